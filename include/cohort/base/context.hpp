@@ -1,0 +1,23 @@
+#pragma once
+
+#include <atomic>
+#include <string>
+
+#include "cohort/base/clock.hpp"
+#include "cohort/base/log.hpp"
+
+namespace cohort {
+
+/// What is per rank and wanted everywhere. It is passed, never global, because ranks can be threads of one process.
+struct Context {
+  int rank = 0;
+  int ranks = 1;
+  std::string host = "localhost";
+  Log log{};
+  Clock* clock = &Clock::steady();
+  const std::atomic<bool>* stop = nullptr;   ///< set when the user asked for a clean end (signal); may be null
+
+  [[nodiscard]] bool stop_requested() const noexcept { return stop != nullptr && stop->load(std::memory_order_relaxed); }
+};
+
+}  // namespace cohort

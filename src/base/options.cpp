@@ -1,0 +1,300 @@
+#include "cohort/base/options.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+#include "cohort/base/error.hpp"
+#include "cohort/base/registry.hpp"
+
+namespace cohort {
+namespace {
+
+std::string number_text(double x) {
+  if (x == std::floor(x) && std::fabs(x) < 1e15) return fmt::format("{}", static_cast<std::int64_t>(x));
+  return fmt::format("{}", x);
+}
+
+std::string quoted(std::string_view text) {
+  std::string result = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') result += '\\';
+    if (c == '\n') { result += "\\n"; continue; }
+    result += c;
+  }
+  return result + "\"";
+}
+
+/// TOML spelling; a float always shows that it is one, so that it is read back as one.
+std::string toml_text(bool x) { return x ? "true" : "false"; }
+std::string toml_text(std::int64_t x) { return fmt::format("{}", x); }
+std::string toml_text(double x) {
+  if (std::isinf(x)) return x > 0 ? "inf" : "-inf";
+  if (std::isnan(x)) return "nan";
+  std::string text = fmt::format("{}", x);
+  if (text.find_first_of(".en") == std::string::npos) text += ".0";
+  return text;
+}
+std::string toml_text(const std::string& x) { return quoted(x); }
+template <class T>
+std::string toml_text(const std::vector<T>& list) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < list.size(); ++i) text += (i ? ", " : "") + toml_text(list[i]);
+  return text + "]";
+}
+
+std::string shown(const OptionValue& value) {
+  return std::visit(
+      [](const auto& x) -> std::string {
+        if constexpr (std::is_same_v<std::decay_t<decltype(x)>, OptionList>) {
+          std::string text = "[";
+          for (std::size_t i = 0; i < x.size(); ++i) text += (i ? ", " : "") + shown(x[i]);
+          return text + "]";
+        } else {
+          return toml_text(x);
+        }
+      },
+      value.value);
+}
+
+bool inside(double x, const Allowed& allowed) {
+  if (std::isnan(x)) return false;
+  return (allowed.above_least ? x > allowed.least : x >= allowed.least) && x <= allowed.most;
+}
+
+/// The value as a T, or nothing if it is of another kind. Whole numbers pass as floats, never the other way round.
+template <class T>
+std::optional<T> as(const OptionValue& value) {
+  if constexpr (std::is_same_v<T, double>) {
+    if (const auto* whole = std::get_if<std::int64_t>(&value.value)) return static_cast<double>(*whole);
+  }
+  if (const auto* exact = std::get_if<T>(&value.value)) return *exact;
+  return std::nullopt;
+}
+
+template <class T>
+constexpr std::string_view kind_name() {
+  if constexpr (std::is_same_v<T, bool>) return "true or false";
+  else if constexpr (std::is_same_v<T, std::int64_t>) return "a whole number";
+  else if constexpr (std::is_same_v<T, double>) return "a number";
+  else return "a text in quotes";
+}
+
+}  // namespace
+
+std::string Allowed::text() const {
+  if (!names.empty()) {
+    std::string list = "one of:";
+    for (const auto& name : names) list += " " + name;
+    return list;
+  }
+  const bool low = std::isfinite(least), high = std::isfinite(most);
+  if (low && high) return fmt::format("{} {} value <= {}", number_text(least), above_least ? "<" : "<=", number_text(most));
+  if (low) return fmt::format("value {} {}", above_least ? ">" : ">=", number_text(least));
+  if (high) return fmt::format("value <= {}", number_text(most));
+  return {};
+}
+
+Allowed at_least(double least) { return {.least = least}; }
+Allowed above(double least) { return {.least = least, .above_least = true}; }
+Allowed between(double least, double most) { return {.least = least, .most = most}; }
+Allowed one_of(std::vector<std::string> names) { return {.names = std::move(names)}; }
+
+Section::Section(std::string path) : path_(std::move(path)) {}
+Section::Section(Section&&) noexcept = default;
+Section& Section::operator=(Section&&) noexcept = default;
+Section::~Section() = default;
+
+void Section::refuse(std::string_view key, const OptionValue& value, const std::string& why) const {
+  const std::string full = path_.empty() ? std::string(key) : path_ + "." + std::string(key);
+  fail(Code::invalid_argument, fmt::format("{}: {} = {}: {}", value.where, full, shown(value), why));
+}
+
+void Section::remember(std::string_view key, std::string value, std::string_view help, const Allowed& allowed, bool given) {
+  const auto same = std::find_if(bound_.begin(), bound_.end(), [&](const Bound& b) { return b.key == key; });
+  Bound entry{std::string(key), std::move(value), std::string(help), allowed.text(), given};
+  if (same != bound_.end()) *same = std::move(entry);
+  else bound_.push_back(std::move(entry));
+}
+
+const OptionValue* Section::take(std::string_view key) {
+  const auto at = values_.find(key);
+  return at == values_.end() ? nullptr : &at->second;
+}
+
+template <class T>
+void Section::bind_number(std::string_view key, T& field, std::string_view help, const Allowed& allowed) {
+  const OptionValue* given = take(key);
+  if (given != nullptr) {
+    const auto value = as<T>(*given);
+    if (!value) refuse(key, *given, fmt::format("expected {}{}{}", kind_name<T>(), allowed.text().empty() ? "" : ", ", allowed.text()));
+    if constexpr (std::is_same_v<T, std::string>) {
+      if (!allowed.names.empty() && std::find(allowed.names.begin(), allowed.names.end(), *value) == allowed.names.end()) {
+        const std::string near = nearest_name(*value, allowed.names);
+        refuse(key, *given, "allowed: " + allowed.text() + (near.empty() ? "" : "; did you mean '" + near + "'?"));
+      }
+    } else if constexpr (!std::is_same_v<T, bool>) {
+      if (!inside(static_cast<double>(*value), allowed)) refuse(key, *given, "allowed: " + allowed.text());
+    }
+    field = *value;
+  }
+  remember(key, toml_text(field), help, allowed, given != nullptr);
+}
+
+template <class T>
+void Section::bind_list(std::string_view key, std::vector<T>& field, std::string_view help, const Allowed& allowed) {
+  const OptionValue* given = take(key);
+  if (given != nullptr) {
+    const auto* list = std::get_if<OptionList>(&given->value);
+    if (list == nullptr) refuse(key, *given, fmt::format("expected a list, each entry {}", kind_name<T>()));
+    field.clear();
+    for (const auto& entry : *list) {
+      const auto value = as<T>(entry);
+      if (!value) refuse(key, *given, fmt::format("expected {} in the list, got {}", kind_name<T>(), shown(entry)));
+      if constexpr (!std::is_same_v<T, std::string>) {
+        if (!inside(static_cast<double>(*value), allowed)) refuse(key, *given, "allowed for each entry: " + allowed.text());
+      }
+      field.push_back(*value);
+    }
+  }
+  remember(key, toml_text(field), help, allowed, given != nullptr);
+}
+
+void Section::bind(std::string_view key, bool& field, std::string_view help) { bind_number(key, field, help, {}); }
+void Section::bind(std::string_view key, std::int64_t& field, std::string_view help, const Allowed& allowed) {
+  bind_number(key, field, help, allowed);
+}
+void Section::bind(std::string_view key, int& field, std::string_view help, const Allowed& allowed) {
+  std::int64_t wide = field;
+  Allowed narrowed = allowed;
+  narrowed.least = std::max(narrowed.least, static_cast<double>(std::numeric_limits<int>::min()));
+  narrowed.most = std::min(narrowed.most, static_cast<double>(std::numeric_limits<int>::max()));
+  bind_number(key, wide, help, narrowed);
+  field = static_cast<int>(wide);
+  bound_.back().allowed = allowed.text();
+}
+void Section::bind(std::string_view key, std::uint64_t& field, std::string_view help) {
+  auto wide = static_cast<std::int64_t>(field);
+  bind_number(key, wide, help, at_least(0));
+  field = static_cast<std::uint64_t>(wide);
+}
+void Section::bind(std::string_view key, double& field, std::string_view help, const Allowed& allowed) {
+  bind_number(key, field, help, allowed);
+}
+void Section::bind(std::string_view key, std::string& field, std::string_view help, const Allowed& allowed) {
+  bind_number(key, field, help, allowed);
+}
+void Section::bind(std::string_view key, std::vector<std::int64_t>& field, std::string_view help, const Allowed& allowed) {
+  bind_list(key, field, help, allowed);
+}
+void Section::bind(std::string_view key, std::vector<double>& field, std::string_view help, const Allowed& allowed) {
+  bind_list(key, field, help, allowed);
+}
+void Section::bind(std::string_view key, std::vector<std::string>& field, std::string_view help) {
+  bind_list(key, field, help, {});
+}
+
+bool Section::has(std::string_view key) const { return values_.contains(key) || children_.contains(key); }
+
+void Section::set(std::string_view key, OptionValue value) { values_.insert_or_assign(std::string(key), std::move(value)); }
+
+Section& Section::add_child_entry(std::string_view key) {
+  auto& list = children_[std::string(key)];
+  const std::string prefix = path_.empty() ? std::string(key) : path_ + "." + std::string(key);
+  return *list.emplace_back(std::make_unique<Section>(prefix));
+}
+
+Section& Section::child(std::string_view key) {
+  if (const auto* value = take(key)) refuse(key, *value, "expected a section, as in [" + std::string(key) + "]");
+  if (std::find(asked_children_.begin(), asked_children_.end(), key) == asked_children_.end()) asked_children_.emplace_back(key);
+  const auto at = children_.find(key);
+  if (at == children_.end() || at->second.empty()) return add_child_entry(key);
+  return *at->second.front();
+}
+
+std::vector<Section*> Section::children(std::string_view key) {
+  if (const auto* value = take(key)) refuse(key, *value, "expected a list of sections, as in [[" + std::string(key) + "]]");
+  if (std::find(asked_children_.begin(), asked_children_.end(), key) == asked_children_.end()) asked_children_.emplace_back(key);
+  std::vector<Section*> result;
+  if (const auto at = children_.find(key); at != children_.end()) {
+    for (const auto& entry : at->second) result.push_back(entry.get());
+  }
+  return result;
+}
+
+void Section::finish() const {
+  std::vector<std::string> known;
+  for (const auto& entry : bound_) known.push_back(entry.key);
+  known.insert(known.end(), asked_children_.begin(), asked_children_.end());
+  const auto refuse_unknown = [&](const std::string& key, const std::string& where) {
+    const std::string near = nearest_name(key, known);
+    const std::string full = path_.empty() ? key : path_ + "." + key;
+    std::string text = fmt::format("{}: unknown key '{}'", where.empty() ? "configuration" : where, full);
+    if (!near.empty()) text += fmt::format(", did you mean '{}'?", near);
+    text += " Known:";
+    for (const auto& name : known) text += " " + name;
+    fail(Code::invalid_argument, text);
+  };
+  for (const auto& [key, value] : values_) {
+    if (std::find(known.begin(), known.end(), key) == known.end()) refuse_unknown(key, value.where);
+  }
+  for (const auto& [key, list] : children_) {
+    if (std::find(known.begin(), known.end(), key) == known.end()) refuse_unknown(key, {});
+    for (const auto& entry : list) entry->finish();
+  }
+}
+
+void Section::print(std::string& text) const {
+  for (const auto& entry : bound_) text += fmt::format("{} = {}\n", entry.key, entry.value);
+  for (const auto& key : asked_children_) {
+    const auto at = children_.find(key);
+    if (at == children_.end()) continue;
+    for (const auto& entry : at->second) {
+      if (entry->bound_.empty() && entry->asked_children_.empty()) continue;
+      const bool listed = at->second.size() > 1;
+      text += fmt::format("\n{}{}{}\n", listed ? "[[" : "[", entry->path_, listed ? "]]" : "]");
+      entry->print(text);
+    }
+  }
+}
+
+std::string Section::resolved() const {
+  std::string text;
+  print(text);
+  return text;
+}
+
+std::string unknown_name_text(std::string_view kind, std::string_view name, const std::vector<std::string>& known) {
+  std::string text = fmt::format("unknown {} '{}'", kind, name);
+  if (const std::string near = nearest_name(name, known); !near.empty()) text += fmt::format(", did you mean '{}'?", near);
+  text += known.empty() ? " None is known." : " Known:";
+  for (const auto& entry : known) text += " " + entry;
+  return text;
+}
+
+std::string nearest_name(std::string_view name, const std::vector<std::string>& known) {
+  std::string best;
+  std::size_t best_distance = std::max<std::size_t>(2, name.size() / 2) + 1;
+  for (const auto& candidate : known) {
+    std::vector<std::size_t> row(candidate.size() + 1);
+    for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
+    for (std::size_t i = 1; i <= name.size(); ++i) {
+      std::size_t diagonal = row[0];
+      row[0] = i;
+      for (std::size_t j = 1; j < row.size(); ++j) {
+        const std::size_t above_left = diagonal;
+        diagonal = row[j];
+        row[j] = std::min({row[j] + 1, row[j - 1] + 1, above_left + (name[i - 1] == candidate[j - 1] ? 0u : 1u)});
+      }
+    }
+    if (row.back() < best_distance) {
+      best_distance = row.back();
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+}  // namespace cohort

@@ -1,0 +1,95 @@
+#include "cohort/base/thread_pool.hpp"
+
+#include <algorithm>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace cohort {
+
+struct ThreadPool::Shared {
+  std::mutex mutex;
+  std::condition_variable work_ready;
+  std::condition_variable work_done;
+  const RangeFunction* function = nullptr;
+  std::int64_t n = 0;
+  int ranges = 0;      // of the work at hand
+  int running = 0;     // workers that have not finished their range
+  std::uint64_t round = 0;
+  bool stopping = false;
+  std::exception_ptr error;
+  std::vector<std::thread> workers;
+
+  void run_range(int range) {
+    const std::int64_t begin = n * range / ranges;
+    const std::int64_t end = n * (range + 1) / ranges;
+    try {
+      if (begin < end) (*function)(begin, end);
+    } catch (...) {
+      const std::scoped_lock lock(mutex);
+      if (!error) error = std::current_exception();
+    }
+  }
+
+  void work(int range) {
+    std::uint64_t seen = 0;
+    for (;;) {
+      {
+        std::unique_lock lock(mutex);
+        work_ready.wait(lock, [&] { return stopping || round != seen; });
+        if (stopping) return;
+        seen = round;
+        if (range >= ranges) continue;
+      }
+      run_range(range);
+      const std::scoped_lock lock(mutex);
+      if (--running == 0) work_done.notify_one();
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int threads) : threads_(std::max(1, threads)) {
+  if (threads_ == 1) return;
+  shared_ = std::make_unique<Shared>();
+  for (int range = 1; range < threads_; ++range) {
+    shared_->workers.emplace_back([shared = shared_.get(), range] { shared->work(range); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  if (!shared_) return;
+  {
+    const std::scoped_lock lock(shared_->mutex);
+    shared_->stopping = true;
+  }
+  shared_->work_ready.notify_all();
+  for (auto& worker : shared_->workers) worker.join();
+}
+
+void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain, RangeFunction f) {
+  if (n <= 0) return;
+  const auto ranges = static_cast<int>(std::clamp<std::int64_t>(n / std::max<std::int64_t>(grain, 1), 1, threads_));
+  if (ranges == 1) {
+    f(0, n);
+    return;
+  }
+  Shared& shared = *shared_;
+  {
+    const std::scoped_lock lock(shared.mutex);
+    shared.function = &f;
+    shared.n = n;
+    shared.ranges = ranges;
+    shared.running = ranges - 1;
+    shared.error = nullptr;
+    ++shared.round;
+  }
+  shared.work_ready.notify_all();
+  shared.run_range(0);
+  std::unique_lock lock(shared.mutex);
+  shared.work_done.wait(lock, [&] { return shared.running == 0; });
+  if (shared.error) std::rethrow_exception(shared.error);
+}
+
+}  // namespace cohort

@@ -1,0 +1,47 @@
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "cohort/tensor/device.hpp"
+
+namespace cohort {
+namespace {
+
+class CpuStream final : public Stream {
+ public:
+  void launch(std::function<void()> work) override { work(); }
+  void copy(void* to, const void* from, std::size_t bytes) override {
+    if (bytes > 0) std::memmove(to, from, bytes);
+  }
+  void synchronize() override {}
+  bool immediate() const noexcept override { return true; }
+};
+
+class CpuDevice final : public Device {
+ public:
+  const DeviceInfo& info() const noexcept override { return info_; }
+  Buffer allocate(std::size_t bytes) override {
+    const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    void* memory = std::aligned_alloc(kAlignment, rounded == 0 ? kAlignment : rounded);
+    if (memory == nullptr) throw std::bad_alloc();
+    return {std::shared_ptr<void>(memory, std::free), bytes};
+  }
+  Stream& stream() noexcept override { return stream_; }
+
+ private:
+  static constexpr std::size_t kAlignment = 64;   // a cache line, and AVX-512's vector
+  DeviceInfo info_{.type = "CPU", .index = 0, .kernels = "CPU", .host_accessible = true, .description = "host memory"};
+  CpuStream stream_;
+};
+
+const Registered<DeviceType> cpu{"CPU",
+                                 {.count = [] { return 1; }, .open = [](int) { return std::make_shared<CpuDevice>(); }}};
+
+}  // namespace
+
+Device& host() {
+  static CpuDevice device;
+  return device;
+}
+
+}  // namespace cohort
