@@ -74,7 +74,7 @@ bool compatible(const Shape& a, const Shape& b) noexcept {
   });
 }
 
-Shape broadcast(const Shape& a, const Shape& b) {
+std::optional<Shape> broadcast(const Shape& a, const Shape& b) {
   Shape result;
   const std::size_t rank = std::max(a.rank(), b.rank());
   for (std::size_t i = 0; i < rank; ++i) {
@@ -85,7 +85,7 @@ Shape broadcast(const Shape& a, const Shape& b) {
     else if (x == 1) result.append(y);
     else if (x == Shape::kUnknown) result.append(y);
     else if (y == Shape::kUnknown) result.append(x);
-    else fail(Code::invalid_argument, "shapes " + a.text() + " and " + b.text() + " do not broadcast");
+    else return std::nullopt;
   }
   return result;
 }

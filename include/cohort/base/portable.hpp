@@ -1,9 +1,32 @@
 #pragma once
 
-/// Marks a function that the CPU and the GPU compiler both translate: the only macro, and with `elementwise.hpp` the only
-/// place that asks which compiler is at work.
+#include <cstdint>
+
+/// The only place that asks which compiler is at work: what the CPU's and the GPU's both translate is marked COHORT_HD (the
+/// only macro), and a loop over elements becomes a kernel launch.
 #ifdef __CUDACC__
 #define COHORT_HD __host__ __device__
+namespace cohort {
+inline constexpr const char* kKernelFamily = "GPU";   ///< the kernel family that this file is compiled for
+
+template <class F, class... T>
+__global__ void elementwise_kernel(F f, std::int64_t n, T*... p) {
+  for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; i < n; i += std::int64_t{gridDim.x} * blockDim.x) f(p[i]...);
+}
+template <class F, class... T>
+void run_elementwise(void* stream, F f, std::int64_t n, T*... p) {
+  const std::int64_t blocks = (n + 255) / 256 < 4096 ? (n + 255) / 256 : 4096;
+  if (n > 0) elementwise_kernel<<<static_cast<unsigned>(blocks), 256, 0, static_cast<cudaStream_t>(stream)>>>(f, n, p...);
+}
+}  // namespace cohort
 #else
 #define COHORT_HD
+namespace cohort {
+inline constexpr const char* kKernelFamily = "CPU";
+
+template <class F, class... T>
+void run_elementwise(void*, F f, std::int64_t n, T*... p) {
+  for (std::int64_t i = 0; i < n; ++i) f(p[i]...);
+}
+}  // namespace cohort
 #endif

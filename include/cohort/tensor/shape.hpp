@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -47,8 +48,8 @@ class Shape {
 /// The known dimensions of both; false if they contradict each other.
 [[nodiscard]] bool compatible(const Shape& a, const Shape& b) noexcept;
 
-/// NumPy's broadcasting rule; an unknown dimension against a known one other than 1 takes the known one. Error
-/// invalid_argument with both shapes.
-[[nodiscard]] Shape broadcast(const Shape& a, const Shape& b);
+/// NumPy's broadcasting rule; an unknown dimension against a known one other than 1 takes the known one. Nothing if the
+/// shapes do not go together.
+[[nodiscard]] std::optional<Shape> broadcast(const Shape& a, const Shape& b);
 
 }  // namespace cohort

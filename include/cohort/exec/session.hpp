@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cohort/exec/kernel.hpp"
+#include "cohort/graph/graph.hpp"
+
+namespace cohort {
+
+/// A value and what it is fed with. A feed's memory is read during the run, not copied (unless the device cannot see it).
+using Feeds = std::vector<std::pair<Value, Tensor>>;
+using FeedShapes = std::vector<std::pair<Value, Shape>>;
+
+/// What the trainer wants to hear while a step runs; all may be empty. Called on the thread that runs the step.
+struct StepHooks {
+  std::function<void(std::size_t fetch)> ready;   ///< the fetch of that position has been computed (on an asynchronous device: enqueued)
+  std::function<void()> poll;                     ///< between nodes: drive communication
+};
+
+struct SessionOptions {
+  std::string device = "CPU:0";
+  int threads = 1;                  ///< of kernels, the caller included
+  std::uint64_t seed = 0;           ///< of initial values
+};
+
+class Session;
+
+/// One prepared set of fetches and feed shapes: kernels and primitives chosen, one arena laid out. `run` neither allocates
+/// nor looks anything up.
+class Step {
+ public:
+  ~Step();
+  Step(const Step&) = delete;
+  Step& operator=(const Step&) = delete;
+
+  /// Feeds by position of the `FeedShapes` it was prepared for. Error invalid_argument if a shape or type differs.
+  void run(std::span<const Tensor> feeds, const RunOptions& options = {});
+
+  /// The fetch's memory on the device: valid until the next run of this step.
+  [[nodiscard]] const Tensor& fetch(std::size_t i) const;
+
+  [[nodiscard]] std::size_t arena_bytes() const;     ///< memory of this step beside variables, feeds and bound fetches
+  [[nodiscard]] std::size_t kernels() const;
+  [[nodiscard]] std::string text() const;            ///< a table of what runs, for people and tests
+
+ private:
+  friend class Session;
+  struct State;
+  explicit Step(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+/// Owns a device, the resources (variables) on it, a thread pool and prepared steps. One thread at a time.
+class Session {
+ public:
+  explicit Session(Graph& graph, const SessionOptions& options = {});
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  [[nodiscard]] Graph& graph() const noexcept;
+  [[nodiscard]] Device& device() const noexcept;
+
+  /// Memory that somebody else owns, for a variable (its present value is not copied) or for a fetch of every step that is
+  /// prepared afterwards. Same type and shape; any leading dimension that the kernels involved accept.
+  void bind(Value variable_or_fetch, Tensor storage);
+
+  /// The memory of a variable; made and initialised at the first call: value = f(seed, name, index).
+  [[nodiscard]] const Tensor& variable(Value variable);
+
+  /// Cached by (fetches, feed shapes); with hooks always new.
+  Step& prepare(std::span<const Value> fetches, const FeedShapes& feeds, StepHooks hooks = {});
+
+  /// Prepares, runs, and copies the fetches to the host: for tests, evaluation and first steps.
+  std::vector<Tensor> run(std::span<const Value> fetches, const Feeds& feeds = {}, const RunOptions& options = {});
+  Tensor run(Value fetch, const Feeds& feeds = {}, const RunOptions& options = {});
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace cohort
