@@ -1,0 +1,88 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "cohort/tensor/tensor.hpp"
+
+namespace cohort::hdf5 {
+
+/// What an attribute may hold.
+using Attribute = std::variant<std::int64_t, double, std::uint32_t, std::string>;
+
+struct DatasetInfo {
+  DType dtype;      ///< the smallest element type here that holds every value of the stored one; bool as h5py stores it
+  Shape shape;
+};
+
+/// One HDF5 file and the data sets in it, each named by its full path ("/parameters/hidden/weights"; the first slash may be
+/// left out). Data sets are contiguous and little-endian, and the file's own structure carries checksums (HDF5 format 1.8 and
+/// later), so that damage to it is noticed; the contents are left to whoever writes them. Half-precision elements are stored
+/// as 16-bit floats, which h5dump and h5py read.
+///
+/// Errors name the file and the data set: `not_found` for what is not there, `data_loss` for what is damaged,
+/// `invalid_argument` for a wrong shape. Thread-safe, one call at a time: the library has one lock.
+class File {
+ public:
+  [[nodiscard]] static File open(const std::filesystem::path& path);     ///< to read
+  [[nodiscard]] static File create(const std::filesystem::path& path);   ///< to write; an old file of that name is lost
+  File(File&&) noexcept;
+  File& operator=(File&&) noexcept;
+  ~File();                                                               ///< closes; says nothing of errors: call `close`
+
+  /// Writes everything out to the system (not yet to the disk: that takes an fsync) and closes. Error data_loss, as on a full
+  /// disk. Nothing may be called after it.
+  void close();
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+  /// Creates data set and groups on the way. `data` holds shape.elements() elements, row by row.
+  void write(std::string_view dataset, DType dtype, const Shape& shape, const void* data);
+  void write(std::string_view dataset, const Tensor& host_tensor);       ///< any leading dimension; host memory
+  void write_text(std::string_view dataset, std::string_view text);      ///< a string of any length, UTF-8
+
+  [[nodiscard]] bool has(std::string_view object) const;                 ///< data set or group
+  [[nodiscard]] DatasetInfo info(std::string_view dataset) const;
+  /// All data sets below `group`, by full path, sorted.
+  [[nodiscard]] std::vector<std::string> datasets(std::string_view group = "/") const;
+
+  /// Reads the whole data set, converted to `dtype`; its shape must be `shape`.
+  void read(std::string_view dataset, DType dtype, const Shape& shape, void* out) const;
+  void read(std::string_view dataset, const Tensor& host_tensor) const;
+  /// Reads rows (entries of the first dimension) `rows[0]`, `rows[1]`, … into `out`, dense, in that order, converted to
+  /// `dtype`. Error out_of_range.
+  void read_rows(std::string_view dataset, DType dtype, std::span<const std::uint32_t> rows, void* out) const;
+  [[nodiscard]] std::string read_text(std::string_view dataset) const;
+
+  /// Attributes of a data set or group ("/" is the root). `set_attribute` replaces.
+  void set_attribute(std::string_view object, std::string_view name, const Attribute& value);
+  [[nodiscard]] bool has_attribute(std::string_view object, std::string_view name) const;
+  /// T is one of Attribute's alternatives; numbers are converted within their kind (whole or floating). Error data_loss if
+  /// the attribute is of another kind.
+  template <class T>
+  [[nodiscard]] T attribute(std::string_view object, std::string_view name) const;
+
+ private:
+  struct Impl;
+  explicit File(std::unique_ptr<Impl> impl, std::string path);
+  [[nodiscard]] std::string at(std::string_view object) const;           ///< "weights.h5: '/parameters/w'"
+
+  std::unique_ptr<Impl> impl_;
+  std::string path_;
+};
+
+template <>
+std::int64_t File::attribute(std::string_view object, std::string_view name) const;
+template <>
+double File::attribute(std::string_view object, std::string_view name) const;
+template <>
+std::uint32_t File::attribute(std::string_view object, std::string_view name) const;
+template <>
+std::string File::attribute(std::string_view object, std::string_view name) const;
+
+}  // namespace cohort::hdf5

@@ -1,0 +1,43 @@
+#include "hdf5/handle.hpp"
+
+#include "cohort/base/error.hpp"
+
+namespace cohort::hdf5 {
+namespace {
+
+herr_t collect(unsigned position, const H5E_error2_t* entry, void* text) {
+  if (position > 1 || entry->desc == nullptr) return 0;   // the two innermost say it all
+  auto& all = *static_cast<std::string*>(text);
+  all += (all.empty() ? "" : "; ") + std::string(entry->desc);
+  return 0;
+}
+
+[[noreturn]] void refuse(std::string_view what, std::source_location where) {
+  const std::string why = reason();
+  fail(Code::data_loss, std::string(what) + (why.empty() ? "" : ": " + why), where);
+}
+
+}  // namespace
+
+void quiet() {
+  thread_local const bool done = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
+  static_cast<void>(done);
+}
+
+std::string reason() {
+  std::string text;
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, collect, &text);
+  return text;
+}
+
+hid_t check(hid_t id, std::string_view what, std::source_location where) {
+  if (id < 0) refuse(what, where);
+  return id;
+}
+
+herr_t check(herr_t status, std::string_view what, std::source_location where) {
+  if (status < 0) refuse(what, where);
+  return status;
+}
+
+}  // namespace cohort::hdf5
