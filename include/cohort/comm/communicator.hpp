@@ -1,0 +1,139 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "cohort/base/context.hpp"
+#include "cohort/comm/node_map.hpp"
+#include "cohort/comm/transport.hpp"
+#include "cohort/comm/waiting.hpp"
+
+namespace cohort {
+
+enum class Reduce : std::uint8_t { sum, min, max };
+
+/// A group of ranks: who am I, how many are we, who shares a machine; owns the transport of the group. Its own collectives
+/// are for control data, kilobytes or a model's start state: blocking, bounded by `timeout()`, with results that do not
+/// depend on timing. Gradients go through a `Collective`. One thread at a time, but for `activity()` and `cancel_flag()`.
+class Communicator {
+ public:
+  Communicator(std::unique_ptr<Transport> transport, Context context, NodeMap nodes,
+               std::shared_ptr<CancelFlag> cancel = std::make_shared<CancelFlag>());
+  Communicator(Communicator&&) noexcept = default;
+  Communicator& operator=(Communicator&&) noexcept = default;
+  ~Communicator() = default;
+
+  [[nodiscard]] int rank() const noexcept { return transport_->rank(); }
+  [[nodiscard]] int size() const noexcept { return transport_->size(); }
+  [[nodiscard]] Transport& transport() noexcept { return *transport_; }
+  [[nodiscard]] const Transport& transport() const noexcept { return *transport_; }
+
+  /// Log, clock and stop flag of this rank. `context().rank` is the rank in the whole job, also in a subgroup.
+  [[nodiscard]] const Context& context() const noexcept { return context_; }
+  [[nodiscard]] const NodeMap& nodes() const noexcept { return nodes_; }
+  /// Pretends another placement, the same on all ranks: for tests and for one replica of a hierarchy.
+  void force_nodes(NodeMap nodes) { nodes_ = std::move(nodes); }
+
+  /// The longest that any wait of this communicator may last, in seconds (default 60); subgroups inherit it.
+  [[nodiscard]] double timeout() const noexcept { return timeout_; }
+  void set_timeout(double seconds);
+
+  /// What this rank waits for here, readable from any thread.
+  [[nodiscard]] Activity& activity() const noexcept { return *activity_; }
+  /// Ends the waits of this rank, in this communicator and in all made from it. Any thread.
+  [[nodiscard]] const std::shared_ptr<CancelFlag>& cancel_flag() const noexcept { return cancel_; }
+
+  /// Collective. Ranks with the same color >= 0 form a group, ordered by (key, rank).
+  [[nodiscard]] Communicator split(int color, int key = 0);
+  /// Collective. The same ranks with traffic of their own: for another thread, or another subsystem.
+  [[nodiscard]] Communicator duplicate();
+  /// Collective. Memory of one machine that all ranks here can reach; Error failed_precondition if they are on several.
+  [[nodiscard]] std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes);
+
+  /// Collective. Returns when all ranks have called it. log2(p) rounds of one empty message.
+  void barrier();
+  /// Collective. `data` of `root` to all; the size must be the same everywhere. Binomial tree, log2(p) messages deep.
+  void broadcast(std::span<std::byte> data, int root);
+  /// Collective. A text of any length from `root` to all.
+  void broadcast(std::string& text, int root);
+  /// Collective. What each rank gave, in rank order; sizes may differ. 2·log2(p) messages.
+  [[nodiscard]] std::vector<std::string> all_gather(std::string_view mine);
+  /// Collective. `mine` of every rank, one after the other; the size must be the same everywhere. log2(p) messages.
+  [[nodiscard]] std::vector<std::byte> all_gather_equal(std::span<const std::byte> mine);
+  /// Collective. Combines element by element in rank order, so that all ranks get the same bits. For short vectors: every
+  /// rank receives p·n values.
+  void all_reduce(std::span<double> values, Reduce how);
+  void all_reduce(std::span<std::int64_t> values, Reduce how);
+  [[nodiscard]] double all_reduce(double value, Reduce how);
+  [[nodiscard]] std::int64_t all_reduce(std::int64_t value, Reduce how);
+
+  template <class T>
+  void broadcast_values(std::span<T> values, int root) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    broadcast(std::as_writable_bytes(values), root);
+  }
+  template <class T>
+  [[nodiscard]] std::vector<T> all_gather_value(const T& mine) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    const std::vector<std::byte> bytes = all_gather_equal(std::as_bytes(std::span(&mine, 1)));
+    std::vector<T> all(static_cast<std::size_t>(size()));
+    copy_bytes(all.data(), bytes);
+    return all;
+  }
+
+  /// One bounded wait: polls `done()` and yields the core. `status()` says what is waited for; it is published in
+  /// `activity()`, and named by Error deadline_exceeded after `timeout()`. Error cancelled when the cancel flag is set.
+  template <class Status, class Done>
+    requires std::is_invocable_r_v<WaitStatus, Status>
+  void wait(Status&& status, Done&& done) {
+    if (done()) return;
+    Wait guard(*this);
+    while (!done()) {
+      guard.pause();
+      if (guard.due()) guard.look(status());
+    }
+  }
+  template <class Done>
+  void wait(const WaitStatus& status, Done&& done) {
+    wait([&] { return status; }, done);
+  }
+
+ private:
+  class Wait {
+   public:
+    explicit Wait(const Communicator& communicator);
+    ~Wait();
+    void pause();                                                       ///< throws if the flag is set
+    [[nodiscard]] bool due() noexcept { return (polls_++ & 63) == 0; }
+    void look(WaitStatus status);                                       ///< publishes; throws past the deadline
+
+   private:
+    const Communicator& communicator_;
+    Backoff backoff_;
+    double since_;
+    unsigned polls_ = 0;
+  };
+
+  static void copy_bytes(void* to, std::span<const std::byte> from);
+  void exchange(const char* what, int to, std::span<const std::byte> send, int from, std::span<std::byte> receive);
+  std::vector<std::byte> gather_blocks(std::span<const std::byte> mine, std::span<const std::size_t> sizes);
+  template <class T>
+  void reduce_gathered(std::span<T> values, Reduce how);
+  [[nodiscard]] Communicator make_group(const std::vector<int>& members, int id);
+
+  std::unique_ptr<Transport> transport_;
+  Context context_;
+  NodeMap nodes_;
+  std::shared_ptr<CancelFlag> cancel_;
+  std::unique_ptr<Activity> activity_ = std::make_unique<Activity>();
+  double timeout_ = 60;
+  int groups_ = 0;   // subgroups made so far: the same on all ranks, so it names the next one
+};
+
+}  // namespace cohort

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "cohort/comm/communicator.hpp"
+
+namespace cohort {
+
+/// MPI from start to end: the constructor initialises it (asking for MPI_THREAD_MULTIPLE), the destructor finalises it.
+/// One per process, made by the thread that calls `main`. Without mpirun the job has one rank.
+class Environment {
+ public:
+  Environment();
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+  ~Environment();
+
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] int ranks() const noexcept { return ranks_; }
+
+  /// Collective. All ranks of the job. `context.rank`, `ranks` and `host` are filled in here. Messages longer than
+  /// `largest_message` bytes are cut.
+  [[nodiscard]] Communicator world(Context context, std::size_t largest_message = kLargestMessage) const;
+
+  /// The destructor will leave MPI alone: after the death of a rank MPI_Finalize may never return.
+  void abandon() noexcept { abandoned_ = true; }
+
+  [[nodiscard]] static std::string thread_level();      ///< what MPI granted: "multiple", "serialized", …
+  [[nodiscard]] static std::string library_version();   ///< "Open MPI v4.1.4"
+  [[nodiscard]] static std::string processor_name();
+
+  static constexpr std::size_t kLargestMessage = std::size_t{1} << 30;   // MPI counts are ints
+
+ private:
+  int rank_ = 0;
+  int ranks_ = 1;
+  bool abandoned_ = false;
+};
+
+/// Ends all ranks of the job at once with this exit code; does not return. Only the top of a job calls it.
+[[noreturn]] void abort_job(int code) noexcept;
+
+}  // namespace cohort

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace cohort {
+
+/// A started transfer: a ticket of the transport that gave it. Cheap to copy; `Transport::test` clears it when done.
+class Request {
+ public:
+  Request() = default;
+  explicit Request(std::int32_t slot) noexcept : slot_(slot) {}
+  [[nodiscard]] bool active() const noexcept { return slot_ >= 0; }
+  [[nodiscard]] std::int32_t slot() const noexcept { return slot_; }
+  void clear() noexcept { slot_ = -1; }
+
+ private:
+  std::int32_t slot_ = -1;
+};
+
+/// Memory that all ranks of a transport can read and write, because they run on one machine. Each rank owns one part.
+/// The part of every rank begins at a multiple of 64 bytes and is zero at first.
+class SharedMemory {
+ public:
+  virtual ~SharedMemory() = default;
+  [[nodiscard]] virtual std::span<std::byte> part(int rank) const noexcept = 0;
+};
+
+/// The all-reduce of the library under a transport, where it has one.
+class LibraryReduce {
+ public:
+  virtual ~LibraryReduce() = default;
+  /// Collective. Begins `data[i] := sum over ranks` in place. All ranks must start their sums in the same order.
+  [[nodiscard]] virtual Request start(float* data, std::size_t n) = 0;
+  /// Collective. The same in one blocking call without a deadline: only for measuring.
+  virtual void run(float* data, std::size_t n) = 0;
+};
+
+/// Moves bytes between two ranks of a group. Messages between two ranks with the same tag arrive in the order in which
+/// they were started; receives are matched in the order in which they were posted. A send may stay unfinished until the
+/// receiver has asked for it. One thread at a time; give each thread that talks a subgroup of its own.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  [[nodiscard]] virtual int rank() const noexcept = 0;
+  [[nodiscard]] virtual int size() const noexcept = 0;
+  /// True where the ranks are threads of one process.
+  [[nodiscard]] virtual bool thread_ranks() const noexcept = 0;
+
+  /// Begins to send; `data` must stay as it is until the request has been tested true. 0 <= tag <= 30000. Any size, 0
+  /// included; what the library below cannot move at once is cut and joined here.
+  [[nodiscard]] virtual Request isend(int peer, int tag, const void* data, std::size_t bytes) = 0;
+  [[nodiscard]] virtual Request irecv(int peer, int tag, void* data, std::size_t bytes) = 0;
+
+  /// Never blocks. True once the transfer is done (then the request is cleared), and for a cleared request.
+  /// Error data_loss if the message has another size than the receive asked for.
+  [[nodiscard]] virtual bool test(Request& request) = 0;
+
+  /// Gives up a transfer and clears the request. A receive writes nothing afterwards. A send that the library has already
+  /// begun cannot be called back: keep its memory, or end the process.
+  virtual void abandon(Request& request) noexcept = 0;
+
+  /// Collective over `members` only (ranks of this transport, in the order of their ranks in the new group). `id`, 0 to
+  /// 30000, must be the same on all of them and not be in use by another call at the same time.
+  [[nodiscard]] virtual std::unique_ptr<Transport> subgroup(std::span<const int> members, int id) = 0;
+
+  /// Collective. All ranks must be on one machine; `bytes` may differ between ranks.
+  [[nodiscard]] virtual std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes, int id) = 0;
+
+  /// Null where the library has no all-reduce.
+  [[nodiscard]] virtual LibraryReduce* library_reduce() noexcept { return nullptr; }
+};
+
+/// A transfer with an owner: reusable, gives itself up when it goes out of scope unfinished.
+class Transfer {
+ public:
+  Transfer() = default;
+  explicit Transfer(Transport& transport) noexcept : transport_(&transport) {}
+  Transfer(Transfer&& other) noexcept;
+  Transfer& operator=(Transfer&& other) noexcept;
+  ~Transfer() { abandon(); }
+
+  void send(int peer, int tag, const void* data, std::size_t bytes);
+  void receive(int peer, int tag, void* data, std::size_t bytes);
+  [[nodiscard]] bool done() { return !request_.active() || transport_->test(request_); }   ///< never blocks
+  [[nodiscard]] int peer() const noexcept { return peer_; }
+  void abandon() noexcept;
+
+ private:
+  Transport* transport_ = nullptr;
+  Request request_;
+  int peer_ = -1;
+};
+
+}  // namespace cohort

@@ -1,0 +1,199 @@
+#include "cohort/comm/communicator.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "cohort/base/error.hpp"
+
+namespace cohort {
+namespace {
+
+constexpr int kControlTag = 30000;   // collectives of control data: one after the other, so one tag is enough
+
+template <class T>
+T combine(T a, T b, Reduce how) {
+  switch (how) {
+    case Reduce::sum: return a + b;
+    case Reduce::min: return b < a || b != b ? b : a;   // b != b: a NaN wins, wherever it comes from
+    case Reduce::max: return b > a || b != b ? b : a;
+  }
+  fail(Code::internal, "a Reduce outside its enumeration");
+}
+
+}  // namespace
+
+Communicator::Communicator(std::unique_ptr<Transport> transport, Context context, NodeMap nodes,
+                           std::shared_ptr<CancelFlag> cancel)
+    : transport_(std::move(transport)), context_(std::move(context)), nodes_(std::move(nodes)), cancel_(std::move(cancel)) {}
+
+void Communicator::set_timeout(double seconds) {
+  check(seconds > 0, Code::invalid_argument, "a communicator's timeout must be above 0 seconds");
+  timeout_ = seconds;
+}
+
+Communicator::Wait::Wait(const Communicator& communicator)
+    : communicator_(communicator), backoff_(*communicator.context_.clock), since_(communicator.context_.clock->now()) {}
+
+Communicator::Wait::~Wait() { communicator_.activity_->clear(); }
+
+void Communicator::Wait::pause() {
+  communicator_.cancel_->throw_if_set();
+  backoff_.pause();
+}
+
+void Communicator::Wait::look(WaitStatus status) {
+  status.since = since_;
+  communicator_.activity_->publish(status);
+  const double waited = communicator_.context_.clock->now() - since_;
+  if (waited < communicator_.timeout_) return;
+  fail(Code::deadline_exceeded, "rank " + std::to_string(communicator_.rank()) + " waited " + std::to_string(waited).substr(0, 5) +
+                                    " s for " + status.text() + " (limit " + std::to_string(communicator_.timeout_).substr(0, 5) +
+                                    " s)");
+}
+
+Communicator Communicator::make_group(const std::vector<int>& members, int id) {
+  std::vector<int> labels;
+  for (const int member : members) labels.push_back(nodes_.node_of(member));
+  Communicator group(transport_->subgroup(members, id), context_, NodeMap(labels), cancel_);
+  group.timeout_ = timeout_;
+  return group;
+}
+
+Communicator Communicator::split(int color, int key) {
+  check(color >= 0, Code::invalid_argument, "split: the color must be 0 or more on every rank");
+  struct Entry {
+    int color, key, rank;
+  };
+  std::vector<Entry> entries = all_gather_value(Entry{color, key, rank()});
+  std::erase_if(entries, [&](const Entry& e) { return e.color != color; });
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& a, const Entry& b) { return a.key != b.key ? a.key < b.key : a.rank < b.rank; });
+  std::vector<int> members;
+  for (const Entry& entry : entries) members.push_back(entry.rank);
+  return make_group(members, groups_++);
+}
+
+Communicator Communicator::duplicate() {
+  barrier();   // making the group may block in the library without a deadline: first be sure that all are here
+  std::vector<int> members(static_cast<std::size_t>(size()));
+  for (int rank = 0; rank < size(); ++rank) members[static_cast<std::size_t>(rank)] = rank;
+  return make_group(members, groups_++);
+}
+
+std::shared_ptr<SharedMemory> Communicator::allocate_shared(std::size_t bytes) {
+  check(nodes_.nodes() == 1, Code::failed_precondition, "shared memory needs all ranks on one node, here are " + nodes_.text());
+  barrier();   // as in duplicate()
+  std::shared_ptr<SharedMemory> memory = transport_->allocate_shared(bytes, groups_++);
+  barrier();   // every part is there and zero
+  return memory;
+}
+
+void Communicator::copy_bytes(void* to, std::span<const std::byte> from) {
+  if (!from.empty()) std::memcpy(to, from.data(), from.size());
+}
+
+void Communicator::exchange(const char* what, int to, std::span<const std::byte> send, int from, std::span<std::byte> receive) {
+  Transfer in(*transport_), out(*transport_);
+  in.receive(from, kControlTag, receive.data(), receive.size());
+  out.send(to, kControlTag, send.data(), send.size());
+  wait(WaitStatus{.operation = what, .peer = from}, [&] { return in.done(); });
+  wait(WaitStatus{.operation = what, .peer = to}, [&] { return out.done(); });
+}
+
+// Dissemination (Hensgen, Finkel, Manber 1988): after round k everyone has heard, indirectly, of 2^(k+1) ranks.
+void Communicator::barrier() {
+  const int p = size();
+  for (int distance = 1; distance < p; distance *= 2) {
+    exchange("barrier", (rank() + distance) % p, {}, (rank() - distance + p) % p, {});
+  }
+}
+
+void Communicator::broadcast(std::span<std::byte> data, int root) {
+  const int p = size();
+  check(root >= 0 && root < p, Code::invalid_argument, "broadcast: the root must be a rank of the communicator");
+  const int me = (rank() - root + p) % p;                                     // the root is 0 in the tree
+  const int parent_bit = me == 0 ? static_cast<int>(std::bit_ceil(static_cast<unsigned>(p))) : me & -me;
+  if (me != 0) {
+    Transfer in(*transport_);
+    in.receive((me - parent_bit + root) % p, kControlTag, data.data(), data.size());
+    wait(WaitStatus{.operation = "broadcast", .peer = in.peer()}, [&] { return in.done(); });
+  }
+  for (int bit = parent_bit / 2; bit > 0; bit /= 2) {
+    if (me + bit >= p) continue;
+    Transfer out(*transport_);
+    out.send((me + bit + root) % p, kControlTag, data.data(), data.size());
+    wait(WaitStatus{.operation = "broadcast", .peer = out.peer()}, [&] { return out.done(); });
+  }
+}
+
+void Communicator::broadcast(std::string& text, int root) {
+  std::uint64_t size = text.size();
+  broadcast(std::as_writable_bytes(std::span(&size, 1)), root);
+  text.resize(size);
+  broadcast(std::as_writable_bytes(std::span(text)), root);
+}
+
+// Bruck et al., "Efficient algorithms for all-to-all communications in multiport message-passing systems", 1997: blocks lie
+// rotated so that one's own is first; round k doubles how many one has.
+std::vector<std::byte> Communicator::gather_blocks(std::span<const std::byte> mine, std::span<const std::size_t> sizes) {
+  const std::size_t p = sizes.size(), me = static_cast<std::size_t>(rank());
+  std::vector<std::size_t> start(p + 1, 0);                                   // of block (me + i) mod p in `rotated`
+  for (std::size_t i = 0; i < p; ++i) start[i + 1] = start[i] + sizes[(me + i) % p];
+  std::vector<std::byte> rotated(start[p]);
+  copy_bytes(rotated.data(), mine);
+  const std::span<std::byte> all(rotated);
+  for (std::size_t have = 1; have < p; have *= 2) {
+    const std::size_t count = std::min(have, p - have);                       // blocks that travel in this round
+    const std::size_t to = (me + p - have) % p, from = (me + have) % p;
+    exchange("all_gather", static_cast<int>(to), all.subspan(0, start[count]), static_cast<int>(from),
+             all.subspan(start[have], start[have + count] - start[have]));
+  }
+  const std::size_t head = start[(p - me) % p];                               // where rank 0's block lies
+  std::rotate(rotated.begin(), rotated.begin() + static_cast<std::ptrdiff_t>(me == 0 ? 0 : head), rotated.end());
+  return rotated;
+}
+
+std::vector<std::byte> Communicator::all_gather_equal(std::span<const std::byte> mine) {
+  const std::vector<std::size_t> sizes(static_cast<std::size_t>(size()), mine.size());
+  return gather_blocks(mine, sizes);
+}
+
+std::vector<std::string> Communicator::all_gather(std::string_view mine) {
+  const std::vector<std::size_t> sizes = all_gather_value(mine.size());
+  const std::vector<std::byte> all = gather_blocks(std::as_bytes(std::span(mine)), sizes);
+  std::vector<std::string> texts;
+  std::size_t begin = 0;
+  for (const std::size_t size : sizes) {
+    texts.emplace_back(reinterpret_cast<const char*>(all.data()) + begin, size);
+    begin += size;
+  }
+  return texts;
+}
+
+template <class T>
+void Communicator::reduce_gathered(std::span<T> values, Reduce how) {
+  const std::vector<std::byte> bytes = all_gather_equal(std::as_bytes(values));
+  std::vector<T> all(values.size() * static_cast<std::size_t>(size()));
+  copy_bytes(all.data(), bytes);
+  std::copy_n(all.begin(), values.size(), values.begin());
+  for (std::size_t i = values.size(); i < all.size(); ++i) {
+    T& value = values[i % values.size()];
+    value = combine(value, all[i], how);
+  }
+}
+
+void Communicator::all_reduce(std::span<double> values, Reduce how) { reduce_gathered(values, how); }
+void Communicator::all_reduce(std::span<std::int64_t> values, Reduce how) { reduce_gathered(values, how); }
+
+double Communicator::all_reduce(double value, Reduce how) {
+  all_reduce(std::span(&value, 1), how);
+  return value;
+}
+
+std::int64_t Communicator::all_reduce(std::int64_t value, Reduce how) {
+  all_reduce(std::span(&value, 1), how);
+  return value;
+}
+
+}  // namespace cohort

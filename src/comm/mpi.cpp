@@ -1,0 +1,107 @@
+#include "comm/mpi.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "cohort/base/error.hpp"
+#include "cohort/comm/environment.hpp"
+#include "comm/mpi_transport.hpp"
+
+namespace cohort {
+
+void check(MpiCode code, std::source_location where) {
+  if (code.value == MPI_SUCCESS) return;
+  std::array<char, MPI_MAX_ERROR_STRING> text{};
+  int length = 0;
+  MPI_Error_string(code.value, text.data(), &length);
+  fail(Code::internal, "MPI: " + std::string(text.data(), static_cast<std::size_t>(length)), where);
+}
+
+bool mpi_running() noexcept {
+  int begun = 0, ended = 0;
+  MPI_Initialized(&begun);
+  MPI_Finalized(&ended);
+  return begun != 0 && ended == 0;
+}
+
+MpiComm::~MpiComm() {
+  if (comm_ == MPI_COMM_NULL || std::uncaught_exceptions() > 0 || !mpi_running()) return;
+  MPI_Comm_free(&comm_);
+}
+
+Environment::Environment() {
+  int provided = 0;
+  check(MpiCode{MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided)});
+  check(MpiCode{MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN)});
+  check(MpiCode{MPI_Comm_rank(MPI_COMM_WORLD, &rank_)});
+  check(MpiCode{MPI_Comm_size(MPI_COMM_WORLD, &ranks_)});
+}
+
+Environment::~Environment() {
+  if (!abandoned_ && mpi_running()) MPI_Finalize();
+}
+
+namespace {
+
+/// Labels every rank with the lowest rank of its machine.
+NodeMap find_nodes(MPI_Comm comm, int rank, int ranks) {
+  MPI_Comm node = MPI_COMM_NULL;
+  check(MpiCode{MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &node)});
+  const MpiComm owner(node);
+  int leader = rank;
+  check(MpiCode{MPI_Bcast(&leader, 1, MPI_INT, 0, node)});
+  std::vector<int> labels(static_cast<std::size_t>(ranks));
+  check(MpiCode{MPI_Allgather(&leader, 1, MPI_INT, labels.data(), 1, MPI_INT, comm)});
+  return NodeMap(labels);
+}
+
+}  // namespace
+
+Communicator Environment::world(Context context, std::size_t largest_message) const {
+  MPI_Comm comm = MPI_COMM_NULL;
+  check(MpiCode{MPI_Comm_dup(MPI_COMM_WORLD, &comm)});
+  MpiComm owner(comm);
+  context.rank = rank_;
+  context.ranks = ranks_;
+  context.host = processor_name();
+  NodeMap nodes = find_nodes(comm, rank_, ranks_);
+  return {make_mpi_transport(std::move(owner), largest_message), std::move(context), std::move(nodes)};
+}
+
+std::string Environment::thread_level() {
+  int level = MPI_THREAD_SINGLE;
+  check(MpiCode{MPI_Query_thread(&level)});
+  switch (level) {
+    case MPI_THREAD_SINGLE: return "single";
+    case MPI_THREAD_FUNNELED: return "funneled";
+    case MPI_THREAD_SERIALIZED: return "serialized";
+    case MPI_THREAD_MULTIPLE: return "multiple";
+    default: return "level " + std::to_string(level);
+  }
+}
+
+std::string Environment::library_version() {
+  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
+  int length = 0;
+  check(MpiCode{MPI_Get_library_version(text.data(), &length)});
+  const std::string all(text.data(), static_cast<std::size_t>(length));
+  return all.substr(0, std::min(all.find(','), all.find('\n')));
+}
+
+std::string Environment::processor_name() {
+  std::array<char, MPI_MAX_PROCESSOR_NAME> text{};
+  int length = 0;
+  check(MpiCode{MPI_Get_processor_name(text.data(), &length)});
+  return {text.data(), static_cast<std::size_t>(length)};
+}
+
+void abort_job(int code) noexcept {
+  if (mpi_running()) MPI_Abort(MPI_COMM_WORLD, code);
+  std::_Exit(code);
+}
+
+}  // namespace cohort

@@ -1,0 +1,236 @@
+#include "comm/mpi_transport.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "cohort/base/error.hpp"
+
+namespace cohort {
+namespace {
+
+int to_int(std::size_t count) { return static_cast<int>(count); }   // counts are cut to fit before
+
+/// A window of MPI_Win_allocate_shared. MPI_Win_free waits for the other ranks, so it must never run while a rank unwinds
+/// from an error that the others do not share: the window then stays until the process ends.
+class MpiSharedMemory final : public SharedMemory {
+ public:
+  MpiSharedMemory(MPI_Comm comm, std::size_t bytes) {
+    int size = 0;
+    check(MpiCode{MPI_Comm_size(comm, &size)});
+    const std::size_t padded = (bytes + kPage - 1) / kPage * kPage + kPage;   // room to begin each part on a page
+    void* base = nullptr;
+    check(MpiCode{MPI_Win_allocate_shared(static_cast<MPI_Aint>(padded), 1, MPI_INFO_NULL, comm, &base, &window_)});
+    check(MpiCode{MPI_Win_lock_all(MPI_MODE_NOCHECK, window_)});   // plain loads and stores are allowed from here on
+    MPI_Aint mine = static_cast<MPI_Aint>(bytes);
+    std::vector<MPI_Aint> asked(static_cast<std::size_t>(size));
+    check(MpiCode{MPI_Allgather(&mine, 1, MPI_AINT, asked.data(), 1, MPI_AINT, comm)});
+    for (int rank = 0; rank < size; ++rank) {
+      MPI_Aint length = 0;
+      int unit = 0;
+      void* start = nullptr;
+      check(MpiCode{MPI_Win_shared_query(window_, rank, &length, &unit, &start)});
+      const auto address = (reinterpret_cast<std::uintptr_t>(start) + kPage - 1) / kPage * kPage;   // alike in all ranks:
+      parts_.emplace_back(reinterpret_cast<std::byte*>(address),                                    // mappings are whole pages
+                          static_cast<std::size_t>(asked[static_cast<std::size_t>(rank)]));
+    }
+    int rank = 0;
+    check(MpiCode{MPI_Comm_rank(comm, &rank)});
+    std::ranges::fill(part(rank), std::byte{0});   // the owner touches its pages first
+  }
+  MpiSharedMemory(const MpiSharedMemory&) = delete;
+  MpiSharedMemory& operator=(const MpiSharedMemory&) = delete;
+  ~MpiSharedMemory() override {
+    if (std::uncaught_exceptions() > 0 || !mpi_running()) return;
+    MPI_Win_unlock_all(window_);
+    MPI_Win_free(&window_);
+  }
+  std::span<std::byte> part(int rank) const noexcept override { return parts_[static_cast<std::size_t>(rank)]; }
+
+ private:
+  static constexpr std::size_t kPage = 4096;
+  MPI_Win window_ = MPI_WIN_NULL;
+  std::vector<std::span<std::byte>> parts_;
+};
+
+class MpiTransport final : public Transport, private LibraryReduce {
+ public:
+  MpiTransport(MpiComm comm, std::size_t largest_message) : comm_(std::move(comm)), largest_(largest_message) {
+    check(largest_ > 0, Code::invalid_argument, "largest_message must be above 0");
+    check(MpiCode{MPI_Comm_set_errhandler(comm_.get(), MPI_ERRORS_RETURN)});
+    check(MpiCode{MPI_Comm_rank(comm_.get(), &rank_)});
+    check(MpiCode{MPI_Comm_size(comm_.get(), &size_)});
+  }
+
+  int rank() const noexcept override { return rank_; }
+  int size() const noexcept override { return size_; }
+  bool thread_ranks() const noexcept override { return false; }
+  Request isend(int peer, int tag, const void* data, std::size_t bytes) override;
+  Request irecv(int peer, int tag, void* data, std::size_t bytes) override;
+  bool test(Request& request) override;
+  void abandon(Request& request) noexcept override;
+  std::unique_ptr<Transport> subgroup(std::span<const int> members, int id) override;
+  std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes, int) override {
+    return std::make_shared<MpiSharedMemory>(comm_.get(), bytes);
+  }
+  LibraryReduce* library_reduce() noexcept override { return this; }
+
+ private:
+  struct Slot {
+    std::vector<MPI_Request> pieces;       // keeps its capacity from use to use
+    std::size_t next = 0;                  // pieces before it are done
+    int peer = 0;
+    int tag = 0;
+    std::size_t bytes = 0;
+    bool receive = false;
+  };
+
+  Request start(float* data, std::size_t n) override;
+  void run(float* data, std::size_t n) override;
+
+  Slot& slot(const Request& request) { return slots_[static_cast<std::size_t>(request.slot())]; }
+  Request new_slot(int peer, int tag, std::size_t bytes, bool receive);
+  void release(Request& request) noexcept;
+  [[nodiscard]] std::size_t piece_bytes(const Slot& s, std::size_t piece) const {
+    return std::min(largest_, s.bytes - piece * largest_);
+  }
+  bool test_piece(Request& request, Slot& s);
+  [[noreturn]] void fail_size(Request& request, const std::string& came);
+
+  MpiComm comm_;
+  std::size_t largest_;
+  int rank_ = 0;
+  int size_ = 1;
+  std::vector<Slot> slots_;
+  std::vector<std::int32_t> free_;
+};
+
+Request MpiTransport::new_slot(int peer, int tag, std::size_t bytes, bool receive) {
+  if (free_.empty()) {
+    slots_.emplace_back();
+    free_.reserve(slots_.size());
+    free_.push_back(static_cast<std::int32_t>(slots_.size()) - 1);
+  }
+  const Request request(free_.back());
+  free_.pop_back();
+  Slot& s = slot(request);
+  s.pieces.clear();
+  s.next = 0;
+  s.peer = peer;
+  s.tag = tag;
+  s.bytes = bytes;
+  s.receive = receive;
+  return request;
+}
+
+void MpiTransport::release(Request& request) noexcept {
+  free_.push_back(request.slot());
+  request.clear();
+}
+
+Request MpiTransport::isend(int peer, int tag, const void* data, std::size_t bytes) {
+  const Request request = new_slot(peer, tag, bytes, false);
+  const auto* from = static_cast<const std::byte*>(data);
+  for (std::size_t done = 0; done == 0 || done < bytes; done += largest_) {
+    MPI_Request& piece = slot(request).pieces.emplace_back(MPI_REQUEST_NULL);
+    check(MpiCode{MPI_Isend(from + done, to_int(std::min(largest_, bytes - done)), MPI_BYTE, peer, tag, comm_.get(), &piece)});
+  }
+  return request;
+}
+
+Request MpiTransport::irecv(int peer, int tag, void* data, std::size_t bytes) {
+  const Request request = new_slot(peer, tag, bytes, true);
+  auto* to = static_cast<std::byte*>(data);
+  for (std::size_t done = 0; done == 0 || done < bytes; done += largest_) {
+    MPI_Request& piece = slot(request).pieces.emplace_back(MPI_REQUEST_NULL);
+    check(MpiCode{MPI_Irecv(to + done, to_int(std::min(largest_, bytes - done)), MPI_BYTE, peer, tag, comm_.get(), &piece)});
+  }
+  return request;
+}
+
+bool MpiTransport::test_piece(Request& request, Slot& s) {
+  int done = 0;
+  MPI_Status status;
+  const int code = MPI_Test(&s.pieces[s.next], &done, &status);
+  if (code != MPI_SUCCESS) {
+    int kind = MPI_SUCCESS;
+    MPI_Error_class(code, &kind);
+    if (kind == MPI_ERR_TRUNCATE) fail_size(request, "more");
+    check(MpiCode{code});
+  }
+  if (done == 0) return false;
+  if (s.receive) {
+    int came = 0;
+    check(MpiCode{MPI_Get_count(&status, MPI_BYTE, &came)});
+    if (static_cast<std::size_t>(came) != piece_bytes(s, s.next)) {
+      fail_size(request, std::to_string(s.next * largest_ + static_cast<std::size_t>(came)));
+    }
+  }
+  ++s.next;
+  return true;
+}
+
+void MpiTransport::fail_size(Request& request, const std::string& came) {
+  const Slot& s = slot(request);
+  const std::string text = "rank " + std::to_string(s.peer) + " sent " + came + " bytes where rank " + std::to_string(rank_) +
+                           " expected " + std::to_string(s.bytes) + " (tag " + std::to_string(s.tag) + ")";
+  abandon(request);
+  fail(Code::data_loss, text);
+}
+
+bool MpiTransport::test(Request& request) {
+  if (!request.active()) return true;
+  Slot& s = slot(request);
+  while (s.next < s.pieces.size()) {
+    if (!test_piece(request, s)) return false;
+  }
+  release(request);
+  return true;
+}
+
+void MpiTransport::abandon(Request& request) noexcept {
+  if (!request.active()) return;
+  Slot& s = slot(request);
+  for (MPI_Request& piece : s.pieces) {
+    if (piece == MPI_REQUEST_NULL || !mpi_running()) continue;
+    if (s.receive) {
+      MPI_Cancel(&piece);                  // local: nobody else has to take part
+    }
+    MPI_Request_free(&piece);
+  }
+  release(request);
+}
+
+std::unique_ptr<Transport> MpiTransport::subgroup(std::span<const int> members, int id) {
+  MPI_Group all = MPI_GROUP_NULL, some = MPI_GROUP_NULL;
+  MPI_Comm comm = MPI_COMM_NULL;
+  check(MpiCode{MPI_Comm_group(comm_.get(), &all)});
+  const int made = MPI_Group_incl(all, to_int(members.size()), members.data(), &some);
+  MPI_Group_free(&all);
+  check(MpiCode{made});
+  const int created = MPI_Comm_create_group(comm_.get(), some, id, &comm);
+  MPI_Group_free(&some);
+  check(MpiCode{created});
+  return std::make_unique<MpiTransport>(MpiComm(comm), largest_);
+}
+
+Request MpiTransport::start(float* data, std::size_t n) {
+  const Request request = new_slot(-1, 0, n * sizeof(float), false);
+  MPI_Request& piece = slot(request).pieces.emplace_back(MPI_REQUEST_NULL);
+  check(MpiCode{MPI_Iallreduce(MPI_IN_PLACE, data, to_int(n), MPI_FLOAT, MPI_SUM, comm_.get(), &piece)});
+  return request;
+}
+
+void MpiTransport::run(float* data, std::size_t n) {
+  check(MpiCode{MPI_Allreduce(MPI_IN_PLACE, data, to_int(n), MPI_FLOAT, MPI_SUM, comm_.get())});
+}
+
+}  // namespace
+
+std::unique_ptr<Transport> make_mpi_transport(MpiComm comm, std::size_t largest_message) {
+  return std::make_unique<MpiTransport>(std::move(comm), largest_message);
+}
+
+}  // namespace cohort

@@ -1,0 +1,45 @@
+#include "cohort/comm/waiting.hpp"
+
+#include "cohort/base/error.hpp"
+
+namespace cohort {
+
+std::string WaitStatus::text() const {
+  std::string text = peer >= 0 ? "rank " + std::to_string(peer) : "other ranks";
+  text += std::string(" in ") + (operation != nullptr ? operation : "nothing");
+  if (bucket >= 0) text += " of bucket " + std::to_string(bucket);
+  if (step >= 0) text += " at step " + std::to_string(step);
+  return text;
+}
+
+void Activity::publish(const WaitStatus& status) noexcept {
+  peer_.store(status.peer, std::memory_order_relaxed);
+  step_.store(status.step, std::memory_order_relaxed);
+  bucket_.store(status.bucket, std::memory_order_relaxed);
+  since_.store(status.since, std::memory_order_relaxed);
+  operation_.store(status.operation, std::memory_order_release);
+}
+
+WaitStatus Activity::read() const noexcept {
+  return {.operation = operation_.load(std::memory_order_acquire),
+          .peer = peer_.load(std::memory_order_relaxed),
+          .step = step_.load(std::memory_order_relaxed),
+          .bucket = bucket_.load(std::memory_order_relaxed),
+          .since = since_.load(std::memory_order_relaxed)};
+}
+
+void CancelFlag::set(const std::string& reason) {
+  const std::lock_guard lock(mutex_);
+  if (set_.load(std::memory_order_relaxed)) return;
+  reason_ = reason;
+  set_.store(true, std::memory_order_release);
+}
+
+std::string CancelFlag::reason() const {
+  const std::lock_guard lock(mutex_);
+  return reason_;
+}
+
+void CancelFlag::throw_reason() const { fail(Code::cancelled, reason()); }
+
+}  // namespace cohort
