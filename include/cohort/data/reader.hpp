@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cohort/base/options.hpp"
+#include "cohort/base/registry.hpp"
+#include "cohort/tensor/dtype.hpp"
+#include "cohort/tensor/shape.hpp"
+
+namespace cohort {
+
+/// One named part of every sample: an image, a label.
+struct Field {
+  std::string name;
+  DType dtype = DType::float32;
+  Shape shape;               ///< of one sample; a scalar's is []
+};
+
+/// A data set with random access to its samples.
+class Reader {
+ public:
+  virtual ~Reader() = default;
+  [[nodiscard]] virtual std::int64_t size() const = 0;                       ///< samples, below 2^32
+  [[nodiscard]] virtual const std::vector<Field>& fields() const = 0;
+  /// Sample `samples[i]`'s field f goes to the i-th place of `buffers[f]` (caller's memory, dense, samples.size() times
+  /// fields()[f].shape elements of its dtype). Thread-safe. Errors name file and place.
+  virtual void read(std::span<const std::uint32_t> samples, std::span<void* const> buffers) const = 0;
+};
+
+/// A kind of data set, by name: `const Registered<ReaderType> reader{"idx", {open_idx}};` `open` binds its own options in
+/// the section that it is given.
+struct ReaderType {
+  std::function<std::unique_ptr<Reader>(Section&)> open;
+};
+template <>
+inline constexpr std::string_view kKindOf<ReaderType> = "reader";
+
+/// The data set that a section describes: `reader` names the kind, `limit` cuts it to its first samples, the rest are that
+/// kind's own options.
+[[nodiscard]] std::shared_ptr<const Reader> open_reader(Section& section);
+
+}  // namespace cohort

@@ -1,0 +1,34 @@
+#include "cohort/data/reader.hpp"
+
+#include <algorithm>
+
+namespace cohort {
+namespace {
+
+/// The first samples of another reader.
+class FirstSamples final : public Reader {
+ public:
+  FirstSamples(std::shared_ptr<const Reader> whole, std::int64_t samples) : whole_(std::move(whole)), samples_(samples) {}
+  [[nodiscard]] std::int64_t size() const override { return samples_; }
+  [[nodiscard]] const std::vector<Field>& fields() const override { return whole_->fields(); }
+  void read(std::span<const std::uint32_t> samples, std::span<void* const> buffers) const override { whole_->read(samples, buffers); }
+
+ private:
+  std::shared_ptr<const Reader> whole_;
+  std::int64_t samples_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Reader> open_reader(Section& section) {
+  const Registry<ReaderType>& types = Registry<ReaderType>::instance();
+  std::string kind = "idx";
+  std::int64_t limit = 0;
+  section.bind("reader", kind, "the kind of data set", one_of(types.names()));
+  section.bind("limit", limit, "use only the first samples; 0: all", at_least(0));
+  std::shared_ptr<const Reader> reader = types.get(kind).open(section);
+  if (limit == 0 || limit >= reader->size()) return reader;
+  return std::make_shared<FirstSamples>(std::move(reader), limit);
+}
+
+}  // namespace cohort
