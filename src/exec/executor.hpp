@@ -1,0 +1,70 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "exec/memory_plan.hpp"
+#include "exec/plan.hpp"
+
+namespace cohort {
+
+/// Where the executor finds memory that it does not own.
+struct ExternalMemory {
+  std::function<const Tensor&(const PlanNode& variable)> variable;
+  std::vector<Tensor> bound_fetches;       ///< by fetch; an empty tensor: not bound
+};
+
+/// Runs one plan on one device, in order. Built once: kernels, contexts and memory are all there before the first run.
+class Executor {
+ public:
+  Executor(Plan plan, const ExternalMemory& memory, Device& device, ThreadPool& pool, StepHooks hooks);
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  void run(std::span<const Tensor> feeds, const RunOptions& options);
+  [[nodiscard]] const Tensor& fetch(std::size_t i) const { return fetches_.at(i); }
+  [[nodiscard]] std::size_t arena_bytes() const noexcept { return memory_.arena_bytes; }
+  [[nodiscard]] std::size_t kernels() const noexcept { return actions_.size(); }
+  [[nodiscard]] std::string text() const;
+
+ private:
+  struct Action;
+  struct DenseCopy { Tensor from, to; };
+
+  void make_kernels(ThreadPool& pool);
+  void place_values(const ExternalMemory& memory);
+  void place_fetches(const ExternalMemory& memory);
+  void make_actions(ThreadPool& pool);
+  void add_fetch_copies();
+  const Tensor* input_of(Action& action, PlanValue v, bool any_ld);
+  void set_feeds(std::span<const Tensor> feeds);
+  void run_action(Action& action);
+  void wait(Action& action);
+  void deliver(const std::vector<std::size_t>& fetches);
+  Tensor& slot(PlanValue v) { return slots_[static_cast<std::size_t>(v.node)][static_cast<std::size_t>(v.output)]; }
+
+  Plan plan_;
+  Device& device_;
+  StepHooks hooks_;
+  MemoryPlan memory_;
+  Buffer arena_;
+  RunOptions options_;
+  std::vector<std::unique_ptr<Kernel>> kernels_;       // by node; null for sources and free views
+  std::vector<std::vector<Tensor>> slots_;             // by node and output
+  std::vector<std::vector<int>> views_of_feed_;        // by feed: nodes whose slots follow the feed's memory
+  std::vector<Tensor> fed_;                            // by feed: device copies, where the device cannot see the host's memory
+  std::vector<Tensor> fetches_;
+  std::vector<std::unique_ptr<Action>> actions_;
+  std::vector<int> action_of_;                         // by node; -1: nothing runs
+  std::vector<std::size_t> ready_at_start_;
+  std::vector<DenseCopy> start_copies_;                // bound fetches that nothing computes (a constant, a variable)
+};
+
+/// One node's result for host inputs: constant folding.
+[[nodiscard]] Tensor run_on_host(const PlanNode& node, const std::vector<Tensor>& in);
+
+}  // namespace cohort
