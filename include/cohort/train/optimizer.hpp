@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cohort/base/options.hpp"
+#include "cohort/base/registry.hpp"
+#include "cohort/tensor/device.hpp"
+
+namespace cohort {
+
+/// What an optimizer may know of the step at hand.
+struct StepInfo {
+  std::int64_t step = 0;              ///< updates applied before this one: 0 for the first
+  double learning_rate = 0;
+  double previous_learning_rate = 0;  ///< of the last applied update; equal to learning_rate at step 0
+  double gradient_scale = 1;          ///< every gradient is to be multiplied by this (clipping) before use
+};
+
+/// Options of parameters whose names match a pattern ([[optimizer.group]]); the first match counts.
+struct ParameterGroup {
+  std::string pattern = "*";          ///< shell pattern on the full name: "*/bias"
+  double learning_rate_factor = 1;
+  bool decay = true;                  ///< weight decay and, for lars and lamb, layer-wise scaling
+  bool frozen = false;                ///< never updated
+};
+
+/// A slice of one parameter with its gradient and slots; never crosses a parameter, so that block-wise updates are possible.
+struct Segment {
+  std::size_t parameter = 0;          ///< position in Parameters
+  const ParameterGroup* group = nullptr;
+  float* value = nullptr;
+  const float* gradient = nullptr;
+  std::span<float* const> slots{};    ///< in the order of Optimizer::slots()
+  std::int64_t n = 0;
+};
+
+/// A formula on one slice of the flat parameters. Stateless beside its options; everything it remembers lives in slots.
+/// The memory is that of `stream`'s device; work is enqueued there by apply().
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  /// State per parameter element, zero at the start: {"m", "v"}.
+  [[nodiscard]] virtual std::span<const std::string_view> slots() const = 0;
+  /// How many sums over a whole parameter `update` needs (norms); 0 for most.
+  [[nodiscard]] virtual std::size_t sums() const { return 0; }
+  /// Adds this slice's share of the sums; called for every slice of a parameter in order, before any update of it.
+  virtual void partials(const Segment&, const StepInfo&, std::span<double> /*sums*/) const {}
+  virtual void update(Stream& stream, const Segment& segment, std::span<const double> sums, const StepInfo& info) const = 0;
+};
+
+/// How an optimizer enters: its options are bound from the [optimizer] section.
+struct OptimizerType {
+  std::function<std::unique_ptr<Optimizer>(Section&)> make;
+};
+template <>
+inline constexpr std::string_view kKindOf<OptimizerType> = "optimizer";
+
+}  // namespace cohort

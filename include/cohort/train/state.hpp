@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "cohort/tensor/tensor.hpp"
+
+namespace cohort {
+
+/// One visit both saves and loads: a loader writes into what it is shown, a saver reads it.
+class StateVisitor {
+ public:
+  virtual ~StateVisitor() = default;
+  /// A dense tensor on any device, by logical name: "parameters/hidden/weight", "slots/m/hidden/weight".
+  virtual void tensor(const std::string& name, const Tensor& value) = 0;
+  virtual void value(const std::string& name, std::int64_t& value) = 0;
+  virtual void value(const std::string& name, double& value) = 0;
+  virtual void text(const std::string& name, std::string& value) = 0;
+};
+
+/// Something that a checkpoint must hold.
+class Stateful {
+ public:
+  virtual ~Stateful() = default;
+  virtual void visit(StateVisitor& visitor) = 0;
+};
+
+}  // namespace cohort
