@@ -31,7 +31,7 @@ struct ParameterGroup {
 };
 
 /// A slice of one parameter with its gradient and slots; never crosses a parameter, so that block-wise updates are possible.
-struct Segment {
+struct ParameterSlice {
   std::size_t parameter = 0;          ///< position in Parameters
   const ParameterGroup* group = nullptr;
   float* value = nullptr;
@@ -50,8 +50,8 @@ class Optimizer {
   /// How many sums over a whole parameter `update` needs (norms); 0 for most.
   [[nodiscard]] virtual std::size_t sums() const { return 0; }
   /// Adds this slice's share of the sums; called for every slice of a parameter in order, before any update of it.
-  virtual void partials(const Segment&, const StepInfo&, std::span<double> /*sums*/) const {}
-  virtual void update(Stream& stream, const Segment& segment, std::span<const double> sums, const StepInfo& info) const = 0;
+  virtual void partials(const ParameterSlice&, const StepInfo&, std::span<double> /*sums*/) const {}
+  virtual void update(Stream& stream, const ParameterSlice& slice, std::span<const double> sums, const StepInfo& info) const = 0;
 };
 
 /// How an optimizer enters: its options are bound from the [optimizer] section.
