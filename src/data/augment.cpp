@@ -17,8 +17,8 @@ Augmenter::Augmenter(const AugmentOptions& options, std::uint64_t seed, const Re
   field_ = static_cast<std::size_t>(at - known.begin());
   const Field& field = reader.fields()[field_];
   if (field.dtype != DType::float32 || field.shape.rank() != 3) {
-    fail(Code::invalid_argument, "augment: field '" + field.name + "' is " + std::string(name(field.dtype)) + field.shape.text() +
-                                     ", expected a float32 image [height, width, channels]");
+    fail(Code::invalid_argument, "augment: field '" + field.name + "' is " + std::string(name(field.dtype)) +
+                                     field.shape.text() + ", expected a float32 image [height, width, channels]");
   }
   height_ = field.shape[0];
   width_ = field.shape[1];
@@ -30,7 +30,9 @@ void Augmenter::apply(std::int64_t epoch, std::span<const std::uint32_t> samples
   if (!options_.any()) return;
   auto* image = static_cast<float*>(buffers[field_]);
   const auto places = static_cast<std::uint64_t>(2 * options_.crop_padding + 1);
-  const auto place = [&](std::uint32_t word) { return static_cast<std::int64_t>((word * places) >> 32) - options_.crop_padding; };
+  const auto place = [&](std::uint32_t word) {
+    return static_cast<std::int64_t>((word * places) >> 32) - options_.crop_padding;
+  };
   for (const std::uint32_t sample : samples) {
     const auto words = philox(seed_, stream_of("augment"), static_cast<std::uint64_t>(epoch) * set_size_ + sample);
     change(image, place(words[0]), place(words[1]), options_.flip && (words[2] >> 31) != 0);

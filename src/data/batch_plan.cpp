@@ -10,7 +10,8 @@ namespace cohort {
 
 AugmentOptions::AugmentOptions(Section& section) {
   section.bind("field", field, "the image field that is changed");
-  section.bind("crop_padding", crop_padding, "pad by this many pixels on each side, then cut the old size out at random", between(0, 65536));
+  section.bind("crop_padding", crop_padding, "pad by this many pixels on each side, then cut the old size out at random",
+               between(0, 65536));
   section.bind("flip", flip, "mirror left to right, every other time");
   section.bind("fill", fill, "value of the padded pixels, after normalisation");
 }
@@ -19,18 +20,21 @@ PipelineOptions::PipelineOptions(Section& section) {
   constexpr double kMost = std::numeric_limits<std::int32_t>::max();
   section.bind("batch", batch, "samples per rank and step", between(1, kMost));
   section.bind("global_batch", global_batch, "samples of all ranks per step; 0: batch times ranks", between(0, kMost));
-  section.bind("rank_batches", rank_batches, "samples per step of each rank, where they differ; empty: they do not", between(0, kMost));
+  section.bind("rank_batches", rank_batches, "samples per step of each rank, where they differ; empty: they do not",
+               between(0, kMost));
   section.bind("shuffle", shuffle, "another order every epoch");
   section.bind("seed", seed, "of order and augmentation");
   section.bind("drop_last", drop_last, "leave out the last batch of an epoch where it is short");
-  section.bind("threads", threads, "that prepare batches ahead; 0: none, each is prepared when it is asked for", between(0, 256));
+  section.bind("threads", threads, "that prepare batches ahead; 0: none, each is prepared when it is asked for",
+               between(0, 256));
   section.bind("prefetch", prefetch, "batches prepared ahead", between(1, 4096));
   augment = AugmentOptions(section.child("augment"));
 }
 
 SampleOrder::SampleOrder(std::int64_t samples, std::uint64_t seed, bool shuffle)
     : samples_(static_cast<std::uint32_t>(samples)), seed_(seed), shuffle_(shuffle) {
-  check(samples >= 0 && samples <= std::numeric_limits<std::uint32_t>::max(), Code::invalid_argument, "a data set has below 2^32 samples");
+  check(samples >= 0 && samples <= std::numeric_limits<std::uint32_t>::max(), Code::invalid_argument,
+        "a data set has below 2^32 samples");
 }
 
 SampleOrder::Permutation SampleOrder::of_epoch(std::int64_t epoch) {
@@ -61,7 +65,8 @@ BatchPlan::BatchPlan(const PipelineOptions& options, int ranks) : ranks_(ranks),
     for (const std::int64_t batch : options.rank_batches) block_ends_.push_back(global_batch_ += batch);
   }
   check(global_batch_ >= 1, Code::invalid_argument, "a global batch of no samples");
-  check(global_batch_ <= std::numeric_limits<std::int32_t>::max(), Code::invalid_argument, "a global batch has below 2^31 samples");
+  check(global_batch_ <= std::numeric_limits<std::int32_t>::max(), Code::invalid_argument,
+        "a global batch has below 2^31 samples");
 }
 
 Share BatchPlan::share(int rank, std::int64_t global_samples) const {

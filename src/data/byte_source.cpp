@@ -49,7 +49,8 @@ ByteSource::~ByteSource() = default;
 ByteSource::ByteSource(ByteSource&&) noexcept = default;
 
 void ByteSource::damaged(const std::string& why) const {
-  fail(Code::data_loss, path_ + ": at offset " + std::to_string(offset_) + (impl_->compressed ? " (decompressed)" : "") + ": " + why);
+  fail(Code::data_loss,
+       path_ + ": at offset " + std::to_string(offset_) + (impl_->compressed ? " (decompressed)" : "") + ": " + why);
 }
 
 std::size_t ByteSource::read_some(void* out, std::size_t bytes) {
@@ -83,7 +84,8 @@ std::size_t ByteSource::read_some(void* out, std::size_t bytes) {
     got += room - z.avail_out;
     offset_ += room - z.avail_out;
     if (status == Z_STREAM_END) impl_->member_open = false;
-    else if (status != Z_OK) damaged(std::string("the compressed data is damaged: ") + (z.msg != nullptr ? z.msg : "zlib refuses it"));
+    else if (status != Z_OK)
+      damaged(std::string("the compressed data is damaged: ") + (z.msg != nullptr ? z.msg : "zlib refuses it"));
   }
   return got;
 }
@@ -92,8 +94,8 @@ void ByteSource::read(void* out, std::size_t bytes, const std::string& what) {
   const std::uint64_t start = offset_;
   const std::size_t got = read_some(out, bytes);
   if (got == bytes) return;
-  damaged("the file ends, " + std::to_string(got) + " bytes of " + what + " are there, " + std::to_string(bytes) + " expected from offset " +
-          std::to_string(start));
+  damaged("the file ends, " + std::to_string(got) + " bytes of " + what + " are there, " + std::to_string(bytes) +
+          " expected from offset " + std::to_string(start));
 }
 
 void ByteSource::expect_end() {

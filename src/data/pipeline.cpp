@@ -61,20 +61,28 @@ PipelineOptions for_use(PipelineOptions options, BatchUse use) {
 
 struct BatchPipeline::State {
   State(std::shared_ptr<const Reader> the_reader, const PipelineOptions& the_options, int the_rank, int ranks, BatchUse use)
-      : reader(std::move(the_reader)), options(for_use(the_options, use)), rank(the_rank), endless(use == BatchUse::training),
-        samples(reader->size()), plan(options, ranks), order(samples, options.seed, options.shuffle) {
-    check(rank >= 0 && rank < ranks, Code::invalid_argument, "rank " + std::to_string(rank) + " of " + std::to_string(ranks));
+      : reader(std::move(the_reader)),
+        options(for_use(the_options, use)),
+        rank(the_rank),
+        endless(use == BatchUse::training),
+        samples(reader->size()),
+        plan(options, ranks),
+        order(samples, options.seed, options.shuffle) {
+    check(rank >= 0 && rank < ranks, Code::invalid_argument,
+          "rank " + std::to_string(rank) + " of " + std::to_string(ranks));
     check(!endless || samples > 0, Code::invalid_argument, "the data set has no samples to train with");
     if (endless && options.drop_last && samples < plan.global_batch()) {
-      fail(Code::invalid_argument, "drop_last with a global batch of " + std::to_string(plan.global_batch()) + ", but the data set has only " +
-                                       std::to_string(samples) + " samples");
+      fail(Code::invalid_argument, "drop_last with a global batch of " + std::to_string(plan.global_batch()) +
+                                       ", but the data set has only " + std::to_string(samples) + " samples");
     }
     const auto count = static_cast<std::size_t>(options.threads == 0 ? 1 : options.prefetch + 1);
     const std::int64_t most = std::min(plan.share(rank, plan.global_batch()).samples, samples);
     for (std::size_t i = 0; i < count; ++i) slots.emplace_back(*reader, most, options.augment, options.seed);
   }
 
-  [[nodiscard]] std::int64_t end_of(const Position& from) const { return std::min(from.sample + plan.global_batch(), samples); }
+  [[nodiscard]] std::int64_t end_of(const Position& from) const {
+    return std::min(from.sample + plan.global_batch(), samples);
+  }
 
   /// The first place at or after `at` where a batch begins.
   [[nodiscard]] Position settle(Position at) const {
@@ -184,7 +192,8 @@ struct BatchPipeline::State {
   std::vector<std::jthread> threads; ///< last: they end before what they use goes
 };
 
-BatchPipeline::BatchPipeline(std::shared_ptr<const Reader> reader, const PipelineOptions& options, int rank, int ranks, BatchUse use)
+BatchPipeline::BatchPipeline(std::shared_ptr<const Reader> reader, const PipelineOptions& options, int rank, int ranks,
+                             BatchUse use)
     : state_(std::make_unique<State>(std::move(reader), options, rank, ranks, use)) {
   seek({});
 }
@@ -218,8 +227,8 @@ Position BatchPipeline::position() const noexcept { return state_->next_out; }
 void BatchPipeline::seek(Position position) {
   State& s = *state_;
   if (position.epoch < 0 || position.sample < 0 || position.sample > s.samples) {
-    fail(Code::out_of_range, "data position epoch " + std::to_string(position.epoch) + ", sample " + std::to_string(position.sample) +
-                                 " in a set of " + std::to_string(s.samples) + " samples");
+    fail(Code::out_of_range, "data position epoch " + std::to_string(position.epoch) + ", sample " +
+                                 std::to_string(position.sample) + " in a set of " + std::to_string(s.samples) + " samples");
   }
   s.stop();
   for (Slot& slot : s.slots) {

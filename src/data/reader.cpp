@@ -11,7 +11,9 @@ class FirstSamples final : public Reader {
   FirstSamples(std::shared_ptr<const Reader> whole, std::int64_t samples) : whole_(std::move(whole)), samples_(samples) {}
   [[nodiscard]] std::int64_t size() const override { return samples_; }
   [[nodiscard]] const std::vector<Field>& fields() const override { return whole_->fields(); }
-  void read(std::span<const std::uint32_t> samples, std::span<void* const> buffers) const override { whole_->read(samples, buffers); }
+  void read(std::span<const std::uint32_t> samples, std::span<void* const> buffers) const override {
+    whole_->read(samples, buffers);
+  }
 
  private:
   std::shared_ptr<const Reader> whole_;

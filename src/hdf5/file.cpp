@@ -16,8 +16,9 @@ std::string absolute(std::string_view name) { return name.starts_with('/') ? std
 Handle space_of(const Shape& shape) {
   std::array<hsize_t, Shape::kMaxRank> dims{};
   std::copy(shape.begin(), shape.end(), dims.begin());
-  return shape.rank() == 0 ? own(H5Screate(H5S_SCALAR), H5Sclose, "HDF5 data space")
-                           : own(H5Screate_simple(static_cast<int>(shape.rank()), dims.data(), nullptr), H5Sclose, "HDF5 data space");
+  return shape.rank() == 0
+             ? own(H5Screate(H5S_SCALAR), H5Sclose, "HDF5 data space")
+             : own(H5Screate_simple(static_cast<int>(shape.rank()), dims.data(), nullptr), H5Sclose, "HDF5 data space");
 }
 
 /// A tensor's memory as HDF5 sees it: rows of ld elements, of which the first `columns` count.
@@ -46,7 +47,8 @@ Shape stored_shape(hid_t space, const std::string& where) {
   std::int64_t elements = 1;
   for (int i = 0; i < rank; ++i) {
     const hsize_t dim = dims[static_cast<std::size_t>(i)];
-    const auto most = static_cast<hsize_t>(std::numeric_limits<std::int64_t>::max() / 16 / std::max<std::int64_t>(elements, 1));
+    const auto most =
+        static_cast<hsize_t>(std::numeric_limits<std::int64_t>::max() / 16 / std::max<std::int64_t>(elements, 1));
     if (dim > most) fail(Code::data_loss, where + ": has an impossible size, the file is damaged");
     shape.append(static_cast<std::int64_t>(dim));
     elements *= static_cast<std::int64_t>(dim);
@@ -146,7 +148,8 @@ File File::open(const std::filesystem::path& path) {
   const Handle access = own(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, name);
   check(H5Pset_file_locking(access.get(), false, true), name);   // parallel file systems often have no locks to give
   auto impl = std::make_unique<Impl>();
-  impl->file = own(H5Fopen(name.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose, name + ": not an HDF5 file that can be read");
+  impl->file =
+      own(H5Fopen(name.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose, name + ": not an HDF5 file that can be read");
   return File(std::move(impl), name);
 }
 
@@ -209,7 +212,8 @@ std::vector<std::string> File::datasets(std::string_view group) const {
   const std::string where = at(group), root = absolute(group);
   const Handle start = impl_->open_object(root, where);
   std::vector<std::string> names;
-  check(H5Ovisit2(start.get(), H5_INDEX_NAME, H5_ITER_INC, collect_dataset, &names, H5O_INFO_BASIC), where + ": cannot list");
+  check(H5Ovisit2(start.get(), H5_INDEX_NAME, H5_ITER_INC, collect_dataset, &names, H5O_INFO_BASIC),
+        where + ": cannot list");
   for (std::string& name : names) name = name == "." ? root : (root == "/" ? root : root + "/") + name;
   std::sort(names.begin(), names.end());
   return names;
@@ -280,8 +284,8 @@ void File::set_attribute(std::string_view object, std::string_view name, const A
   if (H5Aexists(target.get(), key.c_str()) > 0) check(H5Adelete(target.get(), key.c_str()), what + ": cannot replace");
   const Handle space = space_of({});
   const auto store = [&](hid_t type, const void* data) {
-    const Handle attribute = own(H5Acreate2(target.get(), key.c_str(), type, space.get(), H5P_DEFAULT, H5P_DEFAULT), H5Aclose,
-                                 what + ": cannot create");
+    const Handle attribute = own(H5Acreate2(target.get(), key.c_str(), type, space.get(), H5P_DEFAULT, H5P_DEFAULT),
+                                 H5Aclose, what + ": cannot create");
     check(H5Awrite(attribute.get(), type, data), what + ": cannot write");
   };
   if (const auto* whole = std::get_if<std::int64_t>(&value)) store(H5T_STD_I64LE, whole);

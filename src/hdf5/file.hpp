@@ -22,8 +22,8 @@ struct DatasetInfo {
 };
 
 /// One HDF5 file and the data sets in it, each named by its full path ("/parameters/hidden/weights"; the first slash may be
-/// left out). Data sets are contiguous and little-endian, and the file's own structure carries checksums (HDF5 format 1.8 and
-/// later), so that damage to it is noticed; the contents are left to whoever writes them. Half-precision elements are stored
+/// left out). Data sets are contiguous and little-endian, and the file's own structure carries checksums (HDF5 format 1.8
+/// and later), so that damage to it is noticed; the contents are left to whoever writes them. Half-precision elements are stored
 /// as 16-bit floats, which h5dump and h5py read.
 ///
 /// Errors name the file and the data set: `not_found` for what is not there, `data_loss` for what is damaged,
@@ -36,8 +36,8 @@ class File {
   File& operator=(File&&) noexcept;
   ~File();                                                               ///< closes; says nothing of errors: call `close`
 
-  /// Writes everything out to the system (not yet to the disk: that takes an fsync) and closes. Error data_loss, as on a full
-  /// disk. Nothing may be called after it.
+  /// Writes everything out to the system (not yet to the disk: that takes an fsync) and closes. Error data_loss, as on a
+  /// full disk. Nothing may be called after it.
   void close();
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
 

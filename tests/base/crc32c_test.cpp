@@ -55,7 +55,8 @@ TEST(Crc32c, MaskIsInvertible) {
   // The first eight bytes of every TensorBoard file that opens with the 24-byte version event, and their stored CRC.
   const unsigned char length[8] = {24, 0, 0, 0, 0, 0, 0, 0};
   EXPECT_EQ(mask_crc32c(crc32c(length, 8)), 0x224b7fa3u);
-  for (const std::uint32_t crc : {0u, 1u, 0xffffffffu, 0x12345678u, 0x80008000u}) EXPECT_EQ(unmask_crc32c(mask_crc32c(crc)), crc);
+  for (const std::uint32_t crc : {0u, 1u, 0xffffffffu, 0x12345678u, 0x80008000u})
+    EXPECT_EQ(unmask_crc32c(mask_crc32c(crc)), crc);
 }
 
 }  // namespace

@@ -56,7 +56,7 @@ TEST(DamagedIdx, GzipCutAtEveryLengthAndEveryBitFlipped) {
     unnoticed += error.empty() ? 1 : 0;
     EXPECT_THAT(error, AnyOf("", HasSubstr("/labels: "))) << "bit " << bit;
   }
-  // Only the header's remarks (time, system, level, "is text") and the bits that fill the last byte say nothing of the contents.
+  // Only the header's remarks (time, system, level, "is text") and the last byte's unused bits say nothing of the contents.
   EXPECT_LE(unnoticed, 8 * 6 + 1 + 7);
 }
 
@@ -80,19 +80,27 @@ TEST(DamagedIdx, SaysWhatIsWrong) {
   const TemporaryFolder folder;
   const std::string images = idx_images(12), labels = idx_labels(12);
   EXPECT_THAT(idx_error(folder, "PNG" + images, labels), HasSubstr("images: at offset 0: not an IDX file"));
-  EXPECT_THAT(idx_error(folder, labels, labels), HasSubstr("images: at offset 3: 1 dimensions, expected 2 to 4 in a file of images"));
-  EXPECT_THAT(idx_error(folder, images, images), HasSubstr("labels: at offset 3: 3 dimensions, expected 1 in a file of labels"));
-  EXPECT_THAT(idx_error(folder, images, idx_labels(11)), AllOf(HasSubstr("images: has 12 images, but "), HasSubstr("labels has 11 labels")));
-  EXPECT_THAT(idx_error(folder, images + "x", labels), HasSubstr("images: at offset 88: the file goes on where its end is expected"));
-  EXPECT_THAT(idx_error(folder, images, gzip(labels) + "garbage"), HasSubstr("labels: at offset 20 (decompressed): the compressed data is damaged"));
+  EXPECT_THAT(idx_error(folder, labels, labels),
+              HasSubstr("images: at offset 3: 1 dimensions, expected 2 to 4 in a file of images"));
+  EXPECT_THAT(idx_error(folder, images, images),
+              HasSubstr("labels: at offset 3: 3 dimensions, expected 1 in a file of labels"));
+  EXPECT_THAT(idx_error(folder, images, idx_labels(11)),
+              AllOf(HasSubstr("images: has 12 images, but "), HasSubstr("labels has 11 labels")));
+  EXPECT_THAT(idx_error(folder, images + "x", labels),
+              HasSubstr("images: at offset 88: the file goes on where its end is expected"));
+  EXPECT_THAT(idx_error(folder, images, gzip(labels) + "garbage"),
+              HasSubstr("labels: at offset 20 (decompressed): the compressed data is damaged"));
   EXPECT_THAT(idx_error(folder, images, idx_bytes({12}, {0, 1, 2, 3, 4, 10, 6, 7, 8, 9, 0, 1})),
               HasSubstr("labels: at offset 13: label 10 of sample 5, expected below classes = 10"));
-  EXPECT_THAT(idx_error(folder, idx_bytes({0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu}, {}), labels), HasSubstr("impossible dimensions"));
-  EXPECT_THAT(idx_error(folder, gzip(idx_bytes({4'000'000'000u, 28, 28}, {1, 2})), labels), HasSubstr("the file cannot hold more than"));
+  EXPECT_THAT(idx_error(folder, idx_bytes({0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu}, {}), labels),
+              HasSubstr("impossible dimensions"));
+  EXPECT_THAT(idx_error(folder, gzip(idx_bytes({4'000'000'000u, 28, 28}, {1, 2})), labels),
+              HasSubstr("the file cannot hold more than"));
   Options absent = Options().with("images", folder.file("no")).with("labels", folder.file("labels"));
   EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(absent.section())); }), HasSubstr("/no: no such file"));
   Options neither;
-  EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(neither.section())); }), HasSubstr("needs the paths images and labels"));
+  EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(neither.section())); }),
+              HasSubstr("needs the paths images and labels"));
 }
 
 TEST(DamagedCsv, NamesLineAndColumn) {
@@ -106,13 +114,16 @@ TEST(DamagedCsv, NamesLineAndColumn) {
   EXPECT_EQ(csv_error(folder, "a,label\n1,2\n5,6,7\n"), "s.csv:3:5: more cells than the 2 columns of the header");
   EXPECT_EQ(csv_error(folder, "a,label\n\"1,2\n"), "s.csv:2:1: the quote that opens here is not closed on its line");
   EXPECT_EQ(csv_error(folder, "a,label\n\"1\"0,2\n"), "s.csv:2:1: text goes on after the closing quote");
-  EXPECT_THAT(csv_error(folder, "a,label\n1,2.5\n"), StartsWith("s.csv:2:3: column 'label': a class is a whole number from 0 to 2147483647"));
-  EXPECT_THAT(csv_error(folder, "a,label\n1,3\n", Options().with("classes", 3)), StartsWith("s.csv:2:3: column 'label': a class is a whole number from 0 to 2"));
+  EXPECT_THAT(csv_error(folder, "a,label\n1,2.5\n"),
+              StartsWith("s.csv:2:3: column 'label': a class is a whole number from 0 to 2147483647"));
+  EXPECT_THAT(csv_error(folder, "a,label\n1,3\n", Options().with("classes", 3)),
+              StartsWith("s.csv:2:3: column 'label': a class is a whole number from 0 to 2"));
   EXPECT_EQ(csv_error(folder, "a,a,label\n1,2,3\n"), "s.csv:1:3: column 'a' is there twice");
   EXPECT_EQ(csv_error(folder, "a,b\n1,2\n"), "s.csv: unknown column 'label' Known: a b");
   EXPECT_THAT(csv_error(folder, ""), HasSubstr("s.csv: is empty"));
   EXPECT_THAT(csv_error(folder, "label\n1\n"), HasSubstr("has no feature columns"));
-  EXPECT_THAT(csv_error(folder, "a,b,label\n1,2,0\n", Options().with("shape", {3})), HasSubstr("shape [3] for 2 feature columns"));
+  EXPECT_THAT(csv_error(folder, "a,b,label\n1,2,0\n", Options().with("shape", {3})),
+              HasSubstr("shape [3] for 2 feature columns"));
 }
 
 TEST(DamagedCsv, AnyBytesAreAnErrorOrData) {
@@ -141,10 +152,12 @@ TEST(DamagedHdf5Set, CountsThatDisagreeAndNoFields) {
   out.write("y", Tensor::zeros({4}));
   out.close();
   Options options = Options().with("reader", "hdf5").with("file", folder.file("s.h5"));
-  EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(options.section())); }), HasSubstr("s.h5: '/y': has 4 samples, but '/x' has 5"));
+  EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(options.section())); }),
+              HasSubstr("s.h5: '/y': has 4 samples, but '/x' has 5"));
   hdf5::File::create(folder.file("empty.h5")).close();
   Options empty = Options().with("reader", "hdf5").with("file", folder.file("empty.h5"));
-  EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(empty.section())); }), HasSubstr("empty.h5: no data sets in its root group"));
+  EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(empty.section())); }),
+              HasSubstr("empty.h5: no data sets in its root group"));
 }
 
 TEST(DamagedHdf5Set, CutAtManyLengths) {
@@ -156,7 +169,9 @@ TEST(DamagedHdf5Set, CutAtManyLengths) {
   for (std::size_t length = 0; length < bytes.size(); length += 7) {
     write_bytes(folder.file("cut.h5"), bytes.substr(0, length));
     Options options = Options().with("reader", "hdf5").with("file", folder.file("cut.h5"));
-    EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(options.section())); }), HasSubstr("cut.h5: not an HDF5 file that can be read")) << length;
+    EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(options.section())); }),
+                HasSubstr("cut.h5: not an HDF5 file that can be read"))
+        << length;
   }
 }
 

@@ -26,19 +26,20 @@ TEST(Hdf5File, EveryElementTypeComesBackAsItWas) {
   const std::string path = folder.file("types.h5");
   const std::vector<float> values = {0.f, 1.f, -2.5f, 100.f, 0.f, 7.f};
   File out = File::create(path);
-  for (const DType dtype : {DType::float32, DType::float64, DType::float16, DType::bfloat16, DType::int32, DType::int64, DType::uint8,
-                            DType::boolean}) {
+  for (const DType dtype : {DType::float32, DType::float64, DType::float16, DType::bfloat16, DType::int32, DType::int64,
+                            DType::uint8, DType::boolean}) {
     dispatch(dtype, [&]<class T>() {
       Tensor tensor(host(), dtype, {2, 3});
-      for (std::size_t i = 0; i < 6; ++i) tensor.data<T>()[i] = static_cast<T>(dtype == DType::uint8 ? std::abs(values[i]) : values[i]);
+      for (std::size_t i = 0; i < 6; ++i)
+        tensor.data<T>()[i] = static_cast<T>(dtype == DType::uint8 ? std::abs(values[i]) : values[i]);
       out.write("/group/" + std::string(name(dtype)), tensor);
     });
   }
   out.close();
 
   const File in = File::open(path);
-  for (const DType dtype : {DType::float32, DType::float64, DType::float16, DType::bfloat16, DType::int32, DType::int64, DType::uint8,
-                            DType::boolean}) {
+  for (const DType dtype : {DType::float32, DType::float64, DType::float16, DType::bfloat16, DType::int32, DType::int64,
+                            DType::uint8, DType::boolean}) {
     SCOPED_TRACE(name(dtype));
     const std::string dataset = "group/" + std::string(name(dtype));
     EXPECT_EQ(in.info(dataset).dtype, dtype);
@@ -138,7 +139,8 @@ TEST(Hdf5File, RowsInAnyOrder) {
   }
   in.read_rows("x", DType::float32, {}, nullptr);
   const std::vector<std::uint32_t> beyond = {4, 5};
-  EXPECT_THAT(error_of([&] { in.read_rows("x", DType::float64, beyond, got.data()); }), HasSubstr("rows.h5: '/x': row 5 of 5"));
+  EXPECT_THAT(error_of([&] { in.read_rows("x", DType::float64, beyond, got.data()); }),
+              HasSubstr("rows.h5: '/x': row 5 of 5"));
 }
 
 TEST(Hdf5File, ErrorsNameFileAndDataSet) {
@@ -150,15 +152,21 @@ TEST(Hdf5File, ErrorsNameFileAndDataSet) {
   out.close();
   const File in = File::open(path);
   float buffer[6];
-  EXPECT_THAT(error_of([&] { in.read("/p/v", DType::float32, {2}, buffer); }), HasSubstr("named.h5: '/p/v': no such data set"));
-  EXPECT_THAT(error_of([&] { in.read("/q/v", DType::float32, {2}, buffer); }), HasSubstr("named.h5: '/q/v': no such data set"));
+  EXPECT_THAT(error_of([&] { in.read("/p/v", DType::float32, {2}, buffer); }),
+              HasSubstr("named.h5: '/p/v': no such data set"));
+  EXPECT_THAT(error_of([&] { in.read("/q/v", DType::float32, {2}, buffer); }),
+              HasSubstr("named.h5: '/q/v': no such data set"));
   EXPECT_THAT(error_of([&] { in.read("/p/w", DType::float32, {3, 2}, buffer); }),
               HasSubstr("named.h5: '/p/w': has shape [2, 3], asked for as [3, 2]"));
-  EXPECT_THAT(error_of([&] { static_cast<void>(in.attribute<double>("/", "kind")); }), HasSubstr("'kind': is not one floating-point number"));
-  EXPECT_THAT(error_of([&] { static_cast<void>(in.attribute<std::int64_t>("/p", "step")); }), HasSubstr("'/p': has no attribute 'step'"));
+  EXPECT_THAT(error_of([&] { static_cast<void>(in.attribute<double>("/", "kind")); }),
+              HasSubstr("'kind': is not one floating-point number"));
+  EXPECT_THAT(error_of([&] { static_cast<void>(in.attribute<std::int64_t>("/p", "step")); }),
+              HasSubstr("'/p': has no attribute 'step'"));
   EXPECT_THAT(error_of([&] { static_cast<void>(in.read_text("/p/w")); }), HasSubstr("named.h5: '/p/w': is not one text"));
-  EXPECT_THAT(error_of([&] { static_cast<void>(File::open(folder.file("absent.h5"))); }), HasSubstr("absent.h5: no such file"));
-  EXPECT_THAT(error_of([&] { static_cast<void>(File::create(folder.file("no/folder.h5"))); }), HasSubstr("folder.h5: cannot create"));
+  EXPECT_THAT(error_of([&] { static_cast<void>(File::open(folder.file("absent.h5"))); }),
+              HasSubstr("absent.h5: no such file"));
+  EXPECT_THAT(error_of([&] { static_cast<void>(File::create(folder.file("no/folder.h5"))); }),
+              HasSubstr("folder.h5: cannot create"));
 }
 
 TEST(Hdf5File, ErrorsOfOtherThreadsAreQuietToo) {

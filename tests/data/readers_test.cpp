@@ -32,7 +32,8 @@ std::vector<std::vector<std::byte>> read(const Reader& reader, const std::vector
   for (auto& field : memory) buffers.push_back(field.data());
   reader.read(samples, buffers);
   for (auto& field : memory) {
-    for (std::size_t i = field.size() - kGuard; i < field.size(); ++i) check(field[i] == std::byte{0xa5}, Code::internal, "wrote too far");
+    for (std::size_t i = field.size() - kGuard; i < field.size(); ++i)
+      check(field[i] == std::byte{0xa5}, Code::internal, "wrote too far");
     field.resize(field.size() - kGuard);
   }
   return memory;
@@ -71,7 +72,8 @@ const std::map<std::string, Maker> kMakers = {
     {"csv",
      [](const TemporaryFolder& folder, int n) {
        std::string text = "a,label,b\n";
-       for (int i = 0; i < n; ++i) text += std::to_string(i) + ".5," + std::to_string(i % 3) + "," + std::to_string(-i) + "\n";
+       for (int i = 0; i < n; ++i)
+         text += std::to_string(i) + ".5," + std::to_string(i % 3) + "," + std::to_string(-i) + "\n";
        write_bytes(folder.file("set.csv"), text);
        return Options().with("file", folder.file("set.csv"));
      }},
@@ -112,7 +114,8 @@ TEST_P(EveryReader, AnySamplesInAnyOrder) {
     const auto alone = read(*reader, {order[i]});
     for (std::size_t f = 0; f < alone.size(); ++f) {
       const std::size_t bytes = alone[f].size();
-      EXPECT_EQ(std::memcmp(together[f].data() + i * bytes, alone[f].data(), bytes), 0) << "sample " << order[i] << " field " << f;
+      EXPECT_EQ(std::memcmp(together[f].data() + i * bytes, alone[f].data(), bytes), 0)
+          << "sample " << order[i] << " field " << f;
     }
   }
   EXPECT_NE(read(*reader, {1})[0], read(*reader, {2})[0]) << "samples differ";
@@ -154,7 +157,8 @@ TEST(IdxReader, PixelsAreNormalisedAndLabelsWhole) {
   const TemporaryFolder folder;
   write_bytes(folder.file("i.gz"), gzip(idx_images(12)));
   write_bytes(folder.file("l"), idx_labels(12));
-  const auto reader = open(Options().with("images", folder.file("i.gz")).with("labels", folder.file("l")).with("mean", 0.25).with("std", 0.5));
+  const auto reader = open(
+      Options().with("images", folder.file("i.gz")).with("labels", folder.file("l")).with("mean", 0.25).with("std", 0.5));
   EXPECT_EQ(reader->fields()[0].name, "image");
   EXPECT_EQ(reader->fields()[0].shape, (Shape{2, 3, 1}));
   EXPECT_EQ(reader->fields()[1].dtype, DType::int32);
@@ -257,7 +261,12 @@ TEST(CsvReader, WithoutALabel) {
 /// A nearest-pattern rule learnt from one set classifies another: the task can be learnt, and sets share their classes.
 TEST(SyntheticReader, CanBeLearntAcrossSets) {
   const auto set = [](int first, double noise) {
-    return open(Options().with("reader", "synthetic").with("samples", 300).with("first", first).with("noise", noise).with("classes", 5));
+    return open(Options()
+                    .with("reader", "synthetic")
+                    .with("samples", 300)
+                    .with("first", first)
+                    .with("noise", noise)
+                    .with("classes", 5));
   };
   std::vector<std::uint32_t> all(300);
   for (std::uint32_t i = 0; i < all.size(); ++i) all[i] = i;
@@ -291,7 +300,12 @@ TEST(SyntheticReader, CanBeLearntAcrossSets) {
 
 TEST(SyntheticReader, AnotherSeedIsAnotherTaskAndNoNoiseIsThePattern) {
   const auto make = [](int seed, double noise) {
-    return open(Options().with("reader", "synthetic").with("samples", 50).with("seed", seed).with("noise", noise).with("classes", 2));
+    return open(Options()
+                    .with("reader", "synthetic")
+                    .with("samples", 50)
+                    .with("seed", seed)
+                    .with("noise", noise)
+                    .with("classes", 2));
   };
   EXPECT_EQ(read(*make(3, 1.0), {4, 5}), read(*make(3, 1.0), {4, 5}));
   EXPECT_NE(read(*make(3, 1.0), {4, 5}), read(*make(4, 1.0), {4, 5}));

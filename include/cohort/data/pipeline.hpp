@@ -29,7 +29,7 @@ struct AugmentOptions {
 struct PipelineOptions {
   std::int64_t batch = 64;                       ///< samples per rank and step
   std::int64_t global_batch = 0;                 ///< samples of all ranks per step; 0: batch times ranks
-  std::vector<std::int64_t> rank_batches;        ///< samples per step of each rank, where they shall differ; empty: they do not
+  std::vector<std::int64_t> rank_batches;   ///< samples per step of each rank, where they shall differ; empty: they do not
   bool shuffle = true;
   std::uint64_t seed = 1;
   bool drop_last = false;                        ///< leave out the last batch of an epoch where it is short
@@ -106,8 +106,8 @@ struct Batch {
 };
 
 enum class BatchUse {
-  training,      ///< epoch after epoch without end, shuffled and augmented as the options say
-  evaluation,    ///< once over the whole set in order, no augmentation, nothing left out; the same number of steps on every rank
+  training,   ///< epoch after epoch without end, shuffled and augmented as the options say
+  evaluation,   ///< once over the whole set in order, not augmented, nothing left out; as many steps on every rank
 };
 
 /// One rank's batches, in order, prepared ahead by threads and in memory that is used again: after the first round nothing

@@ -25,7 +25,8 @@ struct CsvOptions {
     section.bind("file", file, "the text file, plain or .gz");
     section.bind("separator", separator, "between columns", one_of({",", ";", "\t", "|"}));
     section.bind("label", label, "name of the label's column; empty: there is none");
-    section.bind("label_kind", label_kind, "class: a whole number (int32); value: a number (float32)", one_of({"class", "value"}));
+    section.bind("label_kind", label_kind, "class: a whole number (int32); value: a number (float32)",
+                 one_of({"class", "value"}));
     section.bind("classes", classes, "class labels are below this; 0: any", at_least(0));
     section.bind("features", features, "names of the feature columns, in this order; empty: all but the label");
     section.bind("shape", shape, "of one sample's features, as in [28, 28, 1]; empty: a vector", at_least(1));
@@ -73,7 +74,8 @@ class CsvText {
 
   /// "iris.csv:12:7: why", at the cell that was read last.
   [[noreturn]] void refuse(const std::string& why) const {
-    fail(Code::data_loss, path_ + ":" + std::to_string(line_) + ":" + std::to_string(cell_start_ - line_start_ + 1) + ": " + why);
+    fail(Code::data_loss,
+         path_ + ":" + std::to_string(line_) + ":" + std::to_string(cell_start_ - line_start_ + 1) + ": " + why);
   }
 
  private:
@@ -94,7 +96,8 @@ class CsvText {
   }
 
   void skip_blank_lines() {
-    while (at_ < text_.size() && (text_[at_] == '\n' || (text_[at_] == '\r' && at_ + 1 < text_.size() && text_[at_ + 1] == '\n'))) {
+    while (at_ < text_.size() &&
+           (text_[at_] == '\n' || (text_[at_] == '\r' && at_ + 1 < text_.size() && text_[at_ + 1] == '\n'))) {
       at_ += text_[at_] == '\r' ? 2 : 1;
       ++line_;
       line_start_ = at_;
@@ -122,13 +125,15 @@ Columns read_header(CsvText& text, const CsvOptions& options) {
   Columns columns;
   for (bool last = false; !last;) {
     std::string name(text.cell(last));
-    if (std::find(columns.names.begin(), columns.names.end(), name) != columns.names.end()) text.refuse("column '" + name + "' is there twice");
+    if (std::find(columns.names.begin(), columns.names.end(), name) != columns.names.end())
+      text.refuse("column '" + name + "' is there twice");
     columns.names.push_back(std::move(name));
   }
   columns.target.assign(columns.names.size(), Columns::kIgnored);
   const auto place = [&](const std::string& name) {
     const auto at = std::find(columns.names.begin(), columns.names.end(), name);
-    if (at == columns.names.end()) fail(Code::not_found, options.file + ": " + unknown_name_text("column", name, columns.names));
+    if (at == columns.names.end())
+      fail(Code::not_found, options.file + ": " + unknown_name_text("column", name, columns.names));
     return static_cast<std::size_t>(at - columns.names.begin());
   };
   if (!options.label.empty()) columns.target[place(options.label)] = Columns::kLabel;
@@ -149,13 +154,15 @@ Columns read_header(CsvText& text, const CsvOptions& options) {
 
 class CsvReader final : public Reader {
  public:
-  explicit CsvReader(const CsvOptions& options) : class_labels_(options.label_kind == "class"), label_(!options.label.empty()) {
+  explicit CsvReader(const CsvOptions& options)
+      : class_labels_(options.label_kind == "class"), label_(!options.label.empty()) {
     CsvText text(options.file, options.separator.front());
     const Columns columns = read_header(text, options);
     width_ = static_cast<std::size_t>(columns.features);
     const Shape shape = options.shape.empty() ? Shape{columns.features} : Shape(options.shape);
     if (shape.elements() != columns.features) {
-      fail(Code::invalid_argument, options.file + ": shape " + shape.text() + " for " + std::to_string(columns.features) + " feature columns");
+      fail(Code::invalid_argument,
+           options.file + ": shape " + shape.text() + " for " + std::to_string(columns.features) + " feature columns");
     }
     fields_.push_back({"features", DType::float32, shape});
     if (label_) fields_.push_back({"label", class_labels_ ? DType::int32 : DType::float32, {}});
@@ -177,13 +184,15 @@ class CsvReader final : public Reader {
  private:
   void read_line(CsvText& text, const Columns& columns, const CsvOptions& options) {
     const std::size_t begin = features_.size();
-    check(begin / width_ < std::numeric_limits<std::uint32_t>::max(), Code::data_loss, options.file + ": more than 2^32 - 1 lines");
+    check(begin / width_ < std::numeric_limits<std::uint32_t>::max(), Code::data_loss,
+          options.file + ": more than 2^32 - 1 lines");
     features_.resize(begin + width_);
     bool last = false;
     std::size_t column = 0;
     for (; !last; ++column) {
       const std::string_view cell = text.cell(last);
-      if (column >= columns.names.size()) text.refuse("more cells than the " + std::to_string(columns.names.size()) + " columns of the header");
+      if (column >= columns.names.size())
+        text.refuse("more cells than the " + std::to_string(columns.names.size()) + " columns of the header");
       const std::int64_t target = columns.target[column];
       if (target == Columns::kIgnored) continue;
       const double value = number(text, columns.names[column], cell);
@@ -191,7 +200,8 @@ class CsvReader final : public Reader {
       else add_label(text, value, options);
     }
     if (column < columns.names.size()) {
-      text.refuse("the line ends after " + std::to_string(column) + " cells, the header has " + std::to_string(columns.names.size()) + " columns");
+      text.refuse("the line ends after " + std::to_string(column) + " cells, the header has " +
+                  std::to_string(columns.names.size()) + " columns");
     }
     text.next_line();
   }
@@ -214,7 +224,8 @@ class CsvReader final : public Reader {
       values_.push_back(static_cast<float>(value));
       return;
     }
-    const double most = options.classes > 0 ? static_cast<double>(options.classes) - 1 : std::numeric_limits<std::int32_t>::max();
+    const double most =
+        options.classes > 0 ? static_cast<double>(options.classes) - 1 : std::numeric_limits<std::int32_t>::max();
     if (value < 0 || value > most || value != std::floor(value)) {
       text.refuse("column '" + options.label + "': a class is a whole number from 0 to " +
                   std::to_string(static_cast<std::int64_t>(most)) + ", this is " + std::to_string(value));

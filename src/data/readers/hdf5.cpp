@@ -22,7 +22,8 @@ struct FieldOptions {
     check(!name.empty(), Code::invalid_argument, section.path() + ": needs a name");
     dataset = "/" + name;
     section.bind("dataset", dataset, "full path of the data set in the file");
-    section.bind("dtype", dtype, "element type in the batch", one_of({"as stored", "float32", "float64", "int32", "int64", "uint8"}));
+    section.bind("dtype", dtype, "element type in the batch",
+                 one_of({"as stored", "float32", "float64", "int32", "int64", "uint8"}));
     section.bind("classes", classes, "values are whole numbers from 0 to below this; 0: any", at_least(0));
     normalise.bind(section);
     if (normalise.any() && dtype != "float32") {
@@ -63,7 +64,8 @@ class Hdf5Reader final : public Reader {
         std::transform(values, values + count, values, [&](float x) { return options_[f].normalise(x); });
       }
       if (options_[f].classes > 0) {
-        dispatch(fields_[f].dtype, [&]<class T>() { check_classes<T>(f, samples, static_cast<const T*>(buffers[f]), each); });
+        dispatch(fields_[f].dtype,
+                 [&]<class T>() { check_classes<T>(f, samples, static_cast<const T*>(buffers[f]), each); });
       }
     }
   }
@@ -77,24 +79,27 @@ class Hdf5Reader final : public Reader {
       field.dataset = dataset;
       options_.push_back(field);
     }
-    check(!options_.empty(), Code::invalid_argument, file_.path() + ": no data sets in its root group: name them in [[field]] sections");
+    check(!options_.empty(), Code::invalid_argument,
+          file_.path() + ": no data sets in its root group: name them in [[field]] sections");
   }
 
   void add(const FieldOptions& options) {
     const hdf5::DatasetInfo info = file_.info(options.dataset);
     const std::string where = file_.path() + ": '" + options.dataset + "'";
     if (info.shape.rank() == 0) fail(Code::data_loss, where + ": is one value, samples are entries of a first dimension");
-    if (info.shape[0] > std::numeric_limits<std::uint32_t>::max()) fail(Code::data_loss, where + ": has more than 2^32 - 1 samples");
+    if (info.shape[0] > std::numeric_limits<std::uint32_t>::max())
+      fail(Code::data_loss, where + ": has more than 2^32 - 1 samples");
     if (fields_.empty()) size_ = info.shape[0];
     if (info.shape[0] != size_) {
-      fail(Code::data_loss, where + ": has " + std::to_string(info.shape[0]) + " samples, but '" + options_.front().dataset + "' has " +
-                                std::to_string(size_));
+      fail(Code::data_loss, where + ": has " + std::to_string(info.shape[0]) + " samples, but '" + options_.front().dataset +
+                                "' has " + std::to_string(size_));
     }
     Shape shape = info.shape;
     shape.erase(0);
     const DType dtype = options.dtype == "as stored" ? info.dtype : dtype_from(options.dtype);
     if (options.classes > 0 && is_float(dtype)) {
-      fail(Code::invalid_argument, where + ": classes are whole numbers, give dtype = \"int32\" for these " + std::string(name(dtype)) + " values");
+      fail(Code::invalid_argument,
+           where + ": classes are whole numbers, give dtype = \"int32\" for these " + std::string(name(dtype)) + " values");
     }
     fields_.push_back({options.name, dtype, shape});
   }
@@ -106,8 +111,9 @@ class Hdf5Reader final : public Reader {
       for (std::size_t i = 0; i < samples.size() * width; ++i) {
         const auto value = static_cast<std::int64_t>(values[i]);
         if (value >= 0 && value < options_[f].classes) continue;
-        fail(Code::data_loss, file_.path() + ": '" + options_[f].dataset + "': sample " + std::to_string(samples[i / width]) + " holds " +
-                                  std::to_string(value) + ", expected from 0 to below classes = " + std::to_string(options_[f].classes));
+        fail(Code::data_loss, file_.path() + ": '" + options_[f].dataset + "': sample " +
+                                  std::to_string(samples[i / width]) + " holds " + std::to_string(value) +
+                                  ", expected from 0 to below classes = " + std::to_string(options_[f].classes));
       }
     }
   }

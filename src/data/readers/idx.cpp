@@ -45,14 +45,17 @@ IdxFile read_idx(const std::string& path, std::size_t least_rank, std::size_t mo
   ByteSource source(path);
   std::array<unsigned char, 4> magic;
   source.read(magic.data(), 4, "the magic number");
-  if (magic[0] != 0 || magic[1] != 0) fail(Code::data_loss, path + ": at offset 0: not an IDX file: it begins with two zero bytes");
+  if (magic[0] != 0 || magic[1] != 0)
+    fail(Code::data_loss, path + ": at offset 0: not an IDX file: it begins with two zero bytes");
   if (magic[2] != kUnsignedByte) {
-    fail(Code::data_loss, path + ": at offset 2: element type " + std::to_string(magic[2]) + ", expected 8 (unsigned bytes)");
+    fail(Code::data_loss,
+         path + ": at offset 2: element type " + std::to_string(magic[2]) + ", expected 8 (unsigned bytes)");
   }
   const std::size_t rank = magic[3];
   if (rank < least_rank || rank > most_rank) {
-    fail(Code::data_loss, path + ": at offset 3: " + std::to_string(rank) + " dimensions, expected " + std::to_string(least_rank) +
-                              (least_rank < most_rank ? " to " + std::to_string(most_rank) : "") + " in a file of " + content);
+    fail(Code::data_loss,
+         path + ": at offset 3: " + std::to_string(rank) + " dimensions, expected " + std::to_string(least_rank) +
+             (least_rank < most_rank ? " to " + std::to_string(most_rank) : "") + " in a file of " + content);
   }
   IdxFile file;
   std::uint64_t elements = 1;
@@ -66,8 +69,8 @@ IdxFile read_idx(const std::string& path, std::size_t least_rank, std::size_t mo
     elements *= static_cast<std::uint64_t>(dim);
   }
   if (elements > source.most_left()) {
-    source.damaged("dimensions " + file.shape.text() + " ask for " + std::to_string(elements) + " bytes, the file cannot hold more than " +
-                   std::to_string(source.most_left()));
+    source.damaged("dimensions " + file.shape.text() + " ask for " + std::to_string(elements) +
+                   " bytes, the file cannot hold more than " + std::to_string(source.most_left()));
   }
   file.elements.resize(elements);
   source.read(file.elements.data(), elements, content);
@@ -81,14 +84,15 @@ class IdxReader final : public Reader {
   explicit IdxReader(const IdxOptions& options) {
     IdxFile images = read_idx(options.images, 2, 4, "images"), labels = read_idx(options.labels, 1, 1, "labels");
     if (images.shape[0] != labels.shape[0]) {
-      fail(Code::data_loss, options.images + ": has " + std::to_string(images.shape[0]) + " images, but " + options.labels + " has " +
-                                std::to_string(labels.shape[0]) + " labels");
+      fail(Code::data_loss, options.images + ": has " + std::to_string(images.shape[0]) + " images, but " + options.labels +
+                                " has " + std::to_string(labels.shape[0]) + " labels");
     }
     constexpr std::size_t kHeader = 8;
     for (std::size_t i = 0; i < labels.elements.size(); ++i) {
       if (labels.elements[i] < options.classes) continue;
-      fail(Code::data_loss, options.labels + ": at offset " + std::to_string(kHeader + i) + ": label " + std::to_string(labels.elements[i]) +
-                                " of sample " + std::to_string(i) + ", expected below classes = " + std::to_string(options.classes));
+      fail(Code::data_loss, options.labels + ": at offset " + std::to_string(kHeader + i) + ": label " +
+                                std::to_string(labels.elements[i]) + " of sample " + std::to_string(i) +
+                                ", expected below classes = " + std::to_string(options.classes));
     }
     size_ = images.shape[0];
     Shape shape = images.shape;

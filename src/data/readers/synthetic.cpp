@@ -21,7 +21,8 @@ struct SyntheticOptions {
   explicit SyntheticOptions(Section& section) {
     constexpr double kMost = 4294967295.0;
     section.bind("samples", samples, "size of the set", between(0, kMost));
-    section.bind("first", first, "number of the first sample: sets that do not overlap share their classes", between(0, 0x1p52));
+    section.bind("first", first, "number of the first sample: sets that do not overlap share their classes",
+                 between(0, 0x1p52));
     section.bind("shape", shape, "of one image: height, width, channels", between(1, kMost));
     section.bind("classes", classes, "labels are below this", at_least(1));
     section.bind("noise", noise, "standard deviation of the noise; the patterns have 1", at_least(0));
@@ -38,7 +39,8 @@ class SyntheticReader final : public Reader {
     fields_ = {{"image", DType::float32, shape}, {"label", DType::int32, {}}};
     period_ = std::min(pixels_, kLongestPattern);
     patterns_.resize(static_cast<std::size_t>(options.classes) * period_);
-    for (std::size_t i = 0; i < patterns_.size(); ++i) patterns_[i] = random_normal(options.seed, stream_of("synthetic pattern"), i);
+    for (std::size_t i = 0; i < patterns_.size(); ++i)
+      patterns_[i] = random_normal(options.seed, stream_of("synthetic pattern"), i);
   }
 
   [[nodiscard]] std::int64_t size() const override { return options_.samples; }
