@@ -80,7 +80,7 @@ Share BatchPlan::share(int rank, std::int64_t global_samples) const {
   return {begin, 1, end - begin};   // never more than of a whole batch
 }
 
-const Tensor& Batch::operator[](std::string_view name) const {
+const Tensor& SampleBatch::operator[](std::string_view name) const {
   const auto at = std::find_if(fields.begin(), fields.end(), [&](const NamedTensor& field) { return field.name == name; });
   if (at != fields.end()) return at->tensor;
   std::vector<std::string> known;

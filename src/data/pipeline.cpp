@@ -14,7 +14,7 @@ namespace {
 
 /// A batch with the memory that it lives in, used again and again.
 struct Slot {
-  Batch batch;
+  SampleBatch batch;
   std::vector<Buffer> memory;                ///< of each field, for the largest share
   std::vector<void*> buffers;
   std::vector<std::uint32_t> indices;
@@ -101,7 +101,7 @@ struct BatchPipeline::State {
   void fill(Slot& slot, const Ticket& ticket) const {
     const std::int64_t begin = ticket.from.sample, end = end_of(ticket.from);
     const Share share = plan.share(rank, end - begin);
-    Batch& batch = slot.batch;
+    SampleBatch& batch = slot.batch;
     batch.epoch = ticket.from.epoch;
     batch.step_in_epoch = begin / plan.global_batch();
     batch.last_in_epoch = settle({ticket.from.epoch, end}).epoch != ticket.from.epoch;
@@ -200,7 +200,7 @@ BatchPipeline::BatchPipeline(std::shared_ptr<const Reader> reader, const Pipelin
 
 BatchPipeline::~BatchPipeline() { state_->stop(); }
 
-const Batch* BatchPipeline::next() {
+const SampleBatch* BatchPipeline::next() {
   State& s = *state_;
   s.give_back();
   if (s.error) std::rethrow_exception(s.error);

@@ -63,7 +63,7 @@ struct Seen {
   std::vector<float> images;
   friend bool operator==(const Seen&, const Seen&) = default;
 };
-Seen seen(const Batch& batch) {
+Seen seen(const SampleBatch& batch) {
   const auto ids = batch["id"].to_vector<std::int64_t>();
   check(std::equal(ids.begin(), ids.end(), batch.indices.begin(), batch.indices.end()), Code::internal,
         "indices are not the ids");
@@ -204,7 +204,7 @@ TEST(BatchPipeline, EachSampleOncePerEpochWithZeroShares) {
     std::multiset<std::int64_t> ids;
     for (int step = 0; step < 2; ++step) {   // 8 samples, then 1: three ranks have none
       for (std::size_t rank = 0; rank < 4; ++rank) {
-        const Batch& batch = *pipelines[rank]->next();
+        const SampleBatch& batch = *pipelines[rank]->next();
         EXPECT_EQ(batch.epoch, epoch);
         EXPECT_EQ(batch.samples, step == 0 ? 2 : (rank == 0 ? 1 : 0));
         EXPECT_EQ(batch.global_samples, step == 0 ? 8 : 1);
@@ -237,7 +237,7 @@ TEST(BatchPipeline, DropLastLeavesTheShortBatchOut) {
   BatchPipeline pipeline(reader, options, 0, 1);
   EXPECT_EQ(pipeline.steps_per_epoch(), 2);
   for (int i = 0; i < 6; ++i) {
-    const Batch& batch = *pipeline.next();
+    const SampleBatch& batch = *pipeline.next();
     EXPECT_EQ(batch.samples, 4);
     EXPECT_EQ(batch.epoch, i / 2);
     EXPECT_EQ(batch.step_in_epoch, i % 2);
@@ -281,7 +281,7 @@ TEST(BatchPipeline, MemoryIsUsedAgain) {
     BatchPipeline pipeline(reader, options_with(3, threads), 0, 1);
     std::set<const void*> images, ids;
     for (int i = 0; i < 50; ++i) {
-      const Batch& batch = *pipeline.next();
+      const SampleBatch& batch = *pipeline.next();
       images.insert(batch["image"].raw());
       ids.insert(batch["id"].raw());
     }
@@ -498,9 +498,9 @@ TEST(PipelineOptions, AreBoundInASection) {
   EXPECT_THAT(error_of([&] { PipelineOptions{wrong}; }), HasSubstr("job.toml:3: pipeline.batch = 0"));
 }
 
-TEST(Batch, AnUnknownFieldIsNamedWithTheKnown) {
+TEST(SampleBatch, AnUnknownFieldIsNamedWithTheKnown) {
   BatchPipeline pipeline(std::make_shared<FakeReader>(4), options_with(2), 0, 1);
-  const Batch& batch = *pipeline.next();
+  const SampleBatch& batch = *pipeline.next();
   EXPECT_THAT(error_of([&] { static_cast<void>(batch["imag"]); }),
               HasSubstr("unknown field of the batch 'imag', did you mean 'image'? Known: image id"));
 }

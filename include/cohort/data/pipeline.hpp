@@ -91,7 +91,7 @@ struct NamedTensor {
 };
 
 /// One rank's part of one step's batch, in host memory.
-struct Batch {
+struct SampleBatch {
   std::int64_t epoch = 0;
   std::int64_t step_in_epoch = 0;
   bool last_in_epoch = false;
@@ -125,7 +125,7 @@ class BatchPipeline {
 
   /// The next batch, valid until the next call of `next` or `seek`; null at the end of an evaluation. An error of the
   /// reader is thrown here, in the place of its batch, and again by every later call until `seek`.
-  [[nodiscard]] const Batch* next();
+  [[nodiscard]] const SampleBatch* next();
 
   [[nodiscard]] Position position() const noexcept;      ///< of the batch that `next` would give
   void seek(Position position);                           ///< Error out_of_range
