@@ -114,13 +114,12 @@ std::uint64_t ByteSource::most_left() const {
 std::string read_text(const std::string& path) {
   ByteSource source(path);
   std::string text;
-  constexpr std::size_t kPiece = 1 << 20;
-  for (;;) {
+  for (std::size_t piece = 1 << 14;; piece *= 2) {
     const std::size_t before = text.size();
-    text.resize(before + kPiece);
-    const std::size_t got = source.read_some(text.data() + before, kPiece);
+    text.resize(before + piece);
+    const std::size_t got = source.read_some(text.data() + before, piece);
     text.resize(before + got);
-    if (got < kPiece) return text;
+    if (got < piece) return text;
   }
 }
 
