@@ -1,0 +1,114 @@
+#include <fmt/core.h>
+
+#include <charconv>
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <vector>
+
+#include "cohort/base/error.hpp"
+#include "cohort/train/report.hpp"
+#include "train/report/output_file.hpp"
+
+namespace cohort {
+namespace {
+
+constexpr std::string_view kOpening = "{\"step\":";
+
+std::string json_text(std::string_view text) {
+  std::string result = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') result += '\\';
+    if (byte < 0x20) result += fmt::format("\\u{:04x}", byte);
+    else result += c;
+  }
+  return result + "\"";
+}
+
+std::string json_number(double value) { return std::isfinite(value) ? fmt::format("{}", value) : "null"; }
+
+std::optional<std::int64_t> step_of(std::string_view line) {
+  if (!line.starts_with(kOpening)) return std::nullopt;
+  std::int64_t step = 0;
+  const auto [end, error] = std::from_chars(line.data() + kOpening.size(), line.data() + line.size(), step);
+  return error == std::errc{} ? std::optional(step) : std::nullopt;
+}
+
+/// The length of what stays: whole lines, without the last ones if they are of steps after `after_step` (not -1). Earlier
+/// lines may be of another run, whose steps mean nothing here.
+std::size_t length_to_keep(std::string_view text, std::int64_t after_step) {
+  std::size_t end = text.rfind('\n') + 1;   // npos + 1 is 0
+  while (after_step >= 0 && end > 0) {
+    const std::size_t begin = end == 1 ? 0 : text.rfind('\n', end - 2) + 1;
+    const auto step = step_of(text.substr(begin, end - begin));
+    if (!step || *step <= after_step) break;
+    end = begin;
+  }
+  return end;
+}
+
+void trim(const std::filesystem::path& file, std::int64_t after_step) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(file, error)) return;
+  std::ifstream in(file, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  const std::size_t keep = length_to_keep(text, after_step);
+  if (keep == text.size()) return;
+  std::filesystem::resize_file(file, keep, error);
+  if (error)
+    fail(Code::unavailable, file.string() + ": cannot remove lines of steps that are run again: " + error.message());
+}
+
+class JsonLinesWriter final : public MetricsWriter {
+ public:
+  JsonLinesWriter(const std::filesystem::path& file, const MetricsStart& start)
+      : wall_time_(start.wall_time ? start.wall_time : system_wall_time), out_(file, "ab") {}
+  ~JsonLinesWriter() override {
+    try {
+      flush();
+    } catch (const Error&) {   // a destructor has nobody to tell; who needs to know calls flush
+    }
+  }
+
+  void scalar(std::string_view name, std::int64_t step, double value) override {
+    if (step != step_) finish_line();
+    step_ = step;
+    for (auto& [known, old] : values_) {
+      if (known == name) {
+        old = value;
+        return;
+      }
+    }
+    values_.emplace_back(name, value);
+  }
+
+  void flush() override {
+    finish_line();
+    out_.flush();
+  }
+
+ private:
+  void finish_line() {
+    if (values_.empty()) return;
+    std::string line = fmt::format("{}{},\"time\":{:.3f}", kOpening, step_, wall_time_());
+    for (const auto& [name, value] : values_) line += "," + json_text(name) + ":" + json_number(value);
+    values_.clear();
+    out_.write(line + "}\n");
+  }
+
+  std::function<double()> wall_time_;
+  OutputFile out_;
+  std::int64_t step_ = 0;
+  std::vector<std::pair<std::string, double>> values_;   ///< of the step at hand
+};
+
+}  // namespace
+
+std::unique_ptr<MetricsWriter> json_lines_writer(const std::filesystem::path& file, const MetricsStart& start) {
+  trim(file, start.after_step);
+  return std::make_unique<JsonLinesWriter>(file, start);
+}
+
+}  // namespace cohort
