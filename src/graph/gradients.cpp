@@ -84,6 +84,8 @@ Value Backward::dy(std::size_t i) const {
   return dy_.at(i) ? dy_[i] : Value(graph.add("ZerosLike", {y(static_cast<int>(i))}));
 }
 
+std::vector<Value> no_gradient(const Backward& b) { return std::vector<Value>(b.inputs()); }
+
 std::vector<Value> gradients(Value loss, std::span<const Value> wrt) {
   check(bool(loss), Code::invalid_argument, "gradients of an absent loss");
   if (loss.dtype() != DType::float32 || loss.shape().rank() != 0) {

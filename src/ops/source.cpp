@@ -11,12 +11,14 @@ std::vector<Signature> from_attrs(const Inference& c) {
 
 const Registered<Op> placeholder{"Placeholder", {.infer = from_attrs, .stateful = true, .source = true}};
 const Registered<Op> variable{"Variable", {.infer = from_attrs, .stateful = true, .source = true}};
-const Registered<Op> constant{"Constant", {.infer = [](const Inference& c) -> std::vector<Signature> {
-                                             c.expect_inputs(0);
-                                             const Tensor& value = c.attrs.get<Tensor>("value");
-                                             return {{value.dtype(), value.shape()}};
-                                           },
-                                           .source = true}};
+const Registered<Op> constant{
+    "Constant",
+    {.infer = [](const Inference& c) -> std::vector<Signature> {
+       c.expect_inputs(0);
+       const Tensor& value = c.attrs.get<Tensor>("value");
+       return {{value.dtype(), value.shape()}};
+     },
+     .source = true}};
 
 }  // namespace
 }  // namespace cohort

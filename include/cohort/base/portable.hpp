@@ -26,6 +26,7 @@ inline constexpr const char* kKernelFamily = "CPU";
 
 template <class F, class... T>
 void run_elementwise(void*, F f, std::int64_t n, T*... p) {
+#pragma GCC ivdep   // an output may be the memory of an input: element i of all belongs together
   for (std::int64_t i = 0; i < n; ++i) f(p[i]...);
 }
 }  // namespace cohort

@@ -55,6 +55,8 @@ class Attrs {
   [[nodiscard]] T get(std::string_view name, T otherwise) const {
     return has(name) ? get<T>(name) : otherwise;
   }
+  [[nodiscard]] auto begin() const { return values_.begin(); }      ///< pairs of name and Attr, by name
+  [[nodiscard]] auto end() const { return values_.end(); }
   [[nodiscard]] std::string text() const;    ///< "{axis: 1, keep_dims: true}", canonical
 
  private:

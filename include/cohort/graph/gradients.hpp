@@ -30,6 +30,9 @@ class Backward {
   std::vector<bool> wanted_;
 };
 
+/// The rule of an op whose result is constant almost everywhere (comparisons, argmax, sign): nothing flows back.
+[[nodiscard]] std::vector<Value> no_gradient(const Backward& b);
+
 /// Appends the backward nodes of the scalar `loss` and returns d loss / d wrt[i], each of the shape of wrt[i]; zeros where
 /// the loss does not depend on it. Error invalid_argument if the loss is not a scalar, or if a path runs through an op
 /// without a gradient.

@@ -60,7 +60,7 @@ struct ExampleInput {
 struct Example {
   std::vector<ExampleInput> in{};
   Attrs attrs{};
-  std::vector<std::vector<double>> expected{}; ///< per output; empty: the values computed by PyTorch in tests/ops/op_values.h5
+  std::vector<std::vector<double>> expected{}; ///< per output; empty: computed by PyTorch, in tests/ops/op_values.txt
   double tolerance = 2e-5;                     ///< relative to the largest magnitude of the output
 };
 
@@ -77,6 +77,7 @@ struct Op {
   std::vector<Value> (*gradient)(const Backward&) = nullptr;   ///< one per input, absent where none; null: not differentiable
   std::vector<Example> examples{};
   std::vector<Reuse> reuse{};
+  int shapes_from = -1;        ///< from this input on the kernel needs shapes alone: their memory may be gone; -1: none
   bool stateful = false;       ///< reads or writes a resource, or random: never merged, never folded
   bool broadcasts = false;     ///< inputs broadcast against each other: gradients() sums its results back to their shapes
   bool source = false;         ///< has no kernel, its memory comes from elsewhere: Placeholder, Variable, Constant
