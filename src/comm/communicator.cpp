@@ -1,5 +1,7 @@
 #include "cohort/comm/communicator.hpp"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -47,9 +49,8 @@ void Communicator::Wait::look(WaitStatus status) {
   communicator_.activity_->publish(status);
   const double waited = communicator_.context_.clock->now() - since_;
   if (waited < communicator_.timeout_) return;
-  fail(Code::deadline_exceeded, "rank " + std::to_string(communicator_.rank()) + " waited " + std::to_string(waited).substr(0, 5) +
-                                    " s for " + status.text() + " (limit " + std::to_string(communicator_.timeout_).substr(0, 5) +
-                                    " s)");
+  fail(Code::deadline_exceeded, fmt::format("rank {} waited {:.3g} s for {} (limit {:g} s)", communicator_.rank(), waited,
+                                            status.text(), communicator_.timeout_));
 }
 
 Communicator Communicator::make_group(const std::vector<int>& members, int id) {
@@ -82,7 +83,8 @@ Communicator Communicator::duplicate() {
 }
 
 std::shared_ptr<SharedMemory> Communicator::allocate_shared(std::size_t bytes) {
-  check(nodes_.nodes() == 1, Code::failed_precondition, "shared memory needs all ranks on one node, here are " + nodes_.text());
+  check(nodes_.nodes() == 1, Code::failed_precondition,
+        "shared memory needs all ranks on one node, here are " + nodes_.text());
   barrier();   // as in duplicate()
   std::shared_ptr<SharedMemory> memory = transport_->allocate_shared(bytes, groups_++);
   barrier();   // every part is there and zero
@@ -93,7 +95,8 @@ void Communicator::copy_bytes(void* to, std::span<const std::byte> from) {
   if (!from.empty()) std::memcpy(to, from.data(), from.size());
 }
 
-void Communicator::exchange(const char* what, int to, std::span<const std::byte> send, int from, std::span<std::byte> receive) {
+void Communicator::exchange(const char* what, int to, std::span<const std::byte> send, int from,
+                            std::span<std::byte> receive) {
   Transfer in(*transport_), out(*transport_);
   in.receive(from, kControlTag, receive.data(), receive.size());
   out.send(to, kControlTag, send.data(), send.size());

@@ -29,7 +29,7 @@ bool mpi_running() noexcept {
 }
 
 MpiComm::~MpiComm() {
-  if (comm_ == MPI_COMM_NULL || std::uncaught_exceptions() > 0 || !mpi_running()) return;
+  if (keep_ || comm_ == MPI_COMM_NULL || std::uncaught_exceptions() > 0 || !mpi_running()) return;
   MPI_Comm_free(&comm_);
 }
 

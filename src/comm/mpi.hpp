@@ -18,22 +18,26 @@ void check(MpiCode code, std::source_location where = std::source_location::curr
 /// True between MPI_Init and MPI_Finalize: handles may only be freed then.
 [[nodiscard]] bool mpi_running() noexcept;
 
-/// Owns a communicator. Freeing one is local in the libraries we know; a rank that is unwinding frees nothing, since its
-/// peers may not be there any more.
+/// Owns a communicator. Freeing one is local in the libraries we know. It is not freed while the rank unwinds, nor after
+/// `leave_to_finalize`: the library would give its number to the next communicator, which then received what is still on
+/// its way here.
 class MpiComm {
  public:
   MpiComm() = default;
   explicit MpiComm(MPI_Comm comm) noexcept : comm_(comm) {}
-  MpiComm(MpiComm&& other) noexcept : comm_(std::exchange(other.comm_, MPI_COMM_NULL)) {}
+  MpiComm(MpiComm&& other) noexcept : comm_(std::exchange(other.comm_, MPI_COMM_NULL)), keep_(other.keep_) {}
   MpiComm& operator=(MpiComm&& other) noexcept {
     std::swap(comm_, other.comm_);
+    std::swap(keep_, other.keep_);
     return *this;
   }
   ~MpiComm();
   [[nodiscard]] MPI_Comm get() const noexcept { return comm_; }
+  void leave_to_finalize() noexcept { keep_ = true; }
 
  private:
   MPI_Comm comm_ = MPI_COMM_NULL;
+  bool keep_ = false;
 };
 
 }  // namespace cohort

@@ -1,5 +1,7 @@
 #include "comm/mpi_transport.hpp"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <exception>
@@ -32,8 +34,9 @@ class MpiSharedMemory final : public SharedMemory {
       int unit = 0;
       void* start = nullptr;
       check(MpiCode{MPI_Win_shared_query(window_, rank, &length, &unit, &start)});
-      const auto address = (reinterpret_cast<std::uintptr_t>(start) + kPage - 1) / kPage * kPage;   // alike in all ranks:
-      parts_.emplace_back(reinterpret_cast<std::byte*>(address),                                    // mappings are whole pages
+      // Mappings are whole pages, so this rounds alike in all ranks.
+      const auto address = (reinterpret_cast<std::uintptr_t>(start) + kPage - 1) / kPage * kPage;
+      parts_.emplace_back(reinterpret_cast<std::byte*>(address),
                           static_cast<std::size_t>(asked[static_cast<std::size_t>(rank)]));
     }
     int rank = 0;
@@ -55,13 +58,18 @@ class MpiSharedMemory final : public SharedMemory {
   std::vector<std::span<std::byte>> parts_;
 };
 
-class MpiTransport final : public Transport, private LibraryReduce {
+class MpiTransport final : public Transport, private LibraryCollectives {
  public:
   MpiTransport(MpiComm comm, std::size_t largest_message) : comm_(std::move(comm)), largest_(largest_message) {
     check(largest_ > 0, Code::invalid_argument, "largest_message must be above 0");
     check(MpiCode{MPI_Comm_set_errhandler(comm_.get(), MPI_ERRORS_RETURN)});
     check(MpiCode{MPI_Comm_rank(comm_.get(), &rank_)});
     check(MpiCode{MPI_Comm_size(comm_.get(), &size_)});
+    slots_.resize(kSlots);
+    for (std::int32_t i = kSlots; i-- > 0;) {
+      free_.push_back(i);
+      slots_[static_cast<std::size_t>(i)].pieces.reserve(1);
+    }
   }
 
   int rank() const noexcept override { return rank_; }
@@ -71,11 +79,12 @@ class MpiTransport final : public Transport, private LibraryReduce {
   Request irecv(int peer, int tag, void* data, std::size_t bytes) override;
   bool test(Request& request) override;
   void abandon(Request& request) noexcept override;
+  void retire() noexcept override { comm_.leave_to_finalize(); }
   std::unique_ptr<Transport> subgroup(std::span<const int> members, int id) override;
   std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes, int) override {
     return std::make_shared<MpiSharedMemory>(comm_.get(), bytes);
   }
-  LibraryReduce* library_reduce() noexcept override { return this; }
+  LibraryCollectives* library() noexcept override { return this; }
 
  private:
   struct Slot {
@@ -87,8 +96,9 @@ class MpiTransport final : public Transport, private LibraryReduce {
     bool receive = false;
   };
 
-  Request start(float* data, std::size_t n) override;
-  void run(float* data, std::size_t n) override;
+  Request start_all_reduce(float* data, std::size_t n) override;
+  Request start_all_gather(float* data, std::span<const int> counts, std::span<const int> starts) override;
+  void all_reduce(float* data, std::size_t n) override;
 
   Slot& slot(const Request& request) { return slots_[static_cast<std::size_t>(request.slot())]; }
   Request new_slot(int peer, int tag, std::size_t bytes, bool receive);
@@ -98,6 +108,8 @@ class MpiTransport final : public Transport, private LibraryReduce {
   }
   bool test_piece(Request& request, Slot& s);
   [[noreturn]] void fail_size(Request& request, const std::string& came);
+
+  static constexpr std::int32_t kSlots = 64;   // transfers at once that need no allocation
 
   MpiComm comm_;
   std::size_t largest_;
@@ -135,7 +147,8 @@ Request MpiTransport::isend(int peer, int tag, const void* data, std::size_t byt
   const auto* from = static_cast<const std::byte*>(data);
   for (std::size_t done = 0; done == 0 || done < bytes; done += largest_) {
     MPI_Request& piece = slot(request).pieces.emplace_back(MPI_REQUEST_NULL);
-    check(MpiCode{MPI_Isend(from + done, to_int(std::min(largest_, bytes - done)), MPI_BYTE, peer, tag, comm_.get(), &piece)});
+    const int count = to_int(std::min(largest_, bytes - done));
+    check(MpiCode{MPI_Isend(from + done, count, MPI_BYTE, peer, tag, comm_.get(), &piece)});
   }
   return request;
 }
@@ -145,7 +158,8 @@ Request MpiTransport::irecv(int peer, int tag, void* data, std::size_t bytes) {
   auto* to = static_cast<std::byte*>(data);
   for (std::size_t done = 0; done == 0 || done < bytes; done += largest_) {
     MPI_Request& piece = slot(request).pieces.emplace_back(MPI_REQUEST_NULL);
-    check(MpiCode{MPI_Irecv(to + done, to_int(std::min(largest_, bytes - done)), MPI_BYTE, peer, tag, comm_.get(), &piece)});
+    const int count = to_int(std::min(largest_, bytes - done));
+    check(MpiCode{MPI_Irecv(to + done, count, MPI_BYTE, peer, tag, comm_.get(), &piece)});
   }
   return request;
 }
@@ -174,8 +188,8 @@ bool MpiTransport::test_piece(Request& request, Slot& s) {
 
 void MpiTransport::fail_size(Request& request, const std::string& came) {
   const Slot& s = slot(request);
-  const std::string text = "rank " + std::to_string(s.peer) + " sent " + came + " bytes where rank " + std::to_string(rank_) +
-                           " expected " + std::to_string(s.bytes) + " (tag " + std::to_string(s.tag) + ")";
+  const std::string text = fmt::format("rank {} sent {} bytes where rank {} expected {} (tag {})", s.peer, came, rank_,
+                                       s.bytes, s.tag);
   abandon(request);
   fail(Code::data_loss, text);
 }
@@ -192,6 +206,7 @@ bool MpiTransport::test(Request& request) {
 
 void MpiTransport::abandon(Request& request) noexcept {
   if (!request.active()) return;
+  retire();
   Slot& s = slot(request);
   for (MPI_Request& piece : s.pieces) {
     if (piece == MPI_REQUEST_NULL || !mpi_running()) continue;
@@ -216,14 +231,22 @@ std::unique_ptr<Transport> MpiTransport::subgroup(std::span<const int> members, 
   return std::make_unique<MpiTransport>(MpiComm(comm), largest_);
 }
 
-Request MpiTransport::start(float* data, std::size_t n) {
+Request MpiTransport::start_all_reduce(float* data, std::size_t n) {
   const Request request = new_slot(-1, 0, n * sizeof(float), false);
   MPI_Request& piece = slot(request).pieces.emplace_back(MPI_REQUEST_NULL);
   check(MpiCode{MPI_Iallreduce(MPI_IN_PLACE, data, to_int(n), MPI_FLOAT, MPI_SUM, comm_.get(), &piece)});
   return request;
 }
 
-void MpiTransport::run(float* data, std::size_t n) {
+Request MpiTransport::start_all_gather(float* data, std::span<const int> counts, std::span<const int> starts) {
+  const Request request = new_slot(-1, 0, 0, false);
+  MPI_Request& piece = slot(request).pieces.emplace_back(MPI_REQUEST_NULL);
+  check(MpiCode{MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, counts.data(), starts.data(), MPI_FLOAT,
+                                comm_.get(), &piece)});
+  return request;
+}
+
+void MpiTransport::all_reduce(float* data, std::size_t n) {
   check(MpiCode{MPI_Allreduce(MPI_IN_PLACE, data, to_int(n), MPI_FLOAT, MPI_SUM, comm_.get())});
 }
 

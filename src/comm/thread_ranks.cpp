@@ -50,7 +50,8 @@ Context context_of(int rank, int ranks, const ThreadRanksOptions& options) {
 
 void run_as_threads(int ranks, const std::function<void(Communicator&)>& body, const ThreadRanksOptions& options) {
   check(ranks >= 1, Code::invalid_argument, "run_as_threads: at least one rank");
-  const std::vector<int> labels = options.nodes.empty() ? std::vector<int>(static_cast<std::size_t>(ranks), 0) : options.nodes;
+  std::vector<int> labels = options.nodes;
+  if (labels.empty()) labels.assign(static_cast<std::size_t>(ranks), 0);
   check(labels.size() == static_cast<std::size_t>(ranks), Code::invalid_argument, "run_as_threads: one node label per rank");
   const auto group = make_thread_group(ranks);
   FirstError errors(ranks);

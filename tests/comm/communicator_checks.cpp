@@ -18,7 +18,8 @@ using ::testing::HasSubstr;
 
 std::vector<unsigned char> pattern(std::size_t bytes, int seed) {
   std::vector<unsigned char> data(bytes);
-  for (std::size_t i = 0; i < bytes; ++i) data[i] = static_cast<unsigned char>(i * 31 + static_cast<std::size_t>(seed) * 7 + i / 256);
+  const auto offset = static_cast<std::size_t>(seed) * 7;
+  for (std::size_t i = 0; i < bytes; ++i) data[i] = static_cast<unsigned char>(i * 31 + offset + i / 256);
   return data;
 }
 
@@ -92,7 +93,9 @@ void check_control_collectives(Communicator& c) {
     c.broadcast(text, root);
     EXPECT_EQ(text, std::string(static_cast<std::size_t>(root) * 11, 'x') + "end");
   }
-  const auto text_of = [](int rank) { return rank % 3 == 1 ? std::string() : std::string(static_cast<std::size_t>(rank) * 97, 'a') + std::to_string(rank); };
+  const auto text_of = [](int rank) {
+    return rank % 3 == 1 ? std::string() : std::string(static_cast<std::size_t>(rank) * 97, 'a') + std::to_string(rank);
+  };
   const std::vector<std::string> texts = c.all_gather(text_of(me));
   ASSERT_EQ(texts.size(), static_cast<std::size_t>(p));
   for (int rank = 0; rank < p; ++rank) EXPECT_EQ(texts[static_cast<std::size_t>(rank)], text_of(rank));
@@ -161,7 +164,9 @@ void check_shared_memory(Communicator& c) {
     for (const std::byte b : part) ASSERT_EQ(b, std::byte{0});
   }
   c.barrier();
-  const auto counter = [&](int rank) { return std::atomic_ref(*reinterpret_cast<std::uint64_t*>(memory->part(rank).data())); };
+  const auto counter = [&](int rank) {
+    return std::atomic_ref(*reinterpret_cast<std::uint64_t*>(memory->part(rank).data()));
+  };
   for (int rank = 0; rank < c.size(); ++rank) counter(rank).fetch_add(1);
   c.wait(WaitStatus{.operation = "test"}, [&] { return counter(c.rank()).load() == static_cast<std::uint64_t>(c.size()); });
   c.barrier();

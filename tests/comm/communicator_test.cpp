@@ -65,7 +65,7 @@ TEST(ThreadRanks, AFlagSetByAnotherThreadEndsAWaitThatTheActivityNames) {
         Error);
     watchdog.join();
     EXPECT_EQ(seen, "rank 1 in barrier");
-    int dummy = 0;                                    // c shares the flag, so free rank 1 by hand: its barrier is one message
+    int dummy = 0;                                    // c shares the flag, so free rank 1 by hand: a barrier is one message
     Transfer out(c.transport());
     out.send(1, 30000, &dummy, 0);
     while (!out.done()) std::this_thread::yield();

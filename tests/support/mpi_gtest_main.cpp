@@ -60,7 +60,8 @@ class MpiListener final : public ::testing::EmptyTestEventListener {
   }
   void OnTestPartResult(const ::testing::TestPartResult& result) override {
     if (result.passed()) return;
-    failures_ += std::string(result.skipped() ? "skipped " : "FAILURE ") + (result.file_name() ? result.file_name() : "?") + ":" +
+    const char* file = result.file_name() != nullptr ? result.file_name() : "?";
+    failures_ += std::string(result.skipped() ? "skipped " : "FAILURE ") + file + ":" +
                  std::to_string(result.line_number()) + ": " + result.message() + "\n";
   }
   void OnTestEnd(const ::testing::TestInfo& test) override {

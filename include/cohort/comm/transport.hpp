@@ -28,14 +28,17 @@ class SharedMemory {
   [[nodiscard]] virtual std::span<std::byte> part(int rank) const noexcept = 0;
 };
 
-/// The all-reduce of the library under a transport, where it has one.
-class LibraryReduce {
+/// The collectives of the library under a transport, where it has some: the yardstick for our own.
+class LibraryCollectives {
  public:
-  virtual ~LibraryReduce() = default;
-  /// Collective. Begins `data[i] := sum over ranks` in place. All ranks must start their sums in the same order.
-  [[nodiscard]] virtual Request start(float* data, std::size_t n) = 0;
-  /// Collective. The same in one blocking call without a deadline: only for measuring.
-  virtual void run(float* data, std::size_t n) = 0;
+  virtual ~LibraryCollectives() = default;
+  /// Collective. Begins `data[i] := sum over ranks` in place. All ranks must start their calls in the same order.
+  [[nodiscard]] virtual Request start_all_reduce(float* data, std::size_t n) = 0;
+  /// Collective. Begins an all-gather in place: rank r owns `counts[r]` floats at `data + starts[r]`. Counts and starts
+  /// below 2^31; both arrays must live until the request is done.
+  [[nodiscard]] virtual Request start_all_gather(float* data, std::span<const int> counts, std::span<const int> starts) = 0;
+  /// Collective. The sum in one blocking call without a deadline: only for measuring.
+  virtual void all_reduce(float* data, std::size_t n) = 0;
 };
 
 /// Moves bytes between two ranks of a group. Messages between two ranks with the same tag arrive in the order in which
@@ -59,8 +62,12 @@ class Transport {
   [[nodiscard]] virtual bool test(Request& request) = 0;
 
   /// Gives up a transfer and clears the request. A receive writes nothing afterwards. A send that the library has already
-  /// begun cannot be called back: keep its memory, or end the process.
+  /// begun cannot be called back: keep its memory, or end the process. Implies `retire`.
   virtual void abandon(Request& request) noexcept = 0;
+
+  /// Says that messages of this group may still be on their way that nobody will receive, so its name must never be given
+  /// to another group (which would receive them).
+  virtual void retire() noexcept = 0;
 
   /// Collective over `members` only (ranks of this transport, in the order of their ranks in the new group). `id`, 0 to
   /// 30000, must be the same on all of them and not be in use by another call at the same time.
@@ -69,8 +76,8 @@ class Transport {
   /// Collective. All ranks must be on one machine; `bytes` may differ between ranks.
   [[nodiscard]] virtual std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes, int id) = 0;
 
-  /// Null where the library has no all-reduce.
-  [[nodiscard]] virtual LibraryReduce* library_reduce() noexcept { return nullptr; }
+  /// Null where the library has no collectives.
+  [[nodiscard]] virtual LibraryCollectives* library() noexcept { return nullptr; }
 };
 
 /// A transfer with an owner: reusable, gives itself up when it goes out of scope unfinished.

@@ -1,0 +1,190 @@
+#include "cohort/comm/collective.hpp"
+
+#include <algorithm>
+
+#include "cohort/base/error.hpp"
+#include "cohort/base/random.hpp"
+
+namespace cohort {
+namespace {
+
+constexpr std::size_t kBlockUnit = 256;
+constexpr std::uint32_t kTags = 8192;            // operations that can be under way at once
+
+int agreement_tag(std::uint32_t sequence) { return static_cast<int>(sequence % kTags); }
+int payload_tag(std::uint32_t sequence) { return static_cast<int>(kTags + sequence % kTags); }
+
+std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
+  return (hash ^ value) * 0x9E3779B97F4A7C15ull + (hash >> 29);
+}
+
+}  // namespace
+
+Block block_of(int rank, int ranks, std::size_t n) noexcept {
+  const std::size_t units = (n + kBlockUnit - 1) / kBlockUnit, p = static_cast<std::size_t>(ranks);
+  const auto begin_of = [&](std::size_t r) { return std::min(n, (units / p * r + units % p * r / p) * kBlockUnit); };
+  const std::size_t begin = begin_of(static_cast<std::size_t>(rank));
+  return {begin, begin_of(static_cast<std::size_t>(rank) + 1) - begin};
+}
+
+Work::Work(Collective& collective, Operation operation, const Bucket& bucket)
+    : collective_(&collective), operation_(operation), bucket_(bucket),
+      codec_(bucket.codec != nullptr ? bucket.codec : collective.options().codec.get()),
+      agreement_(collective.communicator()) {}
+
+Communicator& Work::communicator() const noexcept { return collective_->communicator_; }
+int Work::tag() const noexcept { return payload_tag(sequence_); }
+
+ExchangeContext Work::context(std::size_t offset) const noexcept {
+  return {.step = step_, .bucket = bucket_.id, .rank = rank(), .offset = offset, .segments = bucket_.segments};
+}
+
+void Work::start(std::int64_t step) {
+  check(!running(), Code::failed_precondition, "a bucket's work was started again before it was done");
+  step_ = step;
+  sequence_ = collective_->started_++;
+  std::uint64_t configuration = stream_of(collective_->algorithm_);
+  configuration = mix(configuration, stream_of(collective_->options_.codec_name));
+  configuration = mix(configuration, codec_->wire_bytes(1 << 20));
+  configuration = mix(configuration, static_cast<std::uint64_t>(collective_->options_.chunk_bytes));
+  configuration = mix(configuration, layout());
+  agreement_.start({.step = step, .count = bucket_.n, .bucket = bucket_.id, .dtype = bucket_.dtype, .operation = operation_,
+                    .configuration = configuration},
+                   agreement_tag(sequence_));
+  state_ = State::agreeing;
+  collective_->active_.push_back(this);
+  collective_->advance();   // the first message leaves now
+}
+
+void Work::step_once(bool my_turn) {
+  if (state_ == State::agreeing && agreement_.advance()) state_ = State::waiting_for_turn;
+  if (state_ == State::waiting_for_turn && my_turn) {
+    progress_ = run();
+    state_ = State::running;
+  }
+  if (state_ == State::running && progress_.advance()) state_ = State::idle;
+}
+
+void Work::stop() noexcept {
+  progress_.reset();
+  agreement_.reset();
+  state_ = State::idle;
+}
+
+bool Work::advance() {
+  if (running()) collective_->advance();
+  return !running();
+}
+
+void Work::wait() {
+  communicator().wait([this] { return status(); }, [this] { return advance(); });
+}
+
+WaitStatus Work::status() const {
+  const int peer = state_ == State::agreeing ? agreement_.peer() : state_ == State::running ? progress_.peer() : -1;
+  return {.operation = name(operation_), .peer = peer, .step = step_, .bucket = bucket_.id};
+}
+
+CollectiveOptions::CollectiveOptions(Section& section) {
+  std::vector<std::string> algorithms = Registry<CollectiveType>::instance().names();
+  algorithms.insert(algorithms.begin(), "auto");
+  section.bind("algorithm", algorithm, "how gradients are summed", one_of(std::move(algorithms)));
+  section.bind("codec", codec_name, "how gradients travel", one_of(Registry<CodecType>::instance().names()));
+  section.bind("chunk_bytes", chunk_bytes, "longest message of pipelined algorithms, in bytes of float32", at_least(1024));
+  codec = Registry<CodecType>::instance().get(codec_name).make(section.child(codec_name));
+}
+
+Collective::Collective(Communicator& communicator, const CollectiveOptions& options)
+    : options_(options), communicator_(communicator.duplicate()) {
+  check(options_.codec != nullptr, Code::invalid_argument, "a collective needs a codec: use make_collective");
+  check(options_.chunk_bytes >= 4, Code::invalid_argument, "chunk_bytes must be at least the 4 bytes of one float");
+}
+
+Buffer Collective::allocate(std::size_t bytes) {
+  Buffer buffer = host().allocate(bytes);
+  if (bytes > 0) std::fill_n(static_cast<std::byte*>(buffer.memory.get()), bytes, std::byte{0});
+  return buffer;
+}
+
+Work& Collective::prepare(Operation operation, const Bucket& bucket) {
+  check(bucket.n == 0 || bucket.data != nullptr, Code::invalid_argument,
+        "bucket " + std::to_string(bucket.id) + " has elements but no memory");
+  works_.push_back(make_work(operation, bucket));
+  active_.reserve(works_.size());
+  return *works_.back();
+}
+
+bool Collective::advance() {
+  communicator_.cancel_flag()->throw_if_set();
+  bool first = true;
+  for (std::size_t i = 0; i < active_.size();) {
+    Work& work = *active_[i];
+    try {
+      work.step_once(first || !one_at_a_time());
+    } catch (...) {
+      communicator_.transport().retire();
+      work.stop();
+      active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(i));
+      throw;
+    }
+    if (work.running()) {
+      first = false;
+      ++i;
+    } else {
+      active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+  }
+  return active_.empty();
+}
+
+std::string why_not(const CollectiveType& type, const Communicator& communicator, const CollectiveOptions& options) {
+  if (!type.thread_ranks && communicator.transport().thread_ranks()) return "it needs MPI, and the ranks are threads";
+  if (!type.several_nodes && communicator.nodes().nodes() > 1) {
+    return "it works within one node, here are " + communicator.nodes().text();
+  }
+  if (options.rank_order && !type.rank_order && communicator.size() > 2) {   // with two, any order is rank order
+    return "it does not sum in rank order, which deterministic sums need";
+  }
+  if (options.codec != nullptr && !options.codec->exact() && !type.lossy_codecs) {
+    return "it does not send through a codec, and " + options.codec_name + " is not exact";
+  }
+  return {};
+}
+
+namespace {
+
+std::string choose(const Communicator& communicator, const CollectiveOptions& options) {
+  const auto& registry = Registry<CollectiveType>::instance();
+  if (options.algorithm != "auto") {
+    const std::string reason = why_not(registry.get(options.algorithm), communicator, options);
+    if (!reason.empty()) fail(Code::failed_precondition, "collective '" + options.algorithm + "' cannot be used: " + reason);
+    return options.algorithm;
+  }
+  std::string best, reasons;
+  int preference = 0;
+  for (const auto& [name, entry] : registry.entries()) {
+    if (entry.value.preference == 0) continue;
+    const std::string reason = why_not(entry.value, communicator, options);
+    if (!reason.empty()) reasons += "; " + name + ": " + reason;
+    if (!reason.empty() || entry.value.preference <= preference) continue;
+    best = name;
+    preference = entry.value.preference;
+  }
+  if (best.empty()) fail(Code::failed_precondition, "no collective fits" + reasons);
+  return best;
+}
+
+}  // namespace
+
+std::unique_ptr<Collective> make_collective(Communicator& communicator, CollectiveOptions options) {
+  if (options.codec == nullptr) {
+    Section defaults;
+    options.codec = Registry<CodecType>::instance().get(options.codec_name).make(defaults);
+  }
+  const std::string name = choose(communicator, options);
+  std::unique_ptr<Collective> collective = Registry<CollectiveType>::instance().get(name).make(communicator, options);
+  collective->algorithm_ = name;
+  return collective;
+}
+
+}  // namespace cohort

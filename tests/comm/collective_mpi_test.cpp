@@ -1,0 +1,51 @@
+// Every registered collective over real MPI.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "cohort/comm/collective.hpp"
+#include "comm/collective_checks.hpp"
+#include "support/count_allocations.hpp"
+#include "support/mpi_world.hpp"
+
+namespace cohort {
+namespace {
+
+using testing::world;
+
+class EveryCollective : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(All, EveryCollective, ::testing::ValuesIn(Registry<CollectiveType>::instance().names()),
+                         [](const auto& parameters) { return parameters.param; });
+
+TEST_P(EveryCollective, Sums) { testing::check_sums(world(), GetParam(), 1 << 20); }
+TEST_P(EveryCollective, SumsInShortPieces) { testing::check_sums(world(), GetParam(), 60'000); }
+TEST_P(EveryCollective, MismatchIsTheSameErrorEverywhere) { testing::check_mismatches(world(), GetParam()); }
+TEST_P(EveryCollective, AbsentRankIsNamed) { testing::check_absent_rank(world(), GetParam()); }
+TEST_P(EveryCollective, LossyCodecKeepsItsErrors) { testing::check_lossy_codec(world(), GetParam()); }
+
+TEST_P(EveryCollective, AStepAllocatesNothing) {
+  CollectiveOptions options;
+  options.algorithm = GetParam();
+  options.chunk_bytes = 4096;
+  const auto collective = make_collective(world(), options);
+  const Buffer memory = collective->allocate(3 * 40'000);
+  std::vector<Work*> works;
+  for (int b = 0; b < 3; ++b) {
+    float* data = static_cast<float*>(memory.memory.get()) + b * 10'000;
+    works.push_back(&collective->all_reduce({.id = b, .data = data, .n = 10'000}));
+  }
+  const auto step = [&](std::int64_t number) {
+    for (Work* work : works) work->start(number);
+    for (Work* work : works) work->wait();
+  };
+  for (std::int64_t warm_up = 0; warm_up < 3; ++warm_up) step(warm_up);
+  world().barrier();
+  const std::size_t before = testing::allocations();
+  for (std::int64_t number = 3; number < 10; ++number) step(number);
+  EXPECT_EQ(testing::allocations() - before, 0u);
+  world().barrier();
+}
+
+TEST(Auto, TakesSharedMemoryOnOneMachine) { EXPECT_EQ(make_collective(world(), {})->algorithm(), "shared_memory"); }
+
+}  // namespace
+}  // namespace cohort
