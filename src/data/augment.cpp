@@ -45,13 +45,27 @@ void Augmenter::change(float* image, std::int64_t down, std::int64_t right, bool
   if (down == 0 && right == 0 && !mirror) return;
   std::copy_n(image, scratch_.size(), scratch_.data());
   const auto fill = static_cast<float>(options_.fill);
-  for (std::int64_t y = 0; y < height_; ++y) {
+  const std::int64_t shift = mirror ? -right : right, row = width_ * channels_;
+  const std::int64_t begin = std::clamp<std::int64_t>(-shift, 0, width_);           // columns that are not padding
+  const std::int64_t end = std::clamp<std::int64_t>(width_ - shift, begin, width_);
+  for (std::int64_t y = 0; y < height_; ++y, image += row) {
     const std::int64_t from_y = y + down;
-    for (std::int64_t x = 0; x < width_; ++x, image += channels_) {
-      const std::int64_t from_x = (mirror ? width_ - 1 - x : x) + right;
-      if (from_y < 0 || from_y >= height_ || from_x < 0 || from_x >= width_) std::fill_n(image, channels_, fill);
-      else std::copy_n(scratch_.data() + (from_y * width_ + from_x) * channels_, channels_, image);
+    if (from_y < 0 || from_y >= height_) {
+      std::fill_n(image, row, fill);
+      continue;
     }
+    const float* from = scratch_.data() + from_y * row;
+    std::fill(image, image + begin * channels_, fill);
+    if (mirror) mirror_row(from + (width_ - 1 + right) * channels_, image, begin, end);
+    else std::copy(from + (begin + right) * channels_, from + (end + right) * channels_, image + begin * channels_);
+    std::fill(image + end * channels_, image + row, fill);
+  }
+}
+
+/// to[x] = from[-x] for x from `begin` to below `end`, in pixels.
+void Augmenter::mirror_row(const float* from, float* to, std::int64_t begin, std::int64_t end) const {
+  for (std::int64_t x = begin; x < end; ++x) {
+    for (std::int64_t c = 0; c < channels_; ++c) to[x * channels_ + c] = from[c - x * channels_];
   }
 }
 

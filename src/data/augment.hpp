@@ -19,6 +19,7 @@ class Augmenter {
 
  private:
   void change(float* image, std::int64_t down, std::int64_t right, bool mirror);
+  void mirror_row(const float* from, float* to, std::int64_t begin, std::int64_t end) const;
 
   AugmentOptions options_;
   std::uint64_t seed_;

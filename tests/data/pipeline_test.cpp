@@ -472,6 +472,35 @@ TEST(Augment, CropsAndFlipsAreWhatTheySay) {
   EXPECT_GT(changed, 350);
 }
 
+TEST(Augment, PaddingMayBeWiderThanTheImage) {
+  const auto reader = std::make_shared<FakeReader>(300);
+  PipelineOptions options = options_with(300);
+  options.augment.crop_padding = 7;
+  options.augment.flip = true;
+  options.augment.fill = -5;
+  BatchPipeline pipeline(reader, options, 0, 1);
+  const Seen batch = seen(*pipeline.next());
+  int empty = 0;
+  for (std::size_t i = 0; i < 300; ++i) {
+    // Each pixel's place in the old image must be one shift (and perhaps mirror) away; all padding is right as well.
+    std::set<std::tuple<int, int, bool>> ways;
+    for (int way = 0; way < 2 * 15 * 15; ++way) ways.insert({way / 2 % 15 - 7, way / 30 - 7, way % 2 == 1});
+    for (int j = 0; j < 40; ++j) {
+      std::erase_if(ways, [&](const auto& way) {
+        const auto [down, right, mirror] = way;
+        const int y = j / 10 + down, x = (mirror ? 4 - j / 2 % 5 : j / 2 % 5) + right;
+        const bool inside = y >= 0 && y < 4 && x >= 0 && x < 5;
+        const float value =
+            inside ? 1000.f * static_cast<float>(batch.ids[i]) + static_cast<float>((y * 5 + x) * 2 + j % 2) : -5.f;
+        return batch.images[i * 40 + static_cast<std::size_t>(j)] != value;
+      });
+    }
+    ASSERT_FALSE(ways.empty()) << "sample " << batch.ids[i];
+    empty += ways.size() > 2 ? 1 : 0;
+  }
+  EXPECT_GT(empty, 50) << "some show nothing but padding";
+}
+
 TEST(Augment, RefusesWhatIsNoImage) {
   const auto reader = std::make_shared<FakeReader>(4);
   PipelineOptions options = options_with(2);
