@@ -1,12 +1,11 @@
 // shared_memory: the ranks of one machine sum in memory that all of them see; no payload travels. Each rank sums its block
 // over all ranks in rank order and writes the sum into everybody's bucket: per rank 2n floats read or written, so an
 // all-reduce of two ranks moves 4n floats through memory and is done in one pass. The start needs no barrier of its own:
-// when the ranks have agreed on the operation, all have written their input. One barrier of flags ends it.
-// A bucket in other memory is staged: copied in, one barrier more, copied out.
+// when the ranks have agreed on the operation, all have written their input. A barrier of flags ends it.
+// A bucket in other memory is staged: copied in and out.
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstring>
 #include <vector>
 
@@ -90,31 +89,31 @@ class SharedMemoryWork final : public Work {
     return until([this] { return barrier_.all_there(); }, [this] { return barrier_.missing(); });
   }
 
+  void begin() override {
+    if (staged_) copy(own(), bucket().data, {0, bucket().n});
+    barrier_.arrive();
+  }
+
   Progress run() override {
-    std::atomic_thread_fence(std::memory_order_seq_cst);   // the agreement came by messages: see what was written before
-    float* own = ranks_[static_cast<std::size_t>(rank())];
-    if (staged_) {
-      copy(own, bucket().data, {0, bucket().n});
-      barrier_.arrive();
-      co_await all_there();
-    }
+    co_await all_there();   // they are, says the agreement; looking at the counters makes what they wrote visible here
     if (operation() == Operation::all_gather) {
       for (int r = 0; r < size(); ++r) {
-        if (r != rank()) copy(own, ranks_[static_cast<std::size_t>(r)], block(r));
+        if (r != rank()) copy(own(), ranks_[static_cast<std::size_t>(r)], block(r));
         co_await breath();
       }
     } else {
       const Block mine = block(rank());
       for (std::size_t done = 0; done < mine.size; done += kPiece) {
         if (done > 0) co_await breath();
-        sum(ranks_, own, operation() == Operation::all_reduce, mine.begin + done, std::min(kPiece, mine.size - done));
+        sum(ranks_, own(), operation() == Operation::all_reduce, mine.begin + done, std::min(kPiece, mine.size - done));
       }
     }
     barrier_.arrive();
     co_await all_there();
-    if (staged_) copy(bucket().data, own, operation() == Operation::reduce_scatter ? block(rank()) : Block{0, bucket().n});
+    if (staged_) copy(bucket().data, own(), operation() == Operation::reduce_scatter ? block(rank()) : Block{0, bucket().n});
   }
 
+  [[nodiscard]] float* own() const { return ranks_[static_cast<std::size_t>(rank())]; }
   static void copy(float* to, const float* from, Block part) {
     if (part.size > 0) std::memcpy(to + part.begin, from + part.begin, part.size * sizeof(float));
   }

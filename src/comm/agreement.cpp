@@ -6,8 +6,6 @@
 #include <functional>
 #include <map>
 
-#include "cohort/base/error.hpp"
-
 namespace cohort {
 namespace {
 
@@ -66,6 +64,7 @@ void Agreement::start(const OperationHeader& mine, int tag) {
   mine_ = mine;
   tag_ = tag;
   heard_ = {mine, mine};
+  mismatch_.clear();
   progress_ = run();
 }
 
@@ -90,7 +89,7 @@ Progress Agreement::run() {
     co_await until(in_);
     co_await until(out_);
   }
-  fail(Code::failed_precondition, mismatch_text(all_));
+  mismatch_ = mismatch_text(all_);
 }
 
 }  // namespace cohort

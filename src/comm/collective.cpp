@@ -51,14 +51,19 @@ void Work::start(std::int64_t step) {
   agreement_.start({.step = step, .count = bucket_.n, .bucket = bucket_.id, .dtype = bucket_.dtype, .operation = operation_,
                     .configuration = configuration},
                    agreement_tag(sequence_));
+  begin();
   state_ = State::agreeing;
   collective_->active_.push_back(this);
   collective_->advance();   // the first message leaves now
 }
 
-void Work::step_once(bool my_turn) {
-  if (state_ == State::agreeing && agreement_.advance()) state_ = State::waiting_for_turn;
-  if (state_ == State::waiting_for_turn && my_turn) {
+void Work::step_once(bool earlier_agreed, bool my_turn) {
+  if (state_ == State::agreeing && agreement_.advance()) state_ = State::agreed;
+  // Results count in the order of the starts: a rank that gave up here could not help the others with an earlier agreement.
+  if (state_ == State::agreed && earlier_agreed && !agreement_.mismatch().empty()) {
+    fail(Code::failed_precondition, agreement_.mismatch());
+  }
+  if (state_ == State::agreed && earlier_agreed && my_turn) {
     progress_ = run();
     state_ = State::running;
   }
@@ -116,11 +121,11 @@ Work& Collective::prepare(Operation operation, const Bucket& bucket) {
 
 bool Collective::advance() {
   communicator_.cancel_flag()->throw_if_set();
-  bool first = true;
+  bool first = true, agreed = true;
   for (std::size_t i = 0; i < active_.size();) {
     Work& work = *active_[i];
     try {
-      work.step_once(first || !one_at_a_time());
+      work.step_once(agreed, first || !one_at_a_time());
     } catch (...) {
       communicator_.transport().retire();
       work.stop();
@@ -129,6 +134,7 @@ bool Collective::advance() {
     }
     if (work.running()) {
       first = false;
+      agreed = agreed && work.state_ != Work::State::agreeing;
       ++i;
     } else {
       active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(i));

@@ -28,8 +28,8 @@ struct OperationHeader {
 };
 static_assert(sizeof(OperationHeader) == 32);
 
-/// Makes sure that all ranks are about to do the same: a mismatch is the same error on all of them, before any payload
-/// moves. Also a barrier: when it ends, all ranks have started. ceil(log2 p) messages of 64 bytes per rank, carrying the
+/// Makes sure that all ranks are about to do the same: a mismatch is known, alike, to all of them before any payload moves.
+/// Also a barrier: when it ends, all ranks have started. ceil(log2 p) messages of 64 bytes per rank, carrying the
 /// least and the greatest header heard of; only if these differ all headers are exchanged, for the message.
 class Agreement : public FrameOwner {
  public:
@@ -37,8 +37,10 @@ class Agreement : public FrameOwner {
 
   /// `tag` is the same on all ranks and not used by another agreement at the same time.
   void start(const OperationHeader& mine, int tag);
-  /// Never blocks; true when all ranks agree. Error failed_precondition, with the same text on all ranks, if they do not.
+  /// Never blocks; true when it is known whether all ranks agree.
   bool advance() { return progress_.advance(); }
+  /// After the end: empty if they agree, else who differs in what, the same text on all ranks.
+  [[nodiscard]] const std::string& mismatch() const noexcept { return mismatch_; }
   [[nodiscard]] int peer() const { return progress_.peer(); }
   void reset() noexcept { progress_.reset(); }
 
@@ -54,6 +56,7 @@ class Agreement : public FrameOwner {
   Range heard_, sent_, came_;
   Transfer in_, out_;
   std::vector<OperationHeader> all_;   // only filled on a mismatch
+  std::string mismatch_;
   Progress progress_;
 };
 

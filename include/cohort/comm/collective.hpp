@@ -63,6 +63,8 @@ class Work : public FrameOwner {
   [[nodiscard]] WaitStatus status() const;   ///< what it waits for now
 
  protected:
+  /// Called by `start`, before the other ranks can hear of it: the input is written.
+  virtual void begin() {}
   /// The algorithm, run once per start, when all ranks are known to have started (so all have written their input).
   virtual Progress run() = 0;
 
@@ -78,9 +80,9 @@ class Work : public FrameOwner {
 
  private:
   friend class Collective;
-  enum class State : std::uint8_t { idle, agreeing, waiting_for_turn, running };
+  enum class State : std::uint8_t { idle, agreeing, agreed, running };
 
-  void step_once(bool my_turn);
+  void step_once(bool earlier_agreed, bool my_turn);
   void stop() noexcept;
 
   Collective* collective_;
@@ -107,7 +109,7 @@ struct CollectiveOptions {
 };
 
 /// One algorithm over the ranks of a communicator. It owns a duplicate of the communicator, so its messages meet nobody
-/// else's; one thread drives it and all its works. All ranks end with the same bits.
+/// else's; one thread drives it and all its works. All ranks end with the same bits. After an error it is of no more use.
 class Collective {
  public:
   /// Collective. `options.codec` must be set; `make_collective` sees to that.
