@@ -62,7 +62,7 @@ const Registered<Op> relu_grad_op{
      .gradient = [](const Backward& b) -> std::vector<Value> {
        return {b.graph.add("ReluGrad", {b.dy(), b.x(1)}), {}};
      },
-     .examples = {{.in = {{.shape = {2, 3}}, {.shape = {2, 3}, .values = {1, 0, 2, 0, 3, 0.5}}}}},
+     .examples = {{.in = {{.shape = {2, 3}}, {.shape = {2, 3}, .values = {1, -0.5, 2, -1, 3, 0.5}}}}},
      .reuse = {{.output = 0, .input = 0}}}};
 const ElementwiseKernel<ReluGrad> relu_grad_kernel{"ReluGrad"};
 

@@ -32,6 +32,7 @@ typename Join::Acc join_lanes(std::int64_t n, Element element) {
   Acc lanes[kLanes];
   for (Acc& lane : lanes) lane = Join::kStart;
   for (std::int64_t i = 0; i < whole; i += kLanes) {
+#pragma GCC unroll 1   // unrolled completely it would not be vectorised
     for (std::int64_t j = 0; j < kLanes; ++j) lanes[j] = Join::join(lanes[j], static_cast<Acc>(element(i + j)));
   }
   for (std::int64_t width = kLanes / 2; width > 0; width /= 2) {

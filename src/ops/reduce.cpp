@@ -43,6 +43,7 @@ void join_rows(const In* x, std::int64_t rows, std::int64_t stride, std::int64_t
   std::fill_n(acc.begin(), columns, Join::kStart);
   std::int64_t row = 0;
   for (; row + 4 <= rows; row += 4, x += 4 * stride) {      // four rows at once: a quarter of the accumulators' traffic
+#pragma GCC ivdep
     for (std::int64_t j = 0; j < columns; ++j) {
       const Acc two = Join::join(Join::join(acc[j], x[j]), x[stride + j]);
       acc[j] = Join::join(Join::join(two, x[2 * stride + j]), x[3 * stride + j]);
@@ -357,7 +358,7 @@ const Registered<Op> expand_like_op{
      },
      .examples = {expand_example({3}, {3, 5}, {1}, false, false), expand_example({3, 1}, {3, 5}, {1}, true, true),
                   expand_example({}, {3, 5}, {0, 1}, false, true), expand_example({2, 4}, {2, 3, 4, 5}, {1, 3}, false, false),
-                  expand_example({3}, {0, 3}, {0}, false, true), expand_example({3}, {4, 3}, {}, true, false)},
+                  expand_example({3}, {0, 3}, {0}, false, false), expand_example({3}, {4, 3}, {}, true, false)},
      .shapes_from = 1}};
 const RegisteredKernel expand_like_kernel{"ExpandLike", "CPU", make_kernel<ExpandKernel>};
 
@@ -371,7 +372,6 @@ const Registered<Op> zeros_like_op{
      .examples = {{.in = {{.shape = {2, 3}}}, .expected = {{0, 0, 0, 0, 0, 0}}},
                   {.in = {{.shape = {2}, .dtype = DType::int32, .low = 1, .high = 9}}, .expected = {{0, 0}}},
                   {.in = {{.shape = {0}}}}},
-     .reuse = {{.output = 0, .input = 0}},
      .shapes_from = 0}};
 const RegisteredKernel zeros_like_kernel{"ZerosLike", "CPU", stateless([](KernelContext& c) {
                                            std::memset(c.out().raw(), 0, c.out().bytes());

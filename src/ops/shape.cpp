@@ -173,8 +173,14 @@ class TransposeKernel final : public Kernel {
     }
     for (std::int64_t j = 0; j < column_.size; j += kTile) {
       const std::int64_t columns = std::min(kTile, column_.size - j);
-      for (std::int64_t r = begin; r < begin + rows; ++r) {
-        for (std::int64_t k = j; k < j + columns; ++k) y[r * row_.to_step + k] = x[r + k * column_.from_step];
+      // Through a buffer, so that each cache line is read and written once even where steps are powers of two.
+      std::array<std::array<T, kTile + 1>, kTile> tile;
+      for (std::int64_t k = 0; k < columns; ++k) {
+        std::copy_n(x + begin + (j + k) * column_.from_step, rows, tile[static_cast<std::size_t>(k)].begin());
+      }
+      for (std::int64_t r = 0; r < rows; ++r) {
+        T* to = y + (begin + r) * row_.to_step + j;
+        for (std::int64_t k = 0; k < columns; ++k) to[k] = tile[static_cast<std::size_t>(k)][static_cast<std::size_t>(r)];
       }
     }
   }

@@ -36,8 +36,8 @@ class Projection {
     return sum;
   }
 
-  double slope(float& x) {
-    const float before = x, high = before + kStep, low = before - kStep;
+  double slope(float& x, float step) {
+    const float before = x, high = before + step, low = before - step;
     x = high;
     const double above = (*this)();
     x = low;
@@ -67,7 +67,9 @@ void check_case(const OpCase& op_case) {
     double scale = 1;
     for (const double d : dx) scale = std::max(scale, std::fabs(d));
     for (std::size_t k = 0; k < dx.size(); ++k) {
-      const double slope = projection.slope(built.tensors[i].data<float>()[k]);
+      float& x = built.tensors[i].data<float>()[k];
+      double slope = projection.slope(x, kStep);
+      if (!(std::fabs(slope - dx[k]) < kTolerance * scale)) slope = projection.slope(x, kStep / 8);   // a kink nearby?
       ASSERT_NEAR(dx[k], slope, kTolerance * scale) << "input " << i << ", element " << k;
     }
   }
@@ -80,7 +82,7 @@ TEST_P(OpGradient, MatchesFiniteDifferences) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Registry, OpGradient, testing::ValuesIn(generic_ops()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& of) { return of.param; });
 
 }  // namespace
 }  // namespace cohort::test

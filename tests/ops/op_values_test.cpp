@@ -42,8 +42,10 @@ void expect_close(const std::vector<double>& have, const std::vector<double>& wa
   double scale = 0;
   for (const double x : want) scale = std::isfinite(x) ? std::max(scale, std::fabs(x)) : scale;
   for (std::size_t i = 0; i < want.size(); ++i) {
-    if (std::isnan(want[i]) || std::isinf(want[i])) {
-      EXPECT_EQ(fmt::format("{}", have[i]), fmt::format("{}", want[i])) << what << ", element " << i;
+    if (std::isnan(want[i])) {
+      EXPECT_TRUE(std::isnan(have[i])) << what << ", element " << i << " is " << have[i] << ", not NaN";
+    } else if (std::isinf(want[i])) {
+      EXPECT_EQ(have[i], want[i]) << what << ", element " << i;
     } else {
       ASSERT_NEAR(have[i], want[i], tolerance * scale) << what << ", element " << i;
     }
@@ -84,7 +86,7 @@ TEST_P(OpValues, MatchTheReference) {
   for (const OpCase& op_case : cases) check_case(op_case);
 }
 
-INSTANTIATE_TEST_SUITE_P(Registry, OpValues, testing::ValuesIn(generic_ops()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Registry, OpValues, testing::ValuesIn(generic_ops()), [](const auto& of) { return of.param; });
 
 // An op may leave the generic tests only for tests of its own.
 TEST(OpRegistry, EveryOpLeftOutHasADedicatedTest) {
