@@ -200,10 +200,12 @@ bool Section::has(std::string_view key) const { return values_.contains(key) || 
 
 void Section::set(std::string_view key, OptionValue value) { values_.insert_or_assign(std::string(key), std::move(value)); }
 
-Section& Section::add_child_entry(std::string_view key) {
+Section& Section::add_child_entry(std::string_view key, std::string where) {
   auto& list = children_[std::string(key)];
   const std::string prefix = path_.empty() ? std::string(key) : path_ + "." + std::string(key);
-  return *list.emplace_back(std::make_unique<Section>(prefix));
+  Section& entry = *list.emplace_back(std::make_unique<Section>(prefix));
+  entry.where_ = std::move(where);
+  return entry;
 }
 
 Section& Section::child(std::string_view key) {
@@ -232,8 +234,8 @@ void Section::finish() const {
     const std::string near = nearest_name(key, known);
     const std::string full = path_.empty() ? key : path_ + "." + key;
     std::string text = fmt::format("{}: unknown key '{}'", where.empty() ? "configuration" : where, full);
-    if (!near.empty()) text += fmt::format(", did you mean '{}'?", near);
-    text += " Known:";
+    text += near.empty() ? "." : fmt::format(", did you mean '{}'?", near);
+    text += known.empty() ? " No key is known here." : " Known:";
     for (const auto& name : known) text += " " + name;
     fail(Code::invalid_argument, text);
   };
@@ -241,7 +243,7 @@ void Section::finish() const {
     if (std::find(known.begin(), known.end(), key) == known.end()) refuse_unknown(key, value.where);
   }
   for (const auto& [key, list] : children_) {
-    if (std::find(known.begin(), known.end(), key) == known.end()) refuse_unknown(key, {});
+    if (std::find(known.begin(), known.end(), key) == known.end()) refuse_unknown(key, list.empty() ? std::string() : list.front()->where_);
     for (const auto& entry : list) entry->finish();
   }
 }
@@ -268,7 +270,8 @@ std::string Section::resolved() const {
 
 std::string unknown_name_text(std::string_view kind, std::string_view name, const std::vector<std::string>& known) {
   std::string text = fmt::format("unknown {} '{}'", kind, name);
-  if (const std::string near = nearest_name(name, known); !near.empty()) text += fmt::format(", did you mean '{}'?", near);
+  const std::string near = nearest_name(name, known);
+  text += near.empty() ? "." : fmt::format(", did you mean '{}'?", near);
   text += known.empty() ? " None is known." : " Known:";
   for (const auto& entry : known) text += " " + entry;
   return text;

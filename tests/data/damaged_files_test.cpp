@@ -119,7 +119,7 @@ TEST(DamagedCsv, NamesLineAndColumn) {
   EXPECT_THAT(csv_error(folder, "a,label\n1,3\n", Options().with("classes", 3)),
               StartsWith("s.csv:2:3: column 'label': a class is a whole number from 0 to 2"));
   EXPECT_EQ(csv_error(folder, "a,a,label\n1,2,3\n"), "s.csv:1:3: column 'a' is there twice");
-  EXPECT_EQ(csv_error(folder, "a,b\n1,2\n"), "s.csv: unknown column 'label' Known: a b");
+  EXPECT_EQ(csv_error(folder, "a,b\n1,2\n"), "s.csv: unknown column 'label'. Known: a b");
   EXPECT_THAT(csv_error(folder, ""), HasSubstr("s.csv: is empty"));
   EXPECT_THAT(csv_error(folder, "label\n1\n"), HasSubstr("has no feature columns"));
   EXPECT_THAT(csv_error(folder, "a,b,label\n1,2,0\n", Options().with("shape", {3})),

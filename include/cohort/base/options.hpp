@@ -64,9 +64,9 @@ class Section {
   [[nodiscard]] const std::string& path() const noexcept { return path_; }   ///< "optimizer", "" for the root
   [[nodiscard]] bool has(std::string_view key) const;                         ///< given in the file or by --set
 
-  /// Used by whoever reads the file. `set` overwrites; `add_child_entry` appends to a list of tables.
+  /// Used by whoever reads the file. `set` overwrites; `add_child_entry` appends to a list of tables, found at `where`.
   void set(std::string_view key, OptionValue value);
-  Section& add_child_entry(std::string_view key);
+  Section& add_child_entry(std::string_view key, std::string where = {});
 
   /// Error `invalid_argument` for the first key that no `bind`, `child` or `children` asked for, with the nearest valid key.
   void finish() const;
@@ -90,7 +90,7 @@ class Section {
   void bind_list(std::string_view key, std::vector<T>& field, std::string_view help, const Allowed& allowed);
   void print(std::string& text) const;
 
-  std::string path_;
+  std::string path_, where_;
   std::map<std::string, OptionValue, std::less<>> values_;
   std::map<std::string, std::vector<std::unique_ptr<Section>>, std::less<>> children_;
   std::vector<Bound> bound_;

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "cohort/base/options.hpp"
+#include "cohort/base/registry.hpp"
+#include "cohort/comm/communicator.hpp"
+
+namespace cohort {
+
+/// What the command line gave a job.
+struct JobArguments {
+  Section& config;        ///< the root of the job file with every --set; the job binds what it knows, then calls finish()
+  std::string argument;   ///< what follows the job's name: the job file, a checkpoint, a kind; may be empty
+  std::string resume;     ///< --resume: a checkpoint, "auto" for the latest one, empty to start afresh
+};
+
+/// What the word after a job's name means.
+enum class JobArgument { none, job_file, text };
+
+/// A program: one file in jobs/ enters it, `cohort NAME` runs it, by all ranks alike. Its result is the exit code.
+///
+///     const Registered<JobType> job{"train", {.summary = "trains a model", .argument = JobArgument::job_file, .run = train}};
+struct JobType {
+  std::string summary;                            ///< one line for the list of jobs
+  JobArgument argument = JobArgument::none;       ///< text: a file that ends in .toml is read as a job file
+  std::string argument_help{};                    ///< what it is, for --help
+  std::string help{};                             ///< sample runs and more, for --help
+  bool resumes = false;                           ///< knows --resume
+  std::function<int(Communicator& world, JobArguments& arguments)> run;
+};
+template <>
+inline constexpr std::string_view kKindOf<JobType> = "job";
+
+/// Exit codes of every program. An error that is told to mpirun as well ends with the same code.
+inline constexpr int kExitDone = 0;               ///< also after a clean end that a signal asked for
+inline constexpr int kExitError = 1;
+inline constexpr int kExitUsage = 2;              ///< the user can put it right: command line, job file, a missing file
+
+/// The whole life of a program: signals, plug-in libraries, command line, MPI, configuration, the job, and what to do about
+/// errors. `int main(int argc, char** argv) { return cohort::run_job(argc, argv); }` is a complete one.
+///
+/// SIGUSR1, SIGTERM and SIGINT ask for a clean end: they set the flag that Context::stop points at, nothing else; a second
+/// SIGINT ends the process at once. An error that comes up on all ranks alike is printed once, and every rank finalises MPI;
+/// any other is printed with rank, host and place, and the job is aborted.
+int run_job(int argc, char** argv);
+
+}  // namespace cohort

@@ -1,0 +1,213 @@
+#include "job/config.hpp"
+
+#include <fmt/core.h>
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <map>
+#include <sstream>
+#include <vector>
+
+#include "cohort/base/library.hpp"
+
+namespace cohort {
+namespace {
+
+const Registered<Library> toml_library{"toml++", {"job files", [] {
+  return fmt::format("{}.{}.{}", TOML_LIB_MAJOR, TOML_LIB_MINOR, TOML_LIB_PATCH);
+}}};
+
+std::string where_of(const toml::node& node) {
+  const toml::source_region& source = node.source();
+  const std::string path = source.path ? *source.path : std::string("--set");   // made by table_below
+  return path.starts_with("--set") ? path : fmt::format("{}:{}", path, source.begin.line);
+}
+
+[[noreturn]] void refuse_syntax(const std::string& path, const toml::parse_error& error) {
+  fail(Code::invalid_argument, fmt::format("{}:{}:{}: {}", path, error.source().begin.line, error.source().begin.column,
+                                           error.description()));
+}
+
+toml::table parse_file(const std::string& file) {
+  check(std::filesystem::exists(file), Code::not_found, file + ": no such job file");
+  check(!std::filesystem::is_directory(file), Code::invalid_argument, file + ": is a folder, not a job file");
+  try {
+    return toml::parse_file(file);
+  } catch (const toml::parse_error& error) {
+    if (error.source().begin.line == 0) fail(Code::not_found, file + ": cannot be read");
+    refuse_syntax(file, error);
+  }
+}
+
+/// The value of --set key=value as a node under the name "value".
+toml::table parse_value(const std::string& key, const std::string& value) {
+  const std::string where = "--set " + key;
+  try {
+    toml::table parsed = toml::parse("value = " + value, where);
+    if (parsed.size() == 1 && !parsed["value"].is_date() && !parsed["value"].is_time() && !parsed["value"].is_date_time()) {
+      return parsed;
+    }
+  } catch (const toml::parse_error& error) {   // a bare word is no TOML, but what begins like TOML is a slip
+    if (!value.empty() && std::string_view("[{\"'").find(value.front()) != std::string_view::npos) {
+      fail(Code::invalid_argument, fmt::format("{}={}: {}", where, value, error.description()));
+    }
+  }
+  std::string text;
+  for (const char c : value) text += c == '"' || c == '\\' ? std::string{'\\', c} : std::string{c};
+  return toml::parse("value = \"" + text + "\"", where);
+}
+
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, separator);) parts.push_back(part);
+  return parts;
+}
+
+/// The table that `key` of `parent` names, made if it is not there.
+toml::table& table_below(toml::table& parent, const std::string& key, const std::string& setting) {
+  toml::node* node = parent.get(key);
+  if (node == nullptr) node = &parent.insert(key, toml::table{}).first->second;
+  if (auto* table = node->as_table()) return *table;
+  fail(Code::invalid_argument, fmt::format("--set {}: '{}' is {} in {}", setting, key,
+                                           node->is_array() ? "a list: name an entry by its number, as in " + key + ".0"
+                                                            : std::string("a value, no section,"),
+                                           where_of(*node)));
+}
+
+/// Entry `index` of a list of tables; the one after the last is made.
+toml::table& entry_of(toml::array& list, const std::string& index, const std::string& setting) {
+  std::size_t at = 0;
+  const auto [end, error] = std::from_chars(index.data(), index.data() + index.size(), at);
+  const bool number = error == std::errc{} && end == index.data() + index.size();
+  if (!number || at > list.size()) {
+    fail(Code::invalid_argument, fmt::format("--set {}: expected a number from 0 to {} in the place of '{}'", setting,
+                                             list.size(), index));
+  }
+  if (at == list.size()) list.push_back(toml::table{});
+  if (auto* table = list[at].as_table()) return *table;
+  fail(Code::invalid_argument, fmt::format("--set {}: entry {} is no section", setting, index));
+}
+
+void apply_setting(toml::table& root, const std::string& setting) {
+  const auto equals = setting.find('=');
+  const std::vector<std::string> keys = split(setting.substr(0, equals), '.');
+  const bool bad = equals == std::string::npos || keys.empty() || std::ranges::any_of(keys, &std::string::empty) ||
+                   setting[equals - 1] == '.';
+  if (bad) fail(Code::invalid_argument, fmt::format("--set {}: expected KEY=VALUE, as in optimizer.learning_rate=0.01", setting));
+  toml::table* table = &root;
+  for (std::size_t i = 0; i + 1 < keys.size(); ++i) {
+    const bool entry_follows = i + 2 < keys.size();
+    toml::node* node = table->get(keys[i]);
+    if (node == nullptr && entry_follows && keys[i + 1] == "0") node = &table->insert(keys[i], toml::array{}).first->second;
+    if (node != nullptr && node->is_array() && entry_follows) table = &entry_of(*node->as_array(), keys[++i], setting);
+    else table = &table_below(*table, keys[i], setting);
+  }
+  toml::table value = parse_value(setting.substr(0, equals), setting.substr(equals + 1));
+  const toml::node* old = table->get(keys.back());
+  if (old != nullptr && (old->is_table() || old->is_array_of_tables())) {
+    fail(Code::invalid_argument, fmt::format("--set {}: '{}' is a section in {}; set one of its keys", setting, keys.back(),
+                                             where_of(*old)));
+  }
+  table->insert_or_assign(keys.back(), std::move(*value.get("value")));
+}
+
+OptionValue to_value(const toml::node& node, const std::string& key) {
+  OptionValue result{{}, where_of(node)};
+  if (const auto* list = node.as_array()) {
+    OptionList entries;
+    for (const toml::node& entry : *list) entries.push_back(to_value(entry, key));
+    result.value = std::move(entries);
+  } else if (const auto truth = node.value_exact<bool>()) {
+    result.value = *truth;
+  } else if (const auto whole = node.value_exact<std::int64_t>()) {
+    result.value = *whole;
+  } else if (const auto number = node.value_exact<double>()) {
+    result.value = *number;
+  } else if (const auto text = node.value_exact<std::string>()) {
+    result.value = *text;
+  } else {
+    fail(Code::invalid_argument, fmt::format("{}: {}: expected a number, a text in quotes, true, false or a list of these",
+                                             result.where, key));
+  }
+  return result;
+}
+
+/// Copies a table into a section, and a line for each value into `lines`.
+void fill(Section& section, const toml::table& table, std::vector<std::string>& lines) {
+  const std::string prefix = section.path().empty() ? "" : section.path() + ".";
+  for (const auto& [toml_key, node] : table) {
+    const std::string key(toml_key.str());
+    if (const auto* child = node.as_table()) {
+      fill(section.add_child_entry(key, where_of(node)), *child, lines);
+    } else if (node.is_array_of_tables()) {
+      std::size_t i = 0;
+      for (const toml::node& entry : *node.as_array()) {
+        const std::size_t first = lines.size();
+        fill(section.add_child_entry(key, where_of(entry)), *entry.as_table(), lines);
+        for (std::size_t line = first; line < lines.size(); ++line) {   // which entry it is of
+          lines[line].insert(prefix.size() + key.size(), "." + std::to_string(i));
+        }
+        ++i;
+      }
+    } else {
+      section.set(key, to_value(node, prefix + key));
+      std::ostringstream value;
+      node.visit([&](const auto& typed) { value << typed; });
+      std::string line = value.str();
+      std::ranges::replace(line, '\n', ' ');
+      lines.push_back(fmt::format("{}{} = {}", prefix, key, line));
+    }
+  }
+}
+
+std::string rank_list(const std::vector<int>& ranks) {
+  std::string text = ranks.size() == 1 ? "rank" : "ranks";
+  for (std::size_t i = 0; i < ranks.size() && i < 8; ++i) text += fmt::format(" {}", ranks[i]);
+  return ranks.size() > 8 ? text + fmt::format(" … ({} ranks)", ranks.size()) : text;
+}
+
+/// Who has which value of each key, where they differ.
+std::string differences(const std::vector<std::string>& texts) {
+  std::map<std::string, std::map<std::string, std::vector<int>>> keys;   // key → value → ranks
+  for (std::size_t rank = 0; rank < texts.size(); ++rank) {
+    for (const std::string& line : split(texts[rank], '\n')) {
+      const auto at = line.find(" = ");
+      keys[line.substr(0, at)][line.substr(at + 3)].push_back(static_cast<int>(rank));
+    }
+  }
+  std::string text;
+  for (auto& [key, values] : keys) {
+    std::size_t have = 0;
+    for (const auto& [value, ranks] : values) have += ranks.size();
+    if (values.size() == 1 && have == texts.size()) continue;
+    text += "\n  " + key + ":";
+    for (const auto& [value, ranks] : values) text += fmt::format(" {} on {};", value, rank_list(ranks));
+    if (have < texts.size()) text += " not set elsewhere;";
+    text.back() = '.';
+  }
+  return text;
+}
+
+}  // namespace
+
+Configuration load_configuration(const std::string& file, std::span<const std::string> settings) {
+  toml::table table = file.empty() ? toml::table{} : parse_file(file);
+  for (const std::string& setting : settings) apply_setting(table, setting);
+  Configuration result;
+  std::vector<std::string> lines;
+  fill(result.root, table, lines);
+  std::ranges::sort(lines);
+  for (const std::string& line : lines) result.text += line + "\n";
+  return result;
+}
+
+void compare_between_ranks(Communicator& world, const std::string& text) {
+  const std::vector<std::size_t> hashes = world.all_gather_value(std::hash<std::string>{}(text));
+  if (std::ranges::all_of(hashes, [&](std::size_t hash) { return hash == hashes.front(); })) return;
+  fail(Code::failed_precondition, "the ranks were started with different configurations:" + differences(world.all_gather(text)));
+}
+
+}  // namespace cohort

@@ -1,0 +1,178 @@
+#include "cohort/job/job.hpp"
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "cohort/comm/environment.hpp"
+#include "job/command_line.hpp"
+#include "job/config.hpp"
+#include "job/signals.hpp"
+
+namespace cohort {
+namespace {
+
+constexpr double kVerdictSeconds = 2;   ///< how long a rank that failed waits for the others to fail as well
+
+/// What went wrong on one rank.
+struct Failure {
+  std::string text;      ///< "no such job file (not_found)"
+  std::string place;     ///< "src/job/config.cpp:40", empty if unknown
+  int exit_code = kExitError;
+  bool consequence = false;   ///< of an error of another rank, most likely
+};
+
+/// To be called in a catch block.
+Failure current_failure() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    const bool usage = error.code() == Code::invalid_argument || error.code() == Code::not_found;
+    const bool consequence = error.code() == Code::cancelled || error.code() == Code::deadline_exceeded ||
+                             error.code() == Code::unavailable;
+    return {fmt::format("{} ({})", error.what(), name(error.code())), location_text(error.where()),
+            usage ? kExitUsage : kExitError, consequence};
+  } catch (const std::bad_alloc&) {
+    return {"out of memory", "", kExitError, false};
+  } catch (const std::exception& error) {
+    return {error.what(), "", kExitError, false};
+  } catch (...) {
+    return {"an exception of unknown type", "", kExitError, false};
+  }
+}
+
+void print_error(const std::string& line) {
+  const std::string text = line + "\n";   // one write, so that lines of several ranks stay whole
+  if (write(STDERR_FILENO, text.data(), text.size()) < 0) return;
+}
+
+void print_error(const Failure& failure, int rank, const std::string& host) {
+  const std::string place = failure.place.empty() ? "" : failure.place + ": ";
+  print_error(fmt::format("[rank {} on {}] {}{}", rank, host, place, failure.text));
+}
+
+/// The failures of all ranks, in rank order: none if some rank does not fail within the time.
+std::vector<std::string> gather_failures(Communicator& verdict, const Failure& mine) {
+  try {
+    verdict.set_timeout(kVerdictSeconds);
+    return verdict.all_gather(fmt::format("{}\n{}\n{}", mine.consequence ? 1 : 0, mine.place, mine.text));
+  } catch (const Error&) {   // somebody is still at work, or gone: this rank decides alone
+    return {};
+  }
+}
+
+/// Tells the user, and ends the job. Returns only where all ranks do, with the same failure.
+int conclude(Communicator* verdict, const Failure& mine, int rank, int ranks) {
+  const std::string host = ranks > 1 ? Environment::processor_name() : "";
+  std::vector<std::string> all;
+  if (ranks > 1 && verdict != nullptr) all = gather_failures(*verdict, mine);
+  const bool alike = ranks == 1 || (!all.empty() && std::ranges::all_of(all, [&](const auto& text) { return text == all.front(); }));
+  if (alike) {
+    const bool ours = mine.text.ends_with("(internal)");   // no mistake of the user: the place helps whoever repairs it
+    if (rank == 0) print_error(fmt::format("error: {}{}", ours ? mine.place + ": " : "", mine.text));
+    return mine.exit_code;
+  }
+  if (all.empty()) {
+    print_error(mine, rank, host);
+    abort_job(mine.exit_code);
+  }
+  // All failed, differently: the ranks whose failure is a consequence of the others' stay silent, unless all are.
+  const bool causes = std::ranges::any_of(all, [](const auto& text) { return text.front() == '0'; });
+  const bool speak = !causes || !mine.consequence;
+  if (speak) print_error(mine, rank, host);
+  std::this_thread::sleep_for(std::chrono::milliseconds(speak ? 200 : 1000));   // let all causes be printed
+  abort_job(mine.exit_code);
+}
+
+/// What can be done before MPI starts. Its failure is reported when MPI has, so that it is printed once.
+struct Prepared {
+  CommandLine line;
+  std::exception_ptr failure;
+};
+
+Prepared prepare(int argc, char** argv) {
+  Prepared prepared;
+  try {   // kept, not handled: run_job's catch gets it
+    prepared.line = parse_command_line(argc, argv);
+    for (const std::string& file : prepared.line.plugins) load_plugin(file);
+  } catch (...) {
+    prepared.failure = std::current_exception();
+  }
+  return prepared;
+}
+
+/// This process's number, before MPI says it: 0 if no launcher has set one.
+bool is_first_process() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (const char* rank = std::getenv(name)) return std::string_view(rank) == "0";
+  }
+  return true;
+}
+
+/// True for calls that only ask for a text: they need no MPI.
+bool print_text(const CommandLine& line) {
+  std::string text;
+  if (line.version) text = fmt::format("{} {}\n", line.program, COHORT_VERSION);
+  else if (line.job.empty()) text = usage_text(line.program);
+  else if (line.help) text = help_text(line.program, line.job, Registry<JobType>::instance().get(line.job));
+  else return false;
+  if (is_first_process()) std::fputs(text.c_str(), stdout);
+  return true;
+}
+
+/// Error invalid_argument for what this job has no use for.
+void check_use(const CommandLine& line, const JobType& job) {
+  const auto refuse = [&](const std::string& what) {
+    fail(Code::invalid_argument, fmt::format("{} takes no {}; see {} {} --help", line.job, what, line.program, line.job));
+  };
+  if (job.argument == JobArgument::none && !line.argument.empty()) refuse("argument, but got '" + line.argument + "'");
+  if (!job.resumes && !line.resume.empty()) refuse("--resume");
+}
+
+int run_named_job(Communicator& world, const CommandLine& line) {
+  const JobType& job = Registry<JobType>::instance().get(line.job);
+  check_use(line, job);
+  const bool has_file = job.argument == JobArgument::job_file || line.argument.ends_with(".toml");
+  Configuration configuration = load_configuration(has_file ? line.argument : "", line.settings);
+  configuration.text += fmt::format("job = {}\nargument = {}\n--resume = {}\n", line.job, line.argument, line.resume);
+  compare_between_ranks(world, configuration.text);
+  if (job.argument == JobArgument::none) configuration.root.finish();
+  JobArguments arguments{configuration.root, line.argument, line.resume};
+  return job.run(world, arguments);
+}
+
+}  // namespace
+
+int run_job(int argc, char** argv) {
+  const std::atomic<bool>& stop = catch_stop_signals();
+  const Prepared prepared = prepare(argc, argv);
+  std::optional<Environment> environment;
+  std::optional<Communicator> verdict;
+  try {
+    if (!prepared.failure && print_text(prepared.line)) return kExitDone;
+    environment.emplace();
+    Context context;
+    context.stop = &stop;
+    if (environment->ranks() > 1) {
+      context.log = Log(fmt::format("[rank {} on {}] ", environment->rank(), Environment::processor_name()));
+    }
+    Communicator world = environment->world(context);
+    verdict.emplace(world.duplicate());
+    if (prepared.failure) std::rethrow_exception(prepared.failure);
+    return run_named_job(world, prepared.line);
+  } catch (...) {   // the only place where a program ends because of an error
+    const Failure failure = current_failure();
+    const int rank = environment ? environment->rank() : 0, ranks = environment ? environment->ranks() : 1;
+    return conclude(verdict ? &*verdict : nullptr, failure, rank, ranks);
+  }
+}
+
+}  // namespace cohort
