@@ -29,5 +29,17 @@ void run_elementwise(void*, F f, std::int64_t n, T*... p) {
 #pragma GCC ivdep   // an output may be the memory of an input: element i of all belongs together
   for (std::int64_t i = 0; i < n; ++i) f(p[i]...);
 }
+
+template <class F, class... T>
+double run_sum(void*, F f, std::int64_t n, T*... p) {
+  constexpr std::int64_t kLanes = 8;   // independent additions: one alone would wait four cycles for the last
+  double lane[kLanes] = {};
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (std::int64_t k = 0; k < kLanes; ++k) lane[k] += static_cast<double>(f(p[i + k]...));
+  }
+  for (; i < n; ++i) lane[0] += static_cast<double>(f(p[i]...));
+  return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
 }  // namespace cohort
 #endif

@@ -16,4 +16,14 @@ void apply(Stream& stream, F f, std::int64_t n, T*... p) {
   else stream.launch([=] { run_elementwise(nullptr, f, n, p...); });
 }
 
+/// The sum of f(p[i]...) over i < n, in double and in an order that depends on n alone. Waits for `stream`.
+template <class F, class... T>
+[[nodiscard]] double sum(Stream& stream, F f, std::int64_t n, T*... p) {
+  if (stream.immediate() || stream.native() != nullptr) return run_sum(stream.native(), f, n, p...);
+  double result = 0;
+  stream.launch([=, &result] { result = run_sum(nullptr, f, n, p...); });
+  stream.synchronize();
+  return result;
+}
+
 }  // namespace cohort

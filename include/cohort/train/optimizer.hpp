@@ -38,6 +38,13 @@ struct ParameterSlice {
   const float* gradient = nullptr;
   std::span<float* const> slots{};    ///< in the order of Optimizer::slots()
   std::int64_t n = 0;
+
+  [[nodiscard]] float rate(const StepInfo& info) const {   ///< this parameter's learning rate
+    return static_cast<float>(info.learning_rate * group->learning_rate_factor);
+  }
+  [[nodiscard]] float decay(double weight_decay) const {   ///< this parameter's weight decay
+    return group->decay ? static_cast<float>(weight_decay) : 0.f;
+  }
 };
 
 /// A formula on one slice of the flat parameters. Stateless beside its options; everything it remembers lives in slots.
@@ -49,8 +56,9 @@ class Optimizer {
   [[nodiscard]] virtual std::span<const std::string_view> slots() const = 0;
   /// How many sums over a whole parameter `update` needs (norms); 0 for most.
   [[nodiscard]] virtual std::size_t sums() const { return 0; }
-  /// Adds this slice's share of the sums; called for every slice of a parameter in order, before any update of it.
-  virtual void partials(const ParameterSlice&, const StepInfo&, std::span<double> /*sums*/) const {}
+  /// Adds this slice's share of the sums; called for every slice of a parameter in order, before any update of it, and only
+  /// where sums() is not 0. Waits for the stream.
+  virtual void partials(Stream&, const ParameterSlice&, const StepInfo&, std::span<double> /*sums*/) const {}
   virtual void update(Stream& stream, const ParameterSlice& slice, std::span<const double> sums, const StepInfo& info) const = 0;
 };
 
@@ -60,5 +68,8 @@ struct OptimizerType {
 };
 template <>
 inline constexpr std::string_view kKindOf<OptimizerType> = "optimizer";
+
+/// Key `type` of the section names the optimizer, the other keys are its options. Error invalid_argument with the known names.
+[[nodiscard]] std::unique_ptr<Optimizer> make_optimizer(Section& section);
 
 }  // namespace cohort
