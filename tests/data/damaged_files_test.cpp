@@ -130,11 +130,11 @@ TEST(DamagedCsv, AnyBytesAreAnErrorOrData) {
   const TemporaryFolder folder;
   const std::string good = "aa,\"label\"\n1.5,2\n\"-3\",1\n";
   for (std::size_t at = 0; at < good.size(); ++at) {
-    for (int byte = 0; byte < 256; ++byte) {
+    for (const char byte : std::string_view("\0\t\n\r \"',;-.0ex\x7f\x80\xff", 17)) {
       std::string changed = good;
-      changed[at] = static_cast<char>(byte);
+      changed[at] = byte;
       const std::string error = csv_error(folder, changed);
-      ASSERT_THAT(error, AnyOf("", StartsWith("s.csv:"))) << at << " " << byte;
+      ASSERT_THAT(error, AnyOf("", StartsWith("s.csv:"))) << at << " " << static_cast<int>(byte);
     }
     const std::string error = csv_error(folder, good.substr(0, at));
     ASSERT_THAT(error, AnyOf("", StartsWith("s.csv:"))) << at;
