@@ -41,6 +41,24 @@ class BroadcastPlan {
   /// Does input i advance with the output in the innermost dimension (else it stays)?
   [[nodiscard]] bool advances(std::size_t i) const { return dims_[0].step[i] != 0; }
 
+  /// The length of input i if it is a row that repeats all over the output, else 0.
+  [[nodiscard]] std::int64_t row_of(std::size_t i) const {
+    bool row = dims_.size() > 1 && advances(i);
+    for (std::size_t d = 1; d < dims_.size(); ++d) row = row && dims_[d].step[i] == 0;
+    return row ? dims_[0].size : 0;
+  }
+
+  /// Is input i of the output's shape?
+  [[nodiscard]] bool whole(std::size_t i) const {
+    std::int64_t step = 1;
+    bool whole = true;
+    for (const Dimension& dim : dims_) {
+      whole = whole && dim.step[i] == step;
+      step *= dim.size;
+    }
+    return whole;
+  }
+
   /// Calls f(first output element, input offsets, n) for the runs along the innermost dimension within [begin, end).
   template <class F>
   void runs(std::int64_t begin, std::int64_t end, F f) const {
@@ -102,12 +120,23 @@ class BinaryKernel final : public Kernel {
 
   explicit BinaryKernel(const NodeInfo& info) : plan_(info.out[0].shape, {info.in[0].shape, info.in[1].shape}) {
     loop_ = plan_.advances(0) ? (plan_.advances(1) ? &loop<true, true> : &loop<true, false>) : &loop<false, true>;
+    for (const std::size_t i : {0u, 1u}) {
+      const std::int64_t row = plan_.row_of(i);
+      if (row == 0 || row >= kShortRow || !plan_.whole(1 - i)) continue;
+      repeated_input_ = i;
+      length_ = (std::min(kRepeated, info.out[0].shape.elements()) + row - 1) / row * row;
+      repeated_ = std::make_unique<T[]>(static_cast<std::size_t>(length_));
+    }
   }
 
   void run(KernelContext& c) override {
     const T* a = c.in(0).template data<T>();
     const T* b = c.in(1).template data<T>();
     R* y = c.out().template data<R>();
+    if (repeated_) {
+      run_repeated(c, a, b, y);
+      return;
+    }
     c.pool().parallel_for(c.out().elements(), kGrain, [&](std::int64_t begin, std::int64_t end) {
       plan_.runs(begin, end, [&](std::int64_t at, const auto& offset, std::int64_t n) {
         loop_(a + offset[0], b + offset[1], y + at, n);
@@ -117,6 +146,21 @@ class BinaryKernel final : public Kernel {
 
  private:
   static constexpr std::int64_t kGrain = 16384;
+  static constexpr std::int64_t kShortRow = 32, kRepeated = 512;
+
+  /// A short row (the bias of a few channels) is written out many times first, so that the loop runs over long pieces.
+  void run_repeated(KernelContext& c, const T* a, const T* b, R* y) {
+    const std::int64_t row = plan_.row_of(repeated_input_);
+    for (std::int64_t i = 0; i < length_; i += row) std::copy_n(repeated_input_ == 0 ? a : b, row, &repeated_[i]);
+    c.pool().parallel_for(c.out().elements(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t at = begin; at < end;) {
+        const std::int64_t phase = at % length_, n = std::min(length_ - phase, end - at);
+        if (repeated_input_ == 0) loop_(&repeated_[phase], b + at, y + at, n);
+        else loop_(a + at, &repeated_[phase], y + at, n);
+        at += n;
+      }
+    });
+  }
 
   template <bool A, bool B>
   static void loop(const T* a, const T* b, R* y, std::int64_t n) {
@@ -128,6 +172,9 @@ class BinaryKernel final : public Kernel {
 
   BroadcastPlan<2> plan_;
   void (*loop_)(const T*, const T*, R*, std::int64_t);
+  std::size_t repeated_input_ = 0;
+  std::int64_t length_ = 0;
+  std::unique_ptr<T[]> repeated_;    // null: no short row
 };
 
 /// Makes the kernel of formula F for whichever of `Types` the first input has.

@@ -209,6 +209,19 @@ TEST(LargeShapes, BroadcastAndTransposeOnThreads) {
   }
 }
 
+TEST(LargeShapes, ShortRowsRepeat) {
+  const std::vector<float> x = noise(20'011 * 6), b = noise(6);
+  for (const int threads : {1, 3}) {
+    const auto right = run_op("Sub", {floats({20'011, 6}, x), row(b)}, {}, threads)[0].to_vector<float>();
+    const auto left = run_op("Less", {floats({1, 6}, b), floats({20'011, 6}, x)}, {}, threads)[0];
+    const auto less = to_doubles(left);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      ASSERT_EQ(right[i], x[i] - b[i % 6]);
+      ASSERT_EQ(less[i], b[i % 6] < x[i] ? 1.0 : 0.0);
+    }
+  }
+}
+
 TEST(LargeShapes, RowsOfSoftmaxOnThreads) {
   const Tensor x = floats({257, 301}, noise(257 * 301));
   const auto one = run_op("Softmax", {x}, {}, 1)[0].to_vector<float>(), three = run_op("Softmax", {x}, {}, 3)[0].to_vector<float>();
