@@ -174,7 +174,10 @@ void Executor::place_fetches(const ExternalMemory& memory) {
     while (!kernels_[at(producer.node)] && !plan_.nodes[at(producer.node)].inputs.empty()) producer = plan_.nodes[at(producer.node)].inputs[0];
     const int action = action_of_[at(producer.node)];
     const Tensor& bound = memory.bound_fetches[f];
-    const bool copied = !bound.empty() && bound.raw() != value.raw() && value.elements() > 0;
+    const auto feed = std::find_if(plan_.feeds.begin(), plan_.feeds.end(), [&](PlanValue v) { return v.node == producer.node; });
+    const bool fed = feed != plan_.feeds.end() && fed_[static_cast<std::size_t>(feed - plan_.feeds.begin())].empty();
+    if (fed) fetched_feeds_.push_back({f, static_cast<std::size_t>(feed - plan_.feeds.begin()), !bound.empty()});
+    const bool copied = !fed && !bound.empty() && bound.raw() != value.raw() && value.elements() > 0;
     if (copied) (action >= 0 ? actions_[at(action)]->after : start_copies_).push_back({value, bound});
     fetches_.push_back(bound.empty() ? value : bound);
     (action >= 0 ? actions_[at(action)]->ready : ready_at_start_).push_back(f);
@@ -198,6 +201,10 @@ void Executor::set_feeds(std::span<const Tensor> feeds) {
     } else {
       for (const int view : views_of_feed_[f]) slots_[at(view)][0].set_data(feeds[f].raw());
     }
+  }
+  for (const FetchedFeed& both : fetched_feeds_) {
+    if (both.bound) fetches_[both.fetch].copy_from(slot(plan_.fetches[both.fetch]));
+    else fetches_[both.fetch].set_data(feeds[both.feed].raw());
   }
 }
 

@@ -34,6 +34,7 @@ class Executor {
  private:
   struct Action;
   struct DenseCopy { Tensor from, to; };
+  struct FetchedFeed { std::size_t fetch, feed; bool bound; };
 
   void make_kernels(ThreadPool& pool);
   void place_values(const ExternalMemory& memory);
@@ -58,6 +59,7 @@ class Executor {
   std::vector<std::vector<int>> views_of_feed_;        // by feed: nodes whose slots follow the feed's memory
   std::vector<Tensor> fed_;                            // by feed: device copies, where the device cannot see the host's memory
   std::vector<Tensor> fetches_;
+  std::vector<FetchedFeed> fetched_feeds_;             // fetches that are a feed, or a view of one
   std::vector<std::unique_ptr<Action>> actions_;
   std::vector<int> action_of_;                         // by node; -1: nothing runs
   std::vector<std::size_t> ready_at_start_;

@@ -10,10 +10,9 @@ namespace {
 constexpr int kForever = std::numeric_limits<int>::max();
 constexpr std::size_t kAlignment = 64;
 
-std::size_t bytes_of(const Signature& s) {
-  const auto n = static_cast<std::size_t>(s.shape.elements()) * size_of(s.dtype);
-  return (n + kAlignment - 1) / kAlignment * kAlignment;
-}
+std::size_t exact_bytes_of(const Signature& s) { return static_cast<std::size_t>(s.shape.elements()) * size_of(s.dtype); }
+
+std::size_t bytes_of(const Signature& s) { return (exact_bytes_of(s) + kAlignment - 1) / kAlignment * kAlignment; }
 
 class Planner {
  public:
@@ -56,7 +55,10 @@ class Planner {
     };
     for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
       const bool later = request_.finishes_later[i];
-      for (const PlanValue input : plan_.nodes[i].inputs) read(input, later ? kForever : static_cast<int>(i));
+      const auto& inputs = plan_.nodes[i].inputs;
+      const int shapes_from = plan_.nodes[i].definition->shapes_from;
+      const std::size_t memories = shapes_from < 0 ? inputs.size() : std::min(at(shapes_from), inputs.size());
+      for (std::size_t k = 0; k < memories; ++k) read(inputs[k], later ? kForever : static_cast<int>(i));
       if (later) std::fill(last_[i].begin(), last_[i].end(), kForever);
     }
     for (const PlanValue fetch : plan_.fetches) read(fetch, kForever);
@@ -91,7 +93,8 @@ class Planner {
       const int group = result_.group[at(input.node)][at(input.output)];
       const MemoryPlan::Group& candidate = result_.groups[at(group)];
       if (candidate.place != MemoryPlan::Place::arena || candidate.last != id) continue;
-      if (bytes_of(node.outputs[output]) != candidate.bytes) continue;
+      // Exactly the same size: an input that is broadcast is read again after its first element has been overwritten.
+      if (exact_bytes_of(node.outputs[output]) != exact_bytes_of(plan_.signature(input))) continue;
       // Another input in the same memory would be overwritten while it is read.
       const auto sharing = std::count_if(node.inputs.begin(), node.inputs.end(), [&](PlanValue v) {
         return result_.group[at(v.node)][at(v.output)] == group;

@@ -240,6 +240,16 @@ TEST(InPlace, SmallBroadcastInputsAreNotOverwritten) {
   EXPECT_EQ(text_of(to_doubles(results[1])), "3 6 9 3 6 9 3 6 9 3 6 9");
 }
 
+TEST(InPlace, MemoryOfWhichOnlyTheShapeIsNeededIsFree) {
+  Graph graph;
+  const Value x = graph.placeholder("x", DType::float32, {Shape::kUnknown, 1000});
+  const Value u = x * 2.f, first = sum(u), w = exp(x), second = sum(Value(graph.add("SumLike", {w, u})));
+  Session session(graph);
+  const std::vector<Value> fetches{first, second};
+  const Step& step = session.prepare(fetches, {{x, {100, 1000}}});
+  EXPECT_LT(step.arena_bytes(), 600'000u);        // u and w, 400 kB each, take turns
+}
+
 TEST(VectorMath, IsAccurateToThreeUnitsInTheLastPlace) {
   const auto worst = [](double low, double high, auto approximate, auto exact) {
     double units = 0;

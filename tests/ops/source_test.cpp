@@ -28,6 +28,20 @@ TEST(Sources, APlaceholderIsWhatItIsFed) {
   EXPECT_THAT(error_of([&] { session.run(x, {{x, ints({1}, {7})}}); }), testing::HasSubstr("'x'"));
 }
 
+TEST(Sources, AFedValueCanBeBound) {
+  Graph graph;
+  const Value x = graph.placeholder("x", DType::float32, {3}), y = reshape(x, {3, 1});
+  const Tensor storage = Tensor::zeros({3}), view = Tensor::zeros({3, 1});
+  Session session(graph);
+  session.bind(x, storage);
+  session.bind(y, view);
+  for (const float first : {1.f, 5.f}) {
+    session.run(std::vector<Value>{x, y}, {{x, floats({3}, {first, 2, 3})}});
+    EXPECT_EQ(to_doubles(storage), (std::vector<double>{first, 2, 3}));
+    EXPECT_EQ(to_doubles(view), (std::vector<double>{first, 2, 3}));
+  }
+}
+
 TEST(Sources, AVariableStartsFromItsNameAndSeed) {
   const auto start = [](std::uint64_t seed, std::string_view init, double scale) {
     Graph graph;
