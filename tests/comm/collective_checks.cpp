@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -28,11 +29,7 @@ float value_of(int rank, int bucket, std::int64_t step, std::size_t i) {
 
 std::uint64_t hash_of(const float* data, std::size_t n) {
   std::uint64_t hash = 14695981039346656037ull;
-  for (std::size_t i = 0; i < n; ++i) {
-    std::uint32_t bits;
-    std::memcpy(&bits, data + i, sizeof bits);
-    hash = (hash ^ bits) * 1099511628211ull;
-  }
+  for (std::size_t i = 0; i < n; ++i) hash = (hash ^ std::bit_cast<std::uint32_t>(data[i])) * 1099511628211ull;
   return hash;
 }
 
@@ -97,6 +94,7 @@ std::size_t count_wrong_sums(const float* got, Block part, int ranks, int bucket
   return wrong;
 }
 
+/// Each rank compares one block with the truth; all blocks are somebody's, and equal hashes say that all ranks have the same.
 void check_result(const Buckets& buckets, Collective& collective, Operation operation, std::int64_t step) {
   Communicator& c = collective.communicator();
   const bool rank_order = Registry<CollectiveType>::instance().get(collective.algorithm()).rank_order;
@@ -106,14 +104,13 @@ void check_result(const Buckets& buckets, Collective& collective, Operation oper
     std::string first;
     std::size_t wrong = 0;
     if (operation == Operation::all_gather) {
-      for (int owner = 0; owner < c.size(); ++owner) {
-        const Block part = collective.block(owner, kSizes[b]);
-        for (std::size_t i = part.begin; i < part.end(); ++i) {
-          wrong += buckets.data[b][i] != value_of(owner, static_cast<int>(b), step, i) ? 1 : 0;
-        }
+      const int owner = (c.rank() + 1) % c.size();
+      const Block part = collective.block(owner, kSizes[b]);
+      for (std::size_t i = part.begin; i < part.end(); ++i) {
+        wrong += buckets.data[b][i] != value_of(owner, static_cast<int>(b), step, i) ? 1 : 0;
       }
     } else {
-      const Block part = operation == Operation::all_reduce ? Block{0, kSizes[b]} : collective.block(c.rank(), kSizes[b]);
+      const Block part = collective.block(c.rank(), kSizes[b]);
       wrong = count_wrong_sums(buckets.data[b], part, c.size(), static_cast<int>(b), step, rank_order, first);
     }
     EXPECT_EQ(wrong, 0u) << where << ": " << first;

@@ -99,6 +99,9 @@ std::string refusal(int ranks, const std::vector<int>& nodes, const CollectiveOp
 TEST(Auto, TakesWhatFits) {
   EXPECT_EQ(chosen(3, {}, {}), "shared_memory");
   EXPECT_EQ(chosen(3, {0, 0, 1}, {}), "ring");
+  CollectiveOptions options;
+  options.rank_order = true;
+  EXPECT_EQ(chosen(3, {0, 0, 1}, options), "direct");
 }
 
 TEST(Auto, RefusesWithTheReason) {
