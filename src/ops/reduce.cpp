@@ -357,7 +357,8 @@ const Registered<Op> expand_like_op{
        return {b.attrs.get<bool>("average") ? mean(b.dy(), axes, keep) : sum(b.dy(), axes, keep), {}};
      },
      .examples = {expand_example({3}, {3, 5}, {1}, false, false), expand_example({3, 1}, {3, 5}, {1}, true, true),
-                  expand_example({}, {3, 5}, {0, 1}, false, true), expand_example({2, 4}, {2, 3, 4, 5}, {1, 3}, false, false),
+                  expand_example({}, {3, 5}, {0, 1}, false, true),
+                  expand_example({2, 4}, {2, 3, 4, 5}, {1, 3}, false, false),
                   expand_example({3}, {0, 3}, {0}, false, false), expand_example({3}, {4, 3}, {}, true, false)},
      .shapes_from = 1}};
 const RegisteredKernel expand_like_kernel{"ExpandLike", "CPU", make_kernel<ExpandKernel>};

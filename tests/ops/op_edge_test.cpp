@@ -24,7 +24,9 @@ std::string text_of(const std::vector<double>& values) {
   for (const double x : values) text += (text.empty() ? "" : " ") + (std::isnan(x) ? "nan" : fmt::format("{:.6g}", x));
   return text;
 }
-std::string text_of(const std::string& op, const std::vector<Tensor>& in, const Attrs& attrs = {}) { return text_of(values_of(op, in, attrs)); }
+std::string text_of(const std::string& op, const std::vector<Tensor>& in, const Attrs& attrs = {}) {
+  return text_of(values_of(op, in, attrs));
+}
 Tensor row(const std::vector<float>& values) { return floats({static_cast<std::int64_t>(values.size())}, values); }
 
 TEST(NotANumber, PassesThroughArithmeticAndActivations) {
@@ -144,7 +146,8 @@ TEST(LongSums, KeepEveryDigit) {
 }
 
 // Sizes at which work is cut into tiles, pieces and threads, against a plain loop; the same bits for any number of threads.
-class LargeReductions : public testing::TestWithParam<std::pair<Shape, Numbers>> {};
+using Reduction = std::pair<Shape, Numbers>;
+class LargeReductions : public testing::TestWithParam<Reduction> {};
 
 std::vector<float> noise(std::int64_t n) {
   std::vector<float> values(static_cast<std::size_t>(n));
@@ -183,19 +186,18 @@ TEST_P(LargeReductions, MatchAPlainLoop) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, LargeReductions, testing::Values(
-    std::pair<Shape, Numbers>{{200'003}, {0}}, std::pair<Shape, Numbers>{{3, 70'001}, {1}}, std::pair<Shape, Numbers>{{40'009, 5}, {0}},
-    std::pair<Shape, Numbers>{{257, 1031}, {0}}, std::pair<Shape, Numbers>{{257, 1031}, {1}}, std::pair<Shape, Numbers>{{9, 251, 67}, {1}},
-    std::pair<Shape, Numbers>{{9, 251, 67}, {0, 2}}, std::pair<Shape, Numbers>{{5, 31, 7, 129}, {1, 3}},
-    std::pair<Shape, Numbers>{{1031, 257}, {0, 1}}));
+    Reduction{{200'003}, {0}}, Reduction{{3, 70'001}, {1}}, Reduction{{40'009, 5}, {0}}, Reduction{{257, 1031}, {0}},
+    Reduction{{257, 1031}, {1}}, Reduction{{9, 251, 67}, {1}}, Reduction{{9, 251, 67}, {0, 2}},
+    Reduction{{5, 31, 7, 129}, {1, 3}}, Reduction{{1031, 257}, {0, 1}}));
 
 TEST(LargeShapes, BroadcastAndTransposeOnThreads) {
   const Shape shape{61, 67, 71};
   const std::vector<float> x = noise(shape.elements()), b = noise(67);
   for (const int threads : {1, 3}) {
     const auto sum = run_op("Add", {floats(shape, x), floats({67, 1}, b)}, {}, threads)[0].to_vector<float>();
-    const auto turned = run_op("Transpose", {floats(shape, x)}, {{"permutation", Numbers{2, 0, 1}}}, threads)[0].to_vector<float>();
-    const auto cut = run_op("Slice", {floats(shape, x)}, {{"begin", Numbers{1, 2, 3}}, {"size", Numbers{60, 60, 60}}}, threads)[0];
-    const auto part = cut.to_vector<float>();
+    const Attrs turn{{"permutation", Numbers{2, 0, 1}}}, cut{{"begin", Numbers{1, 2, 3}}, {"size", Numbers{60, 60, 60}}};
+    const auto turned = run_op("Transpose", {floats(shape, x)}, turn, threads)[0].to_vector<float>();
+    const auto part = run_op("Slice", {floats(shape, x)}, cut, threads)[0].to_vector<float>();
     for (std::size_t i = 0, at = 0, taken = 0; i < 61; ++i) {
       for (std::size_t j = 0; j < 67; ++j) {
         for (std::size_t k = 0; k < 71; ++k, ++at) {
@@ -224,7 +226,8 @@ TEST(LargeShapes, ShortRowsRepeat) {
 
 TEST(LargeShapes, RowsOfSoftmaxOnThreads) {
   const Tensor x = floats({257, 301}, noise(257 * 301));
-  const auto one = run_op("Softmax", {x}, {}, 1)[0].to_vector<float>(), three = run_op("Softmax", {x}, {}, 3)[0].to_vector<float>();
+  const auto one = run_op("Softmax", {x}, {}, 1)[0].to_vector<float>();
+  const auto three = run_op("Softmax", {x}, {}, 3)[0].to_vector<float>();
   EXPECT_EQ(one, three);
   EXPECT_NEAR(values_of("ReduceSum", {run_op("Softmax", {x})[0]}, {{"axes", Numbers{}}})[0], 257, 1e-3);
 }
@@ -235,7 +238,8 @@ TEST(InPlace, SmallBroadcastInputsAreNotOverwritten) {
   const Value x = graph.placeholder("x", DType::float32, {4, 3}), b = graph.placeholder("b", DType::float32, {3});
   const Value y = (b * 2.f) + (x * 1.f), z = select(less(x, x + 1.f), (b * 3.f), (x * 5.f));
   Session session(graph);
-  const auto results = session.run(std::vector<Value>{y, z}, {{x, floats({4, 3}, std::vector<float>(12, 10))}, {b, row({1, 2, 3})}});
+  const Tensor tens = floats({4, 3}, std::vector<float>(12, 10));
+  const auto results = session.run(std::vector<Value>{y, z}, {{x, tens}, {b, row({1, 2, 3})}});
   EXPECT_EQ(text_of(to_doubles(results[0])), "12 14 16 12 14 16 12 14 16 12 14 16");
   EXPECT_EQ(text_of(to_doubles(results[1])), "3 6 9 3 6 9 3 6 9 3 6 9");
 }

@@ -24,7 +24,6 @@ class OpErrors : public testing::Test {
 };
 
 TEST_F(OpErrors, NameOpNodeInputAndBothShapes) {
-  const Graph::DeviceFunction none;
   auto scope = graph.name_scope("block");
   const std::string text = refused("Add", {input({2, 3}), input({4})});
   EXPECT_THAT(text, HasSubstr("Add 'block/here'"));
@@ -56,7 +55,8 @@ TEST_F(OpErrors, WrongElementTypes) {
 
 TEST_F(OpErrors, AxesOutsideTheInput) {
   const Value x = input({2, 3});
-  EXPECT_THAT(refused("ReduceSum", {x}, {{"axes", Numbers{2}}}), HasSubstr("axis 2 is outside input 0 (inputs: float32[2, 3])"));
+  EXPECT_THAT(refused("ReduceSum", {x}, {{"axes", Numbers{2}}}),
+              HasSubstr("axis 2 is outside input 0 (inputs: float32[2, 3])"));
   EXPECT_THAT(refused("ReduceMean", {x}, {{"axes", Numbers{-3}}}), HasSubstr("axis -3 is outside"));
   EXPECT_THAT(refused("ReduceMax", {x}, {{"axes", Numbers{1, -1}}}), HasSubstr("axis -1 is named twice"));
   EXPECT_THAT(refused("ArgMax", {x}, {{"axis", 2}}), HasSubstr("axis 2 is outside"));
@@ -70,7 +70,9 @@ TEST_F(OpErrors, MaximumOfNothing) {
 }
 
 TEST_F(OpErrors, Reshape) {
-  const auto to = [&](const Shape& from, Numbers shape) { return refused("Reshape", {input(from)}, {{"shape", std::move(shape)}}); };
+  const auto to = [&](const Shape& from, Numbers shape) {
+    return refused("Reshape", {input(from)}, {{"shape", std::move(shape)}});
+  };
   EXPECT_THAT(to({2, 3}, {4, 2}), HasSubstr("[4, 2] (inputs: float32[2, 3])"));
   EXPECT_THAT(to({2, 3}, {-1, 4}), HasSubstr("cannot be divided"));
   EXPECT_THAT(to({2, 3}, {-1, -1}), HasSubstr("more than one dimension"));
@@ -81,14 +83,18 @@ TEST_F(OpErrors, Reshape) {
 
 TEST_F(OpErrors, SlicesAndPads) {
   const Value x = input({4, 5});
-  const auto slice = [&](Numbers begin, Numbers size) { return refused("Slice", {x}, {{"begin", std::move(begin)}, {"size", std::move(size)}}); };
+  const auto slice = [&](Numbers begin, Numbers size) {
+    return refused("Slice", {x}, {{"begin", std::move(begin)}, {"size", std::move(size)}});
+  };
   EXPECT_THAT(slice({0}, {1}), HasSubstr("one number per dimension"));
   EXPECT_THAT(slice({-1, 0}, {1, 1}), HasSubstr("begin [-1, 0] has a negative number"));
   EXPECT_THAT(slice({0, 0}, {-2, 1}), HasSubstr("size [-2, 1] has a negative number"));
-  EXPECT_THAT(slice({3, 0}, {2, 5}), HasSubstr("the part from [3, 0] of size [2, 5] is not inside input 0 (inputs: float32[4, 5])"));
+  EXPECT_THAT(slice({3, 0}, {2, 5}),
+              HasSubstr("the part from [3, 0] of size [2, 5] is not inside input 0 (inputs: float32[4, 5])"));
   EXPECT_THAT(slice({5, 0}, {-1, -1}), HasSubstr("is not inside"));
   EXPECT_THAT(refused("Pad", {x}, {{"before", Numbers{0, -1}}, {"after", Numbers{0, 0}}}), HasSubstr("negative"));
-  EXPECT_THAT(refused("Split", {x}, {{"axis", 1}, {"parts", 2}}), HasSubstr("dimension 1 cannot be split into 2 equal parts"));
+  EXPECT_THAT(refused("Split", {x}, {{"axis", 1}, {"parts", 2}}),
+              HasSubstr("dimension 1 cannot be split into 2 equal parts"));
   EXPECT_THAT(refused("Split", {x}, {{"axis", 1}, {"parts", 0}}), HasSubstr("cannot be split into 0 parts"));
   EXPECT_THAT(refused("Concat", {x, input({4, 6})}, {{"axis", 0}}), HasSubstr("inputs 0 and 1 differ in dimension 1"));
   EXPECT_THAT(refused("Concat", {x, input({4})}, {{"axis", 0}}), HasSubstr("input 1 must have 2 dimensions"));
@@ -97,7 +103,8 @@ TEST_F(OpErrors, SlicesAndPads) {
 }
 
 TEST_F(OpErrors, LossesAndTables) {
-  EXPECT_THAT(refused("SoftmaxCrossEntropy", {input({4, 3}), input({3}, DType::int32)}), HasSubstr("the labels must have the shape"));
+  EXPECT_THAT(refused("SoftmaxCrossEntropy", {input({4, 3}), input({3}, DType::int32)}),
+              HasSubstr("the labels must have the shape"));
   EXPECT_THAT(refused("SoftmaxCrossEntropy", {input({4, 3}), input({4}, DType::int32)}, {{"label_smoothing", 1.0}}),
               HasSubstr("not in [0, 1)"));
   EXPECT_THAT(refused("Softmax", {input({})}), HasSubstr("at least one dimension"));
@@ -109,7 +116,8 @@ TEST_F(OpErrors, MissingAttributeIsNamed) { EXPECT_THAT(refused("Slice", {input(
 
 TEST(OpRunErrors, BadLabelNamesLabelAndRow) {
   for (const std::int32_t bad : {-1, 3, 1000000}) {
-    const auto text = error_of([&] { run_op("SoftmaxCrossEntropy", {Tensor::zeros({4, 3}), ints({4}, {0, 2, bad, -7})}); }, Code::out_of_range);
+    const Tensor logits = Tensor::zeros({4, 3}), labels = ints({4}, {0, 2, bad, -7});
+    const auto text = error_of([&] { run_op("SoftmaxCrossEntropy", {logits, labels}); }, Code::out_of_range);
     EXPECT_THAT(text, HasSubstr("label " + std::to_string(bad) + " in row 2 is not one of the classes 0 to 2"));
   }
 }
@@ -177,7 +185,9 @@ TEST_F(UnknownBatch, GradientsDoNotNeedIt) {
     expect_same_with_known_batch([](Value x) { return x + mean(x, {1, 2}, true); }, n);
     expect_same_with_known_batch([](Value x) { return maximum(x, x.graph->constant(0.25f)); }, n);
     expect_same_with_known_batch([](Value x) { return transpose(x, {1, 0, 2}); }, n);
-    expect_same_with_known_batch([](Value x) { return gather(transpose(x, {2, 0, 1}), x.graph->constant(ints({2}, {1, 1}))); }, n);
+    expect_same_with_known_batch([](Value x) {
+      return gather(transpose(x, {2, 0, 1}), x.graph->constant(ints({2}, {1, 1})));
+    }, n);
   }
 }
 

@@ -8,7 +8,8 @@
 namespace cohort::test {
 
 /// One node of `op`, run on its own on `threads` threads.
-inline std::vector<Tensor> run_op(const std::string& op, const std::vector<Tensor>& in, const Attrs& attrs = {}, int threads = 1) {
+inline std::vector<Tensor> run_op(const std::string& op, const std::vector<Tensor>& in, const Attrs& attrs = {},
+                                  int threads = 1) {
   Graph graph;
   Feeds feeds;
   std::vector<Value> inputs;
