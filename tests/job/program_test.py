@@ -1,0 +1,198 @@
+"""Runs the real program under the real mpirun: exit codes, messages, signals, plug-ins.
+
+program_test.py PROGRAM MPIRUN PLUGIN [unittest arguments]
+"""
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+PROGRAM, MPIRUN, PLUGIN = sys.argv[1:4]
+LIMIT = 30   # seconds that any run may last
+
+
+def ranks(n, *arguments):
+    return [MPIRUN, "--oversubscribe", "--bind-to", "none", "-n", str(n), PROGRAM, *arguments]
+
+
+class Run:
+    """What became of a command: exit code, both outputs, seconds."""
+
+    def __init__(self, command):
+        begin = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
+        self.seconds = time.monotonic() - begin
+
+    @property
+    def complaints(self):
+        """The program's own lines on standard error, without the launcher's."""
+        return [line for line in self.err.splitlines() if re.match(r"error: |\[rank ", line)]
+
+
+def faulty(n, job, *settings):
+    options = [word for setting in settings for word in ("--set", setting)]
+    return Run(ranks(n, job, *options, "--plugin", PLUGIN))
+
+
+class Alone(unittest.TestCase):
+    """One process, no mpirun."""
+
+    def test_without_arguments_the_usage_names_the_jobs(self):
+        run = Run([PROGRAM])
+        self.assertEqual(run.code, 0)
+        for job in ("doctor", "list"):
+            self.assertIn(f"\n  {job} ", run.out)
+
+    def test_version(self):
+        run = Run([PROGRAM, "--version"])
+        self.assertEqual(run.code, 0)
+        self.assertRegex(run.out, r"^cohort \d+\.\d+\.\d+\n$")
+
+    def test_slips_end_with_code_2_and_one_clear_line(self):
+        slips = {
+            ("doctr",): "unknown job 'doctr', did you mean 'doctor'? Known:",
+            ("doctor", "x"): "doctor takes no argument, but got 'x'",
+            ("doctor", "--set", "a=1"): "--set a: unknown key 'a'",
+            ("doctor", "--resume", "auto"): "doctor takes no --resume",
+            ("doctor", "--fast"): "not expected: --fast",
+            ("list", "optimiser"): "unknown kind 'optimiser', did you mean 'optimizer'?",
+            ("list", "nix.toml"): "nix.toml: no such job file",
+            ("list", "--plugin", "nix.so"): "--plugin nix.so: cannot load: ",
+        }
+        for words, text in slips.items():
+            with self.subTest(words):
+                run = Run([PROGRAM, *words])
+                self.assertEqual(run.code, 2, run.err)
+                self.assertEqual(len(run.complaints), 1, run.err)
+                self.assertIn(text, run.err)
+
+    def test_other_errors_end_with_code_1(self):
+        for how, text in (("exception", "somebody else's exception"), ("memory", "out of memory"), ("own", "own trouble")):
+            run = Run([PROGRAM, "go_wrong", "--set", "how=" + how, "--plugin", PLUGIN])
+            self.assertEqual((run.code, len(run.complaints)), (1, 1), run.err)
+            self.assertIn(text, run.err)
+
+    def test_a_broken_promise_tells_its_place(self):
+        run = Run([PROGRAM, "go_wrong", "--set", "how=internal", "--plugin", PLUGIN])
+        self.assertRegex(run.err, r"error: tests/job/faulty_jobs.cpp:\d+: a promise was broken \(internal\)")
+
+    def test_a_jobs_own_code_is_kept(self):
+        self.assertEqual(Run([PROGRAM, "go_wrong", "--set", "how=return", "--plugin", PLUGIN]).code, 7)
+
+    def test_a_damaged_job_file_names_line_and_column(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "job.toml")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("how = 'error'\nrank = = 1\n")
+            run = Run([PROGRAM, "go_wrong", path, "--plugin", PLUGIN])
+        self.assertEqual(run.code, 2)
+        self.assertIn("job.toml:2:8: ", run.err)
+
+
+class Together(unittest.TestCase):
+    """Ranks under mpirun."""
+
+    def test_doctor_takes_less_than_5_seconds_and_shows_every_rank(self):
+        run = Run(ranks(3, "doctor"))
+        self.assertEqual(run.code, 0, run.err)
+        self.assertLess(run.seconds, 5)
+        for rank in range(3):
+            self.assertRegex(run.out, rf"\n +{rank}  \S+ +\d+  \d+ of \d+ .*CPU.* works\n")
+        for word in ("MPI", "HDF5", "zlib", "toml++", "threads: multiple"):
+            self.assertIn(word, run.out)
+        if (os.cpu_count() or 1) < 3:
+            self.assertIn("oversubscribed: 3 ranks share", run.out)
+
+    def test_an_error_of_all_ranks_is_printed_once(self):
+        run = faulty(3, "go_wrong", "how=error")
+        self.assertEqual(run.code, 2)
+        self.assertEqual(run.complaints, ["error: this went wrong (invalid_argument)"])
+        self.assertNotIn("MPI_ABORT", run.err)
+
+    def test_a_bad_value_is_printed_once(self):
+        run = faulty(2, "go_wrong", "how=eror")
+        self.assertEqual(run.code, 2)
+        self.assertEqual(len(run.complaints), 1, run.err)
+        self.assertIn("--set how: how = \"eror\": allowed: one of: error", run.err)
+        self.assertIn("did you mean 'error'?", run.err)
+
+    def test_an_error_of_one_rank_ends_all_within_5_seconds(self):
+        for how, text in (("own", "rank 1 has its own trouble (failed_precondition)"), ("exception", "somebody else's exception")):
+            run = faulty(3, "go_wrong", "how=" + how, "rank=1")
+            self.assertEqual(run.code, 1, run.err)
+            self.assertLess(run.seconds, 8)
+            self.assertEqual(len(run.complaints), 1, run.err)
+            self.assertRegex(run.complaints[0], r"^\[rank 1 on \S+\] .*" + re.escape(text))
+
+    def test_different_errors_are_all_told(self):
+        run = faulty(2, "go_wrong", "how=own")
+        self.assertEqual(run.code, 1)
+        self.assertEqual(len(run.complaints), 2, run.err)
+
+    def test_only_the_cause_is_told(self):
+        run = faulty(3, "consequence")
+        self.assertEqual(run.code, 1)
+        self.assertEqual(len(run.complaints), 1, run.err)
+        self.assertRegex(run.complaints[0], r"^\[rank 1 on \S+\] tests/job/faulty_jobs.cpp:\d+: the cause \(data_loss\)$")
+
+    def test_configurations_that_differ_are_refused_with_the_difference(self):
+        one = ["--oversubscribe", "--bind-to", "none", "-n", "1", PROGRAM, "go_wrong", "--plugin", PLUGIN, "--set"]
+        run = Run([MPIRUN, *one, "rank=5", ":", "-n", "1", *one[5:], "rank=6"])
+        self.assertEqual(run.code, 1, run.err)
+        self.assertIn("rank: 5 on rank 0; 6 on rank 1.", run.err)
+        self.assertEqual(len(run.complaints), 1, run.err)
+
+    def test_a_plugin_that_one_rank_lacks_is_named_with_the_rank(self):
+        one = ["--oversubscribe", "--bind-to", "none", "-n", "1", PROGRAM, "list", "--plugin"]
+        run = Run([MPIRUN, *one, PLUGIN, ":", "-n", "1", *one[5:], "nix.so"])
+        self.assertEqual(run.code, 2, run.err)
+        self.assertRegex(run.err, r"\[rank 1 on \S+\] .*--plugin nix.so: cannot load")
+
+
+class Signals(unittest.TestCase):
+    """A wish to stop reaches the job as a flag, and the job ends with code 0."""
+
+    def stopped(self, command, send):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            count = int(command[command.index("-n") + 1]) if "-n" in command else 1
+            pids = [int(re.search(r"is process (\d+)", process.stdout.readline()).group(1)) for _ in range(count)]
+            send(process, pids)
+            out, err = process.communicate(timeout=LIMIT)
+        finally:
+            process.kill()
+        self.assertEqual(process.returncode, 0, err)
+        self.assertEqual(out.count("was asked to stop"), count, out + err)
+
+    def test_alone(self):
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+            self.stopped([PROGRAM, "wait_for_stop", "--plugin", PLUGIN], lambda process, _, n=number: process.send_signal(n))
+
+    def test_one_rank(self):
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            self.stopped(ranks(2, "wait_for_stop", "--plugin", PLUGIN), lambda _, pids, n=number: os.kill(pids[1], n))
+
+    def test_mpirun_passes_sigusr1_on(self):
+        self.stopped(ranks(2, "wait_for_stop", "--plugin", PLUGIN), lambda process, _: process.send_signal(signal.SIGUSR1))
+
+    def test_a_second_interrupt_ends_a_process_that_does_not_heed_the_first(self):
+        command = [PROGRAM, "wait_for_stop", "--plugin", PLUGIN, "--set", "heed=false"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            self.assertIn("asked to stop", process.stdout.readline())
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=LIMIT)
+        finally:
+            process.kill()
+        self.assertEqual(process.returncode, -signal.SIGINT)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:])
