@@ -24,7 +24,8 @@ ParameterGroups::ParameterGroups(Section& optimizer) {
     section->bind("learning_rate_factor", entry.group.learning_rate_factor, "times the learning rate", at_least(0));
     section->bind("decay", entry.group.decay, "weight decay, and layer-wise scaling with lars and lamb");
     section->bind("frozen", entry.group.frozen, "never updated");
-    check(!entry.group.pattern.empty(), Code::invalid_argument, entry.where + ": needs a pattern, as in pattern = \"*/bias\"");
+    check(!entry.group.pattern.empty(), Code::invalid_argument,
+          entry.where + ": needs a pattern, as in pattern = \"*/bias\"");
     entries_.push_back(std::move(entry));
   }
   entries_.emplace_back();
@@ -36,7 +37,8 @@ std::size_t ParameterGroups::first_match(const std::string& name) const {
   return entry;
 }
 
-std::vector<ParameterGroup> ParameterGroups::assign(std::span<const std::string> names, std::span<const Shape> shapes) const {
+std::vector<ParameterGroup> ParameterGroups::assign(std::span<const std::string> names,
+                                                    std::span<const Shape> shapes) const {
   check(names.size() == shapes.size(), Code::internal, "parameter groups: names and shapes of different number");
   std::vector<ParameterGroup> result;
   std::vector<bool> used(entries_.size(), false);
@@ -48,8 +50,9 @@ std::vector<ParameterGroup> ParameterGroups::assign(std::span<const std::string>
   }
   for (std::size_t e = 0; e + 1 < entries_.size(); ++e) {
     if (used[e]) continue;
-    const bool shadowed = std::any_of(names.begin(), names.end(), [&](const auto& name) { return matches(entries_[e].group, name); });
-    std::string text = entries_[e].where + ": pattern '" + entries_[e].group.pattern + "' " +
+    const ParameterGroup& group = entries_[e].group;
+    const bool shadowed = std::any_of(names.begin(), names.end(), [&](const auto& name) { return matches(group, name); });
+    std::string text = entries_[e].where + ": pattern '" + group.pattern + "' " +
                        (shadowed ? "matches only parameters of earlier groups" : "matches no parameter") + "; parameters:";
     for (const auto& name : names) text += " " + name;
     fail(Code::not_found, text);

@@ -15,7 +15,8 @@ namespace {
 using namespace cohort::testing;
 using Vector = std::vector<double>;
 
-/// What a paper's algorithm works on: weights, three state vectors, the number of the step (from 1), whether the layer decays.
+/// What a paper's algorithm works on: weights, three state vectors, the number of the step (from 1), whether the layer
+/// decays.
 struct Paper {
   Vector w, a, b, c;
   int t = 1;
@@ -42,7 +43,8 @@ Rule sgd(double momentum, bool nesterov, double lambda) {
   };
 }
 
-/// Nesterov's own two sequences (Sutskever et al. 2013, eq. 3-4), which look ahead: the optimizer's weights are theta + mu v.
+/// Nesterov's own two sequences (Sutskever et al. 2013, eq. 3-4), which look ahead: the optimizer's weights are
+/// theta + mu v.
 Rule sutskever(double momentum) {
   return [=](Paper& p, Vector g, double lr) {   // b: theta
     if (p.t == 1) p.b = p.w;
@@ -150,7 +152,8 @@ void follow(const PaperCase& one, double scale, double factor, bool decays) {
   constexpr std::size_t kSize = 37;
   Trainee trainee(one.how, noise(kSize, 100));
   trainee.group = {.learning_rate_factor = factor, .decay = decays};
-  Paper paper{.w = Vector(trainee.value.begin(), trainee.value.end()), .a = Vector(kSize), .b = Vector(kSize), .c = Vector(kSize)};
+  Paper paper{.w = Vector(trainee.value.begin(), trainee.value.end()), .a = Vector(kSize), .b = Vector(kSize),
+              .c = Vector(kSize)};
   paper.decays = decays;
   for (int t = 0; t < 10; ++t) {
     const auto gradient = noise(kSize, static_cast<std::uint64_t>(t));
@@ -198,7 +201,7 @@ TEST(Optimizers, EveryOneHasItsPaperOrSaysSo) {
   std::map<std::string, int> covered;
   for (const auto& one : paper_cases()) ++covered[one.how.type];
   for (const auto& type : Registry<OptimizerType>::instance().names()) {
-    if (!covered.contains(type)) std::cout << "note: no paper is transcribed here for " << type << ", its properties are tested\n";
+    if (!covered.contains(type)) std::cout << "note: " << type << " has no paper here, its properties are tested\n";
     covered.erase(type);
   }
   EXPECT_TRUE(covered.empty()) << covered.begin()->first << " is not registered";
@@ -213,7 +216,7 @@ TEST(Optimizers, FollowPyTorch) {
       trainee.step(gradient, {.step = t, .learning_rate = one.learning_rate});
     }
     for (std::size_t i = 0; i < 5; ++i) {
-      EXPECT_NEAR(trainee.value[i], one.values[i], 2e-6 * (1 + std::fabs(one.values[i]))) << one.how.text() << ", weight " << i;
+      EXPECT_NEAR(trainee.value[i], one.values[i], 2e-6 * (1 + std::fabs(one.values[i]))) << one.how.text() << " " << i;
     }
   }
 }

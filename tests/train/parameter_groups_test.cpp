@@ -11,7 +11,8 @@ namespace {
 using cohort::testing::error_of;
 using ::testing::HasSubstr;
 
-const std::vector<std::string> kNames = {"encoder/conv/filter", "encoder/conv/bias", "encoder/norm/scale", "head/weight", "head/bias"};
+const std::vector<std::string> kNames = {"encoder/conv/filter", "encoder/conv/bias", "encoder/norm/scale",
+                                         "head/weight", "head/bias"};
 const std::vector<Shape> kShapes = {{5, 5, 1, 6}, {6}, {6}, {84, 10}, {10}};
 
 Section& add_group(Section& optimizer, const std::string& pattern) {

@@ -104,7 +104,8 @@ TEST(Schedule, TrainingShorterThanItsWarmUp) {
 }
 
 TEST(Schedule, ScalesWithTheGlobalBatch) {
-  const Schedule s = schedule({{"scale_with_batch", true}, {"reference_batch", std::int64_t{256}}, {"warmup_steps", std::int64_t{4}}});
+  const Schedule s = schedule(
+      {{"scale_with_batch", true}, {"reference_batch", std::int64_t{256}}, {"warmup_steps", std::int64_t{4}}});
   TrainingLength length = kLength;
   for (const std::int64_t batch : {64, 256, 8192}) {
     length.global_batch = batch;
@@ -116,7 +117,8 @@ TEST(Schedule, ScalesWithTheGlobalBatch) {
 
 TEST(Schedule, OptionsThatMakeNoSense) {
   const auto error = [](const Options& options) { return error_of([&] { static_cast<void>(schedule(options)); }); };
-  EXPECT_THAT(error({{"type", "cosinus"}}), HasSubstr("one of: constant step cosine linear polynomial; did you mean 'cosine'?"));
+  EXPECT_THAT(error({{"type", "cosinus"}}),
+              HasSubstr("one of: constant step cosine linear polynomial; did you mean 'cosine'?"));
   EXPECT_THAT(error({{"type", "step"}}), HasSubstr("needs either milestones or every"));
   EXPECT_THAT(error({{"type", "step"}, {"every", 2.0}, {"milestones", list({3})}}), HasSubstr("either milestones or every"));
   EXPECT_THAT(error({{"type", "step"}, {"milestones", list({3, 2})}}), HasSubstr("must ascend"));

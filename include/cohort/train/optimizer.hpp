@@ -59,7 +59,8 @@ class Optimizer {
   /// Adds this slice's share of the sums; called for every slice of a parameter in order, before any update of it, and only
   /// where sums() is not 0. Waits for the stream.
   virtual void partials(Stream&, const ParameterSlice&, const StepInfo&, std::span<double> /*sums*/) const {}
-  virtual void update(Stream& stream, const ParameterSlice& slice, std::span<const double> sums, const StepInfo& info) const = 0;
+  virtual void update(Stream& stream, const ParameterSlice& slice, std::span<const double> sums,
+                      const StepInfo& info) const = 0;
 };
 
 /// How an optimizer enters: its options are bound from the [optimizer] section.
@@ -69,7 +70,8 @@ struct OptimizerType {
 template <>
 inline constexpr std::string_view kKindOf<OptimizerType> = "optimizer";
 
-/// Key `type` of the section names the optimizer, the other keys are its options. Error invalid_argument with the known names.
+/// Key `type` of the section names the optimizer, the other keys are its options. Error invalid_argument with the known
+/// names.
 [[nodiscard]] std::unique_ptr<Optimizer> make_optimizer(Section& section);
 
 }  // namespace cohort

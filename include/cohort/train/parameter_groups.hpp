@@ -12,9 +12,10 @@ namespace cohort {
 
 /// The [[optimizer.group]] entries of a job file: each names parameters by a shell pattern in which * also matches '/', and
 /// gives them a learning-rate factor, weight decay or not, or freezes them. The first entry that matches a parameter
-/// counts; what none matches is in a last group "*" with the defaults. Where an entry does not say, parameters decay, but for
-/// those with at most one dimension (biases, scales of normalisations) while optimizer.no_decay_on_1d holds, as it does by
-/// default: pulling these to zero regularises nothing (Goyal et al. 2017, section 5.1; He et al. 2019, "Bag of tricks", 3.1).
+/// counts; what none matches is in a last group "*" with the defaults. Where an entry does not say, parameters decay, but
+/// for those with at most one dimension (biases, scales of normalisations) while optimizer.no_decay_on_1d holds, as it does
+/// by default: pulling these to zero regularises little (Goyal et al. 2017, "Accurate, large minibatch SGD", section 5.1; He
+/// et al. 2019, "Bag of tricks for image classification", section 3.1).
 class ParameterGroups {
  public:
   /// Binds optimizer.no_decay_on_1d and optimizer.group. Error invalid_argument.

@@ -1,0 +1,99 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <future>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cohort/base/log.hpp"
+#include "cohort/tensor/dtype.hpp"
+#include "cohort/tensor/shape.hpp"
+#include "cohort/train/state.hpp"
+
+namespace cohort {
+
+/// A checkpoint is one HDF5 file, "step-0000001200.h5", that h5dump and h5py read: every tensor, value and text of the state
+/// is a contiguous, uncompressed data set under its logical name ("/parameters/hidden/weight"), with attributes `kind`
+/// ("tensor", "value", "text") and `crc32c` (CRC-32C of its bytes as stored). The root group has the attributes `format`
+/// ("cohort checkpoint"), `version` and `step`; the data set "/configuration" is the resolved configuration. HDF5's own
+/// checksums cover all the rest. Nothing in it depends on the number of ranks.
+
+/// Writes checkpoints into a directory, in the background. `latest` and `best` there are links to a complete file at any
+/// time, whenever the process may be killed: a file is written under another name, flushed to the disk, and then renamed.
+/// One writer per directory (rank 0's); one thread at a time.
+class CheckpointWriter {
+ public:
+  /// Creates the directory and removes what an interrupted writer left there. After each save the newest `keep` (at least 1)
+  /// files stay, and the best one. Error invalid_argument.
+  CheckpointWriter(std::filesystem::path directory, int keep, std::string configuration, Log log = Log());
+  ~CheckpointWriter();                               ///< finishes the write; logs its error
+  CheckpointWriter(const CheckpointWriter&) = delete;
+  CheckpointWriter& operator=(const CheckpointWriter&) = delete;
+
+  /// Copies the state into memory that is kept for the next time, and returns while a thread writes it. Waits first for the
+  /// previous write, and throws its error. `best`: this is the best state so far.
+  void save(std::span<Stateful* const> parts, std::int64_t step, bool best = false);
+  /// Waits for the write and throws its error.
+  void close();
+
+  [[nodiscard]] const std::filesystem::path& directory() const noexcept { return directory_; }
+
+ private:
+  struct Snapshot;
+  void write(std::int64_t step, bool best) const;    // on the background thread
+  void remove_old(std::int64_t step) const;
+
+  std::filesystem::path directory_;
+  int keep_;
+  std::string configuration_;
+  Log log_;
+  std::unique_ptr<Snapshot> snapshot_;               // the thread's while writing_ is valid
+  std::future<void> writing_;
+};
+
+/// Of a file whose state does not fit: `refuse` data sets that nobody asked for, or `ignore` them (to evaluate, parameters
+/// are enough).
+enum class Extra { refuse, ignore };
+
+struct CheckpointHeader {
+  std::filesystem::path path;                        ///< the file, links resolved
+  std::int64_t step = 0;
+  std::string configuration;
+};
+
+/// Loads a file, or the `latest` of a directory, into the parts: all of it, or nothing and an Error: `not_found`;
+/// `data_loss` for a damaged file, with the newest intact checkpoint beside it, if there is one; `failed_precondition` with
+/// the names that are missing, extra or of another shape or type. Takes memory for a second copy of the state. Each part is
+/// visited twice, and written to the second time only. Any rank may call it.
+CheckpointHeader load_checkpoint(const std::filesystem::path& path, std::span<Stateful* const> parts,
+                                 Extra extra = Extra::refuse);
+
+/// The files of a directory's checkpoints, largest step first.
+[[nodiscard]] std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& directory);
+
+/// One data set of a checkpoint.
+struct CheckpointEntry {
+  std::string name, kind;
+  DType dtype = DType::float32;
+  Shape shape;
+  bool intact = false;                               ///< its bytes have their CRC
+  std::int64_t not_finite = 0;                       ///< elements; the statistics are over the others
+  double least = 0, most = 0, mean = 0, norm = 0;
+  std::string text;                                  ///< of a value or a text
+};
+
+struct CheckpointDescription {
+  CheckpointHeader header;
+  std::vector<CheckpointEntry> entries;
+  [[nodiscard]] bool intact() const;
+  [[nodiscard]] std::string text() const;            ///< for people: a table, then the configuration
+};
+
+/// What is in a file, or in the `latest` of a directory; damaged data sets are marked. Errors as above where the file itself
+/// cannot be read.
+[[nodiscard]] CheckpointDescription describe_checkpoint(const std::filesystem::path& path);
+
+}  // namespace cohort

@@ -1,0 +1,285 @@
+#include "cohort/train/checkpoint.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <utility>
+
+#include "hdf5/file.hpp"
+#include "train/checkpoint_file.hpp"
+
+namespace cohort {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A checkpoint opened to read, its format checked.
+class CheckpointFile {
+ public:
+  explicit CheckpointFile(const fs::path& path) : file_(hdf5::File::open(path)), bytes_(fs::file_size(path)) {
+    header_.path = path;
+    if (!file_.has_attribute("/", "format") || file_.attribute<std::string>("/", "format") != kCheckpointFormat) {
+      fail(Code::invalid_argument, path.string() + ": is an HDF5 file, but no checkpoint");
+    }
+    if (const auto version = file_.attribute<std::int64_t>("/", "version"); version != kCheckpointVersion) {
+      fail(Code::invalid_argument, path.string() + ": is of checkpoint version " + std::to_string(version) +
+                                       ", this program knows version " + std::to_string(kCheckpointVersion));
+    }
+    header_.step = file_.attribute<std::int64_t>("/", "step");
+    header_.configuration = std::get<std::string>(intact(std::string(kConfiguration)));
+  }
+
+  [[nodiscard]] const CheckpointHeader& header() const noexcept { return header_; }
+  [[nodiscard]] std::vector<std::string> names() const {   // "/parameters/hidden/weight"; without the configuration
+    std::vector<std::string> names = file_.datasets();
+    std::erase(names, kConfiguration);
+    return names;
+  }
+  [[nodiscard]] std::string kind(const std::string& name) const { return file_.attribute<std::string>(name, "kind"); }
+  [[nodiscard]] hdf5::DatasetInfo info(const std::string& name) const { return file_.info(name); }
+  /// "text", "float32[3, 5]", "int64 value": what a data set is, for messages and comparison.
+  [[nodiscard]] std::string what(const std::string& name) const {
+    const std::string of = kind(name);
+    if (of == "text") return of;
+    const auto [dtype, shape] = info(name);
+    return std::string(cohort::name(dtype)) + (of == "value" ? " value" : shape.text());
+  }
+
+  [[nodiscard]] StateItem read(const std::string& name) const {
+    if (kind(name) == "text") return file_.read_text(name);
+    const auto [dtype, shape] = info(name);
+    if (static_cast<std::uintmax_t>(shape.elements()) > bytes_) refuse(name, "is larger than the file");
+    Tensor tensor(host(), dtype, shape);
+    file_.read(name, tensor);
+    if (kind(name) == "tensor") return tensor;
+    if (shape.rank() > 0) refuse(name, "is no single value");
+    if (dtype == DType::int64) return *tensor.data<std::int64_t>();
+    if (dtype == DType::float64) return *tensor.data<double>();
+    refuse(name, "is no int64 or float64 value");
+  }
+  [[nodiscard]] bool fits_crc(const std::string& name, const StateItem& item) const {
+    return file_.attribute<std::uint32_t>(name, "crc32c") == crc_of(item);
+  }
+  [[nodiscard]] StateItem intact(const std::string& name) const {
+    StateItem item = read(name);
+    if (!fits_crc(name, item)) refuse(name, "does not fit its CRC-32C");
+    return item;
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& name, const std::string& why) const {
+    fail(Code::data_loss, header_.path.string() + ": '" + name + "' " + why + ", the file is damaged");
+  }
+
+  hdf5::File file_;
+  std::uintmax_t bytes_;
+  CheckpointHeader header_;
+};
+
+bool is_intact(const fs::path& path) {
+  try {
+    const CheckpointFile file(path);
+    for (const auto& name : file.names()) static_cast<void>(file.intact(name));
+    return true;
+  } catch (const Error&) {   // the answer is no, whatever is wrong with it
+    return false;
+  }
+}
+
+fs::path resolve(const fs::path& path) {
+  std::error_code error;
+  fs::path file = fs::is_directory(path, error) ? path / "latest" : path;
+  if (fs::is_symlink(file, error)) file = file.parent_path() / fs::read_symlink(file, error);
+  return file;
+}
+
+/// Runs `use` on the file that `path` means. If it turns out to be damaged or not there, the error also names what could be
+/// had in its place.
+template <class Use>
+auto with_alternative(const fs::path& path, Use use) {
+  const fs::path file = resolve(path);
+  try {
+    return use(file);
+  } catch (const Error& error) {
+    if (error.code() != Code::data_loss && error.code() != Code::not_found) throw;
+    std::string text = error.what();
+    auto others = list_checkpoints(file.has_parent_path() ? file.parent_path() : ".");
+    std::erase_if(others, [&](const fs::path& other) { return other.filename() == file.filename(); });
+    const auto intact = std::find_if(others.begin(), others.end(), is_intact);
+    if (intact != others.end()) text += "; an intact checkpoint is " + intact->string();
+    else text += "; there is no other intact checkpoint beside it";
+    throw Error(error.code(), text, error.where());
+  }
+}
+
+std::string what_is_asked(const StateItem& item) {
+  if (const auto* tensor = std::get_if<Tensor>(&item)) return std::string(name(tensor->dtype())) + tensor->shape().text();
+  if (std::holds_alternative<std::string>(item)) return "text";
+  return std::holds_alternative<std::int64_t>(item) ? "int64 value" : "float64 value";
+}
+
+/// First visit: what the state wants, changing nothing.
+class Wishes final : public StateVisitor {
+ public:
+  void tensor(const std::string& name, const Tensor& value) override { add(name, what_is_asked(value)); }
+  void value(const std::string& name, std::int64_t& value) override { add(name, what_is_asked(value)); }
+  void value(const std::string& name, double& value) override { add(name, what_is_asked(value)); }
+  void text(const std::string& name, std::string& value) override { add(name, what_is_asked(value)); }
+  [[nodiscard]] const std::map<std::string, std::string>& all() const noexcept { return wishes_; }
+
+ private:
+  void add(const std::string& name, std::string what) {
+    check(wishes_.emplace("/" + name, std::move(what)).second, Code::internal, "checkpoint: '" + name + "' is there twice");
+  }
+  std::map<std::string, std::string> wishes_;   // by data set
+};
+
+/// Second visit: everything is there and right.
+class Loader final : public StateVisitor {
+ public:
+  explicit Loader(const std::map<std::string, StateItem>& items) : items_(items) {}
+  void tensor(const std::string& name, const Tensor& value) override { value.copy_from(get<Tensor>(name)); }
+  void value(const std::string& name, std::int64_t& value) override { value = get<std::int64_t>(name); }
+  void value(const std::string& name, double& value) override { value = get<double>(name); }
+  void text(const std::string& name, std::string& value) override { value = get<std::string>(name); }
+
+ private:
+  template <class T>
+  [[nodiscard]] const T& get(const std::string& name) const {
+    return std::get<T>(items_.at("/" + name));
+  }
+  const std::map<std::string, StateItem>& items_;
+};
+
+/// "; missing: a b c and 7 more"
+std::string listed(const std::string& what, const std::vector<std::string>& names) {
+  constexpr std::size_t kShown = 8;
+  std::string text = names.empty() ? "" : "; " + what + ":";
+  for (std::size_t i = 0; i < std::min(names.size(), kShown); ++i) text += " " + names[i];
+  if (names.size() > kShown) text += " and " + std::to_string(names.size() - kShown) + " more";
+  return text;
+}
+
+void require_fit(const CheckpointFile& file, const std::map<std::string, std::string>& wishes, Extra extra) {
+  std::vector<std::string> missing, different, unasked;
+  const std::vector<std::string> names = file.names();
+  for (const auto& [name, what] : wishes) {
+    if (!std::binary_search(names.begin(), names.end(), name)) missing.push_back(name);
+    else if (const std::string stored = file.what(name); stored != what) {
+      different.push_back(name + " (" + stored + " in the file, " + what + " here)");
+    }
+  }
+  for (const auto& name : names) {
+    if (extra == Extra::refuse && !wishes.contains(name)) unasked.push_back(name);
+  }
+  if (missing.empty() && different.empty() && unasked.empty()) return;
+  fail(Code::failed_precondition, file.header().path.string() + ": is not of this model and optimizer" +
+                                      listed("missing in the file", missing) + listed("only in the file", unasked) +
+                                      listed("different", different));
+}
+
+}  // namespace
+
+CheckpointHeader load_checkpoint(const fs::path& path, std::span<Stateful* const> parts, Extra extra) {
+  return with_alternative(path, [&](const fs::path& resolved) {
+    const CheckpointFile file(resolved);
+    Wishes wishes;
+    for (Stateful* part : parts) part->visit(wishes);
+    require_fit(file, wishes.all(), extra);
+    std::map<std::string, StateItem> items;
+    for (const auto& [name, what] : wishes.all()) items.emplace(name, file.intact(name));
+    Loader loader(items);
+    for (Stateful* part : parts) part->visit(loader);
+    return file.header();
+  });
+}
+
+namespace {
+
+void add_statistics(const Tensor& tensor, CheckpointEntry& entry) {
+  dispatch(tensor.dtype(), [&]<class T>() {
+    double sum = 0, squares = 0;
+    std::int64_t n = 0;
+    for (const T& element : std::span(tensor.data<T>(), static_cast<std::size_t>(tensor.elements()))) {
+      double x = 0;
+      if constexpr (sizeof(T) == 2) x = static_cast<double>(static_cast<float>(element));   // 16-bit floats
+      else x = static_cast<double>(element);
+      if (!std::isfinite(x)) {
+        ++entry.not_finite;
+        continue;
+      }
+      entry.least = n == 0 ? x : std::min(entry.least, x);
+      entry.most = n == 0 ? x : std::max(entry.most, x);
+      sum += x;
+      squares += x * x;
+      ++n;
+    }
+    entry.mean = n == 0 ? 0 : sum / static_cast<double>(n);
+    entry.norm = std::sqrt(squares);
+  });
+}
+
+CheckpointEntry describe(const CheckpointFile& file, const std::string& name) {
+  CheckpointEntry entry;
+  entry.name = name.substr(1);
+  entry.kind = file.kind(name);
+  const StateItem item = file.read(name);
+  entry.intact = file.fits_crc(name, item);
+  if (const auto* tensor = std::get_if<Tensor>(&item)) {
+    entry.dtype = tensor->dtype();
+    entry.shape = tensor->shape();
+    add_statistics(*tensor, entry);
+  } else if (const auto* text = std::get_if<std::string>(&item)) {
+    entry.text = *text;
+  } else if (const auto* whole = std::get_if<std::int64_t>(&item)) {
+    entry.dtype = DType::int64;
+    entry.text = std::to_string(*whole);
+  } else {
+    entry.dtype = DType::float64;
+    entry.text = fmt::format("{}", std::get<double>(item));
+  }
+  return entry;
+}
+
+std::string table_line(const CheckpointEntry& entry, std::size_t name_width) {
+  std::string line = fmt::format("  {:<{}}  ", entry.name, name_width);
+  if (entry.kind == "tensor") {
+    const std::string type = std::string(name(entry.dtype)) + entry.shape.text();
+    line += fmt::format("{:<24} {:>12.5g} {:>12.5g} {:>12.5g} {:>12.5g}", type, entry.least, entry.most, entry.mean,
+                        entry.norm);
+    if (entry.not_finite > 0) line += fmt::format("  {} NOT FINITE", entry.not_finite);
+  } else {
+    line += entry.text;
+  }
+  return line + (entry.intact ? "\n" : "  DAMAGED\n");
+}
+
+}  // namespace
+
+CheckpointDescription describe_checkpoint(const fs::path& path) {
+  return with_alternative(path, [&](const fs::path& resolved) {
+    const CheckpointFile file(resolved);
+    CheckpointDescription result{.header = file.header(), .entries = {}};
+    for (const auto& name : file.names()) result.entries.push_back(describe(file, name));
+    return result;
+  });
+}
+
+bool CheckpointDescription::intact() const {
+  return std::all_of(entries.begin(), entries.end(), [](const CheckpointEntry& entry) { return entry.intact; });
+}
+
+std::string CheckpointDescription::text() const {
+  std::size_t width = 4;
+  for (const auto& entry : entries) width = std::max(width, entry.name.size());
+  std::string result = fmt::format("{}\nstep {}, {} data sets, {}\n\n", header.path.string(), header.step, entries.size(),
+                                   intact() ? "all intact" : "DAMAGED");
+  result += fmt::format("  {:<{}}  {:<24} {:>12} {:>12} {:>12} {:>12}\n", "name", width, "type", "min", "max", "mean",
+                        "norm");
+  for (const auto& entry : entries) result += table_line(entry, width);
+  return result + "\nconfiguration\n\n" + header.configuration;
+}
+
+}  // namespace cohort
