@@ -99,6 +99,10 @@ void Executor::place_values(const ExternalMemory& memory) {
         const Tensor& whole = slot(input);
         mine.push_back(s.shape == whole.shape() ? whole : whole.reshaped(s.shape));
         if (feed_of[at(input.node)] >= 0) {
+          if (kernels_[i]) {
+            fail(Code::invalid_argument, fmt::format("{} '{}' writes the feed '{}', it may write variables only", node.op, node.name,
+                                                     plan_.nodes[at(input.node)].name));
+          }
           feed_of[i] = feed_of[at(input.node)];
           views_of_feed_[at(feed_of[i])].push_back(static_cast<int>(i));
         }

@@ -33,8 +33,12 @@ Value conv2d(Value x, std::int64_t filters, std::int64_t size, std::string_view 
                                      std::to_string(channels) + " channels and " + std::to_string(filters) + " filters");
   }
   const Value weight = g.variable("weight", {size, size, channels / options.groups, filters}, "he_normal");
-  const Value y = cohort::conv2d(x, weight, options.stride, options.padding, options.dilation, options.groups);
-  return options.bias ? y + g.variable("bias", {filters}, "zeros") : y;
+  std::vector<Value> inputs{x, weight};
+  if (options.bias) inputs.push_back(g.variable("bias", {filters}, "zeros"));
+  return g.add("Conv2D", inputs,
+               {{"stride", options.stride}, {"padding", std::string(options.padding)}, {"dilation", options.dilation},
+                {"groups", options.groups}},
+               "conv2d");
 }
 
 Value batch_norm(Value x, bool training, std::string_view name, float decay, float epsilon) {

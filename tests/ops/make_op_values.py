@@ -91,6 +91,86 @@ def gather_grad(x, a):
     return torch.zeros_like(like).index_add(0, flat, dy.reshape(flat.shape + like.shape[1:]))
 
 
+def matmul(x, a):
+    return (x[0].mT if a.get("transpose_a") else x[0]) @ (x[1].mT if a.get("transpose_b") else x[1])
+
+
+ACTIVATIONS = {"none": lambda z: z, "relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+
+
+def dense(x, a):
+    return ACTIVATIONS[a.get("activation", "none")](x[0] @ x[1] + x[2])
+
+
+def same_padding(image, a, sizes):
+    """TensorFlow's rule for [n, c, h, w]: the smaller half before, as (left, right, top, bottom)."""
+    total = []
+    for n, size in zip(image.shape[2:], sizes):
+        out = -(-n // a.get("stride", 1))
+        total.append(max(0, (out - 1) * a.get("stride", 1) + (size - 1) * a.get("dilation", 1) + 1 - n))
+    (h, w) = total if a["padding"] == "same" else (0, 0)
+    return w // 2, w - w // 2, h // 2, h - h // 2
+
+
+def conv2d(x, a):
+    image, kernel = x[0].permute(0, 3, 1, 2), x[1].permute(3, 2, 0, 1)
+    image = F.pad(image, same_padding(image, a, x[1].shape[:2])).contiguous()
+    bias = x[2] if len(x) > 2 else None
+    return F.conv2d(image, kernel.contiguous(), bias, a.get("stride", 1), 0, a.get("dilation", 1), a.get("groups", 1)).permute(0, 2, 3, 1)
+
+
+def conv2d_filter_grad(x, a):
+    image, dy, like = x
+    dfilter = gradient_of(lambda w: conv2d([image, w], a), like, dy)
+    return (dfilter, dy.sum(dim=(0, 1, 2))) if a.get("bias") else dfilter
+
+
+def max_pool(x, a):
+    image = x[0].permute(0, 3, 1, 2)
+    image = F.pad(image, same_padding(image, a, [a["size"]] * 2), value=-math.inf)
+    return F.max_pool2d(image, a["size"], a["stride"]).permute(0, 2, 3, 1)
+
+
+def average_pool(x, a):
+    image = x[0].permute(0, 3, 1, 2)
+    padding = same_padding(image, a, [a["size"]] * 2)
+    count = F.avg_pool2d(F.pad(torch.ones_like(image), padding), a["size"], a["stride"])
+    return (F.avg_pool2d(F.pad(image, padding), a["size"], a["stride"]) / count).permute(0, 2, 3, 1)
+
+
+def batch_norm_training(x, a):
+    dims = tuple(range(x[0].dim() - 1))
+    mean, biased = x[0].mean(dim=dims), x[0].var(dim=dims, unbiased=False)
+    y = (x[0] - mean) / torch.sqrt(biased + a["epsilon"]) * x[1] + x[2]
+    rows = x[0].numel() // x[0].shape[-1]
+    return y, mean, biased * rows / max(rows - 1, 1)   # of a single row 0, where PyTorch's is NaN
+
+
+def batch_norm_inference(x, a):
+    return (x[0] - x[3]) / torch.sqrt(x[4] + a["epsilon"]) * x[1] + x[2]
+
+
+def philox(seed, stream, index):
+    """Philox4x32-10, transcribed from the paper (Salmon et al., SC 2011)."""
+    c = [index & 0xffffffff, index >> 32, stream & 0xffffffff, stream >> 32]
+    k = [seed & 0xffffffff, seed >> 32]
+    for _ in range(10):
+        p, q = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [q >> 32 ^ c[1] ^ k[0], q & 0xffffffff, p >> 32 ^ c[3] ^ k[1], p & 0xffffffff]
+        k = [(k[0] + 0x9E3779B9) & 0xffffffff, (k[1] + 0xBB67AE85) & 0xffffffff]
+    return c
+
+
+def dropout(x, a):
+    stream = 14695981039346656037   # FNV-1a of the stream's name
+    for byte in a.get("stream", "").encode():
+        stream = (stream ^ byte) * 1099511628211 % 2**64
+    key = philox(0, stream, 0)      # seed 0, step 0
+    words = [philox(key[0] << 32 | key[1], stream, k // 4)[k % 4] for k in range(x[0].numel())]
+    keep = torch.tensor([w >= int(a["rate"] * 2**32) for w in words], dtype=torch.float64).reshape(x[0].shape)
+    return x[0] * keep / (1 - a["rate"])
+
+
 OPS = {
     "Add": lambda x, a: x[0] + x[1],
     "Sub": lambda x, a: x[0] - x[1],
@@ -154,6 +234,18 @@ OPS = {
     "Gather": lambda x, a: x[0][x[1]],
     "GatherGrad": gather_grad,
     "OneHot": lambda x, a: F.one_hot(x[0], a["depth"]),
+
+    "MatMul": matmul,
+    "Dense": dense,
+    "Conv2D": conv2d,
+    "Conv2DInputGrad": lambda x, a: gradient_of(lambda image: conv2d([image, x[1]], a), x[2], x[0]),
+    "Conv2DFilterGrad": conv2d_filter_grad,
+    "MaxPool": max_pool,
+    "AveragePool": average_pool,
+    "AveragePoolGrad": lambda x, a: gradient_of(lambda image: average_pool([image], a), x[1], x[0]),
+    "BatchNormTraining": batch_norm_training,
+    "BatchNormInference": batch_norm_inference,
+    "Dropout": dropout,
 }
 
 

@@ -92,7 +92,9 @@ std::vector<OpCase> cases_of(const std::string& op) {
 
 const std::map<std::string, std::string>& dedicated_tests() {
   static const std::map<std::string, std::string> tests{
+      {"Assign", "tests/ops/assign_test.cpp"},
       {"Constant", "tests/ops/source_test.cpp"},
+      {"MoveTowards", "tests/ops/assign_test.cpp"},
       {"Placeholder", "tests/ops/source_test.cpp"},
       {"Variable", "tests/ops/source_test.cpp"},
   };

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "cohort/base/thread_pool.hpp"
+
+namespace cohort {
+
+/// Sums over the rows of a matrix, one result per column. The rows are cut into chunks that depend on their number only, so
+/// the results have the same bits with any number of threads; short chunks keep the rounding error of float sums low.
+class ColumnSums {
+ public:
+  ColumnSums(std::int64_t rows, std::int64_t columns)
+      : rows_(rows), columns_(columns), chunk_(std::max<std::int64_t>(kRows, (rows + kMostChunks - 1) / kMostChunks)),
+        partial_(static_cast<std::size_t>((rows + chunk_ - 1) / chunk_ * columns)) {}
+
+  /// `add(begin, end, sums)` adds the rows [begin, end) to sums[columns]; calls run on several threads.
+  template <class Add>
+  void run(ThreadPool& pool, Add add, float* out) {
+    const std::int64_t chunks = (rows_ + chunk_ - 1) / chunk_;
+    std::fill(partial_.begin(), partial_.end(), 0.f);
+    pool.parallel_for(chunks, 1, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t i = first; i < last; ++i) {
+        add(i * chunk_, std::min(rows_, (i + 1) * chunk_), partial_.data() + i * columns_);
+      }
+    });
+    for (std::int64_t j = 0; j < columns_; ++j) {
+      double sum = 0;
+      for (std::int64_t i = 0; i < chunks; ++i) sum += static_cast<double>(partial_[static_cast<std::size_t>(i * columns_ + j)]);
+      out[j] = static_cast<float>(sum);
+    }
+  }
+
+ private:
+  static constexpr std::int64_t kRows = 64, kMostChunks = 64;
+
+  std::int64_t rows_, columns_, chunk_;
+  std::vector<float> partial_;
+};
+
+}  // namespace cohort
