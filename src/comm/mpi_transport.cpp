@@ -1,6 +1,7 @@
 #include "comm/mpi_transport.hpp"
 
 #include <fmt/core.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -23,6 +24,7 @@ class MpiSharedMemory final : public SharedMemory {
     int size = 0;
     check(MpiCode{MPI_Comm_size(comm, &size)});
     const std::size_t padded = (bytes + kPage - 1) / kPage * kPage + kPage;   // room to begin each part on a page
+    check_space(comm, padded);
     void* base = nullptr;
     check(MpiCode{MPI_Win_allocate_shared(static_cast<MPI_Aint>(padded), 1, MPI_INFO_NULL, comm, &base, &window_)});
     check(MpiCode{MPI_Win_lock_all(MPI_MODE_NOCHECK, window_)});   // plain loads and stores are allowed from here on
@@ -54,6 +56,21 @@ class MpiSharedMemory final : public SharedMemory {
 
  private:
   static constexpr std::size_t kPage = 4096;
+
+  /// Open MPI waits for ever where the file behind a window does not fit (containers often have a /dev/shm of 64 MB).
+  static void check_space(MPI_Comm comm, std::size_t bytes) {
+    constexpr const char* kFolder = "/dev/shm";   // where it lies by default
+    struct statvfs space {};
+    unsigned long long needed = bytes, total = 0, least = 0;
+    unsigned long long free = statvfs(kFolder, &space) == 0 ? space.f_bavail * space.f_frsize : ~0ull;
+    check(MpiCode{MPI_Allreduce(&needed, &total, 1, MPI_UNSIGNED_LONG_LONG, MPI_SUM, comm)});
+    check(MpiCode{MPI_Allreduce(&free, &least, 1, MPI_UNSIGNED_LONG_LONG, MPI_MIN, comm)});
+    if (total <= least) return;
+    fail(Code::failed_precondition,
+         fmt::format("shared memory of {} MiB is needed, {} has {} MiB free: enlarge it (docker run --shm-size=…), or use a "
+                     "collective that needs none, as ring", (total >> 20) + 1, kFolder, least >> 20));
+  }
+
   MPI_Win window_ = MPI_WIN_NULL;
   std::vector<std::span<std::byte>> parts_;
 };
