@@ -9,6 +9,7 @@
 
 #include "cohort/graph/functions.hpp"
 #include "cohort/graph/gradients.hpp"
+#include "support/temporary_folder.hpp"
 
 namespace cohort {
 namespace {
@@ -16,15 +17,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-template <class F>
-std::string error_of(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using testing::error_of;
 
 TEST(Session, RunsAFedGraphForEveryShape) {
   Graph g;

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cohort/exec/session.hpp"
+#include "cohort/train/optimizer.hpp"
+#include "cohort/train/state.hpp"
+
+namespace cohort {
+
+/// One trained variable and its place in the flat index space.
+struct Parameter {
+  std::string name;
+  Value variable;
+  Shape shape;
+  std::int64_t offset = 0;             ///< of its first element; a multiple of 16
+  std::int64_t n = 0;
+  ParameterGroup group;
+};
+
+/// All variables of a model. The trained ones lie in one flat index space, shared by values, slots and gradients, last
+/// defined first: the order in which a backward pass finishes them. The gaps that align them are zero for ever. Values and
+/// slots live in this object's memory on the session's device, and the session works in it.
+class Parameters final : public Stateful {
+ public:
+  /// The group of each trainable variable, by name and shape.
+  using Grouping = std::function<std::vector<ParameterGroup>(std::span<const std::string> names, std::span<const Shape> shapes)>;
+
+  /// Takes over the variables that the session's graph has by now, at their initial values. Slots start at zero.
+  Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping);
+
+  [[nodiscard]] std::span<const Parameter> trained() const noexcept { return trained_; }
+  [[nodiscard]] std::int64_t flat_size() const noexcept { return flat_size_; }
+  [[nodiscard]] std::int64_t elements() const noexcept { return elements_; }           ///< without gaps
+  [[nodiscard]] float* values(std::int64_t offset = 0) const { return values_.data<float>() + offset; }
+  [[nodiscard]] float* slot(std::size_t s, std::int64_t offset = 0) const { return slots_[s].data<float>() + offset; }
+  [[nodiscard]] std::size_t slots() const noexcept { return slots_.size(); }
+  [[nodiscard]] Tensor value(std::size_t parameter) const { return view(values_, trained_[parameter]); }
+
+  /// Variables that no gradient changes: running statistics, and frozen parameters.
+  struct Other {
+    std::string name;
+    Tensor value;
+    bool statistic = false;
+  };
+  [[nodiscard]] std::span<const Other> others() const noexcept { return others_; }
+
+  /// Everything whose start must be the same on all ranks, one tensor after the other.
+  void for_each_start_value(const std::function<void(const std::string& name, const Tensor&)>& visit) const;
+
+  void visit(StateVisitor& visitor) override;
+
+ private:
+  [[nodiscard]] Tensor view(const Tensor& flat, const Parameter& parameter) const;
+
+  std::vector<Parameter> trained_;
+  std::vector<Other> others_;
+  std::vector<std::string> slot_names_;
+  std::int64_t flat_size_ = 0, elements_ = 0;
+  Tensor values_;
+  std::vector<Tensor> slots_;
+};
+
+}  // namespace cohort

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cohort/data/pipeline.hpp"
+#include "cohort/exec/session.hpp"
+#include "cohort/train/model.hpp"
+#include "cohort/train/parameters.hpp"
+
+namespace cohort {
+
+/// Loss and metrics of one batch, means over its samples, in the order of Replica::metric_names().
+struct BatchResult {
+  double loss = 0;
+  std::vector<double> metrics;
+};
+
+/// One rank's copy of a model: the graph for training and for evaluation over the same variables, the session that runs
+/// them, and a prepared step for each batch size that has come up.
+class Replica {
+ public:
+  /// `fields` are those of the data: each becomes a placeholder [?, shape of a sample].
+  Replica(const ModelBuilder& build, const std::vector<Field>& fields, const SessionOptions& options);
+  Replica(const Replica&) = delete;
+  Replica& operator=(const Replica&) = delete;
+
+  [[nodiscard]] Session& session() noexcept { return *session_; }
+  [[nodiscard]] const Graph& graph() const noexcept { return graph_; }
+  [[nodiscard]] const std::vector<std::string>& metric_names() const noexcept { return metric_names_; }
+
+  /// Before the first training step: gradients go where `memory(p)` says; `ready(p)` is called when they are there and
+  /// `poll()` between nodes.
+  void bind_gradients(const Parameters& parameters, const std::function<Tensor(std::size_t)>& memory,
+                      std::function<void(std::size_t)> ready, std::function<void()> poll);
+
+  /// Forward and backward. Gradients are those of weight · loss. Precondition: bind_gradients, batch.samples > 0.
+  const BatchResult& train(const SampleBatch& batch, double weight, const RunOptions& options);
+  /// Forward only, with the evaluation graph.
+  const BatchResult& evaluate(const SampleBatch& batch);
+
+ private:
+  struct Fetches {
+    Model model;
+    std::vector<Value> values;                  // loss, metrics, then (training) gradients and updates
+    std::map<std::int64_t, Step*> steps;        // by samples
+  };
+
+  Step& step_for(Fetches& fetches, std::int64_t samples, bool training);
+  void set_feeds(const SampleBatch& batch);
+  const BatchResult& read(Step& step);
+
+  Graph graph_;
+  std::vector<Field> fields_;
+  std::vector<Value> placeholders_;             // the fields, then the weight
+  std::vector<std::string> metric_names_;
+  std::unique_ptr<Session> session_;
+  Fetches training_, evaluation_;
+  Value weight_;
+  Tensor weight_value_;
+  std::vector<Tensor> feeds_;
+  std::size_t gradients_ = 0;
+  std::function<void(std::size_t)> ready_;
+  std::function<void()> poll_;
+  BatchResult result_;
+};
+
+}  // namespace cohort

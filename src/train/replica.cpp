@@ -1,0 +1,121 @@
+#include "cohort/train/replica.hpp"
+
+#include <algorithm>
+
+#include "cohort/graph/functions.hpp"
+#include "cohort/graph/gradients.hpp"
+
+namespace cohort {
+namespace {
+
+Shape batched(const Shape& sample, std::int64_t samples) {
+  Shape shape = sample;
+  shape.insert(0, samples);
+  return shape;
+}
+
+void check_model(const Model& model) {
+  const auto scalar = [](Value v) { return v && v.dtype() == DType::float32 && v.shape().rank() == 0; };
+  check(scalar(model.loss), Code::invalid_argument, "a model's loss must be a float32 scalar" + (model.loss ? ", it is " + model.loss.signature().text() : ""));
+  for (const auto& [name, value] : model.metrics) {
+    check(scalar(value), Code::invalid_argument, "the model's metric '" + name + "' must be a float32 scalar");
+  }
+}
+
+}  // namespace
+
+Replica::Replica(const ModelBuilder& build, const std::vector<Field>& fields, const SessionOptions& options) : fields_(fields) {
+  Batch batch;
+  for (const Field& field : fields_) {
+    const Value value = graph_.placeholder(field.name, field.dtype, batched(field.shape, Shape::kUnknown));
+    batch.fields.emplace(field.name, value);
+    placeholders_.push_back(value);
+  }
+  weight_ = graph_.placeholder("loss_weight", DType::float32, {});
+  placeholders_.push_back(weight_);
+  batch.training = true;
+  training_.model = build(graph_, batch);
+  batch.training = false;
+  evaluation_.model = build(graph_, batch);
+  for (Fetches* fetches : {&training_, &evaluation_}) {
+    check_model(fetches->model);
+    fetches->values.push_back(fetches->model.loss);
+    for (const auto& [name, value] : fetches->model.metrics) fetches->values.push_back(value);
+  }
+  for (const auto& [name, value] : training_.model.metrics) metric_names_.push_back(name);
+  result_.metrics.resize(metric_names_.size());
+  weight_value_ = Tensor::zeros({});
+  feeds_.resize(placeholders_.size());
+  feeds_.back() = weight_value_;
+  session_ = std::make_unique<Session>(graph_, options);
+}
+
+void Replica::bind_gradients(const Parameters& parameters, const std::function<Tensor(std::size_t)>& memory,
+                             std::function<void(std::size_t)> ready, std::function<void()> poll) {
+  std::vector<Value> variables;
+  for (const Parameter& parameter : parameters.trained()) variables.push_back(parameter.variable);
+  std::vector<Value> gradient_values = gradients(training_.model.loss * weight_, variables);
+  for (std::size_t p = 0; p < gradient_values.size(); ++p) {
+    // Two parameters can have one and the same gradient; each needs it in its own memory.
+    const auto seen = gradient_values.begin() + static_cast<std::ptrdiff_t>(p);
+    if (std::find(gradient_values.begin(), seen, *seen) != seen) {
+      const Shape& shape = parameters.trained()[p].shape;
+      *seen = reshape(*seen, {shape.begin(), shape.end()});
+    }
+    session_->bind(*seen, memory(p));
+    training_.values.push_back(*seen);
+  }
+  gradients_ = gradient_values.size();
+  for (const Value& update : graph_.updates()) training_.values.push_back(update);
+  ready_ = std::move(ready);
+  poll_ = std::move(poll);
+}
+
+Step& Replica::step_for(Fetches& fetches, std::int64_t samples, bool training) {
+  Step*& step = fetches.steps[samples];
+  if (step != nullptr) return *step;
+  FeedShapes shapes;
+  for (std::size_t f = 0; f < fields_.size(); ++f) shapes.emplace_back(placeholders_[f], batched(fields_[f].shape, samples));
+  shapes.emplace_back(weight_, Shape{});
+  StepHooks hooks;
+  if (training) {
+    const std::size_t first = 1 + metric_names_.size();
+    hooks.ready = [this, first](std::size_t fetch) {
+      if (fetch >= first && fetch < first + gradients_) ready_(fetch - first);
+    };
+    hooks.poll = [this] { poll_(); };
+  }
+  step = &session_->prepare(fetches.values, shapes, std::move(hooks));
+  return *step;
+}
+
+void Replica::set_feeds(const SampleBatch& batch) {
+  for (std::size_t f = 0; f < fields_.size(); ++f) feeds_[f] = batch.fields[f].tensor;
+}
+
+const BatchResult& Replica::read(Step& step) {
+  const auto scalar = [](const Tensor& value) {
+    if (value.device().info().host_accessible) return static_cast<double>(*value.data<float>());
+    return static_cast<double>(value.to_vector<float>().front());
+  };
+  result_.loss = scalar(step.fetch(0));
+  for (std::size_t m = 0; m < result_.metrics.size(); ++m) result_.metrics[m] = scalar(step.fetch(1 + m));
+  return result_;
+}
+
+const BatchResult& Replica::train(const SampleBatch& batch, double weight, const RunOptions& options) {
+  *weight_value_.data<float>() = static_cast<float>(weight);
+  set_feeds(batch);
+  Step& step = step_for(training_, batch.samples, true);
+  step.run(feeds_, options);
+  return read(step);
+}
+
+const BatchResult& Replica::evaluate(const SampleBatch& batch) {
+  set_feeds(batch);
+  Step& step = step_for(evaluation_, batch.samples, false);
+  step.run(feeds_);
+  return read(step);
+}
+
+}  // namespace cohort

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "cohort/base/context.hpp"
+
+namespace cohort {
+
+/// What a person watching sees: on a terminal one live line, elsewhere plain lines now and then. Only rank 0 prints.
+class ProgressLine {
+ public:
+  ProgressLine(const Context& context, std::int64_t total_steps, std::int64_t steps_per_epoch);
+
+  /// After each update; cheap when nothing is due.
+  void step(std::int64_t step, std::int64_t samples, double loss);
+  /// A line that stays.
+  void note(const std::string& text);
+  void finish();
+
+  [[nodiscard]] double samples_per_second() const noexcept { return rate_; }
+
+ private:
+  [[nodiscard]] std::string line(std::int64_t step, double loss) const;
+
+  const Context& context_;
+  bool print_, terminal_;
+  std::int64_t total_, per_epoch_;
+  double started_, last_print_, window_start_;
+  std::int64_t first_step_ = -1, last_step_ = 0, window_samples_ = 0;
+  double rate_ = 0;
+  bool line_open_ = false;
+};
+
+}  // namespace cohort

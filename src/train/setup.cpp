@@ -1,0 +1,125 @@
+#include "train/setup.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "cohort/base/cores.hpp"
+#include "cohort/base/random.hpp"
+
+namespace cohort {
+namespace {
+
+/// This rank's share of the cores where ranks of one machine are bound to the same ones.
+int threads_of(const TrainOptions& options, const Communicator& communicator) {
+  if (options.threads > 0) return options.threads;
+  const auto neighbours = static_cast<int>(communicator.nodes().ranks_of(communicator.nodes().node_of(communicator.rank())).size());
+  return std::max(1, available_cores() / std::max(1, neighbours));
+}
+
+ModelBuilder model_of(Section& section) {
+  const auto& known = Registry<ModelType>::instance();
+  std::string type = "mlp";
+  section.bind("type", type, "which network", one_of(known.names()));
+  return known.get(type).make(section);
+}
+
+}  // namespace
+
+TrainOptions::TrainOptions(Section& section) {
+  section.bind("directory", directory, "where metrics, checkpoints and the TensorBoard log go; a fresh run takes the first unused NAME, NAME-2, …");
+  section.bind("epochs", epochs, "passes over the training data", at_least(0));
+  section.bind("max_steps", max_steps, "end after this many updates; 0: no limit", at_least(0));
+  section.bind("seed", seed, "of initial values and dropout");
+  section.bind("device", device, "where this rank computes: TYPE:INDEX");
+  section.bind("threads", threads, "of kernels; 0: this rank's share of the cores that the launcher gave", between(0, 1024));
+  section.bind("updater", updater, "how gradients become the next parameters", one_of(Registry<UpdaterType>::instance().names()));
+  section.bind("accumulate", accumulate, "batches per update (gradient accumulation)", at_least(1));
+  section.bind("clip_norm", clip_norm, "largest norm of the whole gradient; 0: no clipping", at_least(0));
+  section.bind("max_skipped", max_skipped, "steps in a row with gradients that are not finite before the run gives up", at_least(1));
+  section.bind("log_every", log_every, "steps between two lines of metrics", at_least(1));
+  section.bind("validate_every", validate_every, "epochs between two validations; 0: only at the end", at_least(0));
+  section.bind("check_replicas", check_replicas, "compare a hash of the parameters between the ranks after every step");
+}
+
+CheckpointOptions::CheckpointOptions(Section& section) {
+  section.bind("every_steps", every_steps, "updates between two checkpoints; 0: at the end of epochs only", at_least(0));
+  section.bind("every_epochs", every_epochs, "epochs between two checkpoints; 0: never at the end of an epoch", at_least(0));
+  section.bind("keep", keep, "checkpoints to keep", at_least(1));
+}
+
+Setup::Setup(const Communicator& communicator, Section& config) {
+  train = TrainOptions(config.child("train"));
+  const ModelBuilder build = model_of(config.child("model"));
+  Section& data = config.child("data");
+  pipeline = PipelineOptions(data);
+  training_data = open_reader(data.child("train"));
+  if (data.has("validation")) validation_data = open_reader(data.child("validation"));
+  Section& optimizer_section = config.child("optimizer");
+  optimizer = make_optimizer(optimizer_section);
+  groups = std::make_unique<ParameterGroups>(optimizer_section);
+  schedule = std::make_unique<Schedule>(config.child("schedule"));
+  updater.exchange = ExchangeOptions(config.child("exchange"));
+  updater.clip_norm = train.clip_norm;
+  checkpoint = CheckpointOptions(config.child("checkpoint"));
+  config.finish();
+  config_text = config.resolved();
+  replica = std::make_unique<Replica>(build, training_data->fields(),
+                                      SessionOptions{.device = train.device, .threads = threads_of(train, communicator), .seed = train.seed});
+  parameters = std::make_unique<Parameters>(replica->session(), optimizer->slots(), [this](auto names, auto shapes) {
+    return groups->assign(names, shapes);
+  });
+}
+
+void check_same_model(Communicator& communicator, const Graph& graph) {
+  const std::string mine = graph.text();
+  const auto hashes = communicator.all_gather_value(stream_of(mine));
+  if (std::all_of(hashes.begin(), hashes.end(), [&](std::uint64_t hash) { return hash == hashes[0]; })) return;
+  const std::vector<std::string> texts = communicator.all_gather(mine);
+  for (std::size_t r = 1; r < texts.size(); ++r) {
+    if (texts[r] == texts[0]) continue;
+    const auto [a, b] = std::mismatch(texts[0].begin(), texts[0].end(), texts[r].begin(), texts[r].end());
+    const auto line_at = [](const std::string& text, std::ptrdiff_t at) {
+      if (at >= std::ssize(text)) return std::string("(no such node)");
+      const auto begin = text.rfind('\n', static_cast<std::size_t>(std::max<std::ptrdiff_t>(at - 1, 0)));
+      const std::size_t from = begin == std::string::npos ? 0 : begin + 1;
+      return text.substr(from, text.find('\n', from) - from);
+    };
+    fail(Code::failed_precondition, fmt::format("ranks 0 and {} have built different models. Rank 0: {}; rank {}: {}", r,
+                                                line_at(texts[0], a - texts[0].begin()), r, line_at(texts[r], b - texts[r].begin())));
+  }
+}
+
+void average_statistics(Communicator& communicator, const Parameters& parameters) {
+  if (communicator.size() == 1) return;
+  for (const Parameters::Other& other : parameters.others()) {
+    if (!other.statistic) continue;
+    const std::vector<float> mine = other.value.to_vector<float>();
+    std::vector<double> sums(mine.begin(), mine.end());
+    communicator.all_reduce(std::span<double>(sums), Reduce::sum);
+    std::vector<float> average(mine.size());
+    for (std::size_t i = 0; i < mine.size(); ++i) average[i] = static_cast<float>(sums[i] / communicator.size());
+    other.value.copy_from(Tensor::of(other.value.shape(), average));
+  }
+}
+
+Evaluation evaluate(Communicator& communicator, Replica& replica, BatchPipeline& data) {
+  data.rewind();
+  std::vector<double> sums(2 + replica.metric_names().size());   // samples, loss, metrics
+  while (const SampleBatch* batch = data.next()) {
+    if (batch->samples == 0) continue;
+    const BatchResult& result = replica.evaluate(*batch);
+    const auto n = static_cast<double>(batch->samples);
+    sums[0] += n;
+    sums[1] += n * result.loss;
+    for (std::size_t m = 0; m < result.metrics.size(); ++m) sums[2 + m] += n * result.metrics[m];
+  }
+  communicator.all_reduce(std::span<double>(sums), Reduce::sum);
+  Evaluation evaluation{.loss = sums[1] / sums[0], .metrics = {}, .samples = static_cast<std::int64_t>(sums[0])};
+  for (std::size_t m = 0; m < replica.metric_names().size(); ++m) {
+    evaluation.metrics.emplace_back(replica.metric_names()[m], sums[2 + m] / sums[0]);
+  }
+  return evaluation;
+}
+
+}  // namespace cohort

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "cohort/comm/communicator.hpp"
+#include "cohort/data/pipeline.hpp"
+#include "cohort/train/optimizer.hpp"
+#include "cohort/train/parameter_groups.hpp"
+#include "cohort/train/parameters.hpp"
+#include "cohort/train/replica.hpp"
+#include "cohort/train/schedule.hpp"
+#include "cohort/train/trainer.hpp"
+#include "cohort/train/updater.hpp"
+
+namespace cohort {
+
+/// Everything that a job file describes, read and opened, before any rank talks to another. Bound once, in this order, for
+/// training and evaluation alike, so both accept the same file.
+struct Setup {
+  Setup(const Communicator& communicator, Section& config);
+
+  TrainOptions train;
+  CheckpointOptions checkpoint;
+  PipelineOptions pipeline;
+  UpdaterOptions updater;
+  std::string config_text;                         ///< resolved: given values and defaults
+  std::shared_ptr<const Reader> training_data, validation_data;   ///< validation: may be null
+  std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<ParameterGroups> groups;
+  std::unique_ptr<Schedule> schedule;
+  std::unique_ptr<Replica> replica;
+  std::unique_ptr<Parameters> parameters;
+};
+
+/// Collective. Error failed_precondition, the same on all ranks, if the ranks have built different graphs: names the ranks and
+/// the first node that differs.
+void check_same_model(Communicator& communicator, const Graph& graph);
+
+/// Collective. Replaces running statistics by their average over the ranks.
+void average_statistics(Communicator& communicator, const Parameters& parameters);
+
+/// Collective. One pass over the data; every rank takes its share.
+[[nodiscard]] Evaluation evaluate(Communicator& communicator, Replica& replica, BatchPipeline& data);
+
+}  // namespace cohort

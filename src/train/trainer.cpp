@@ -1,0 +1,309 @@
+#include "cohort/train/trainer.hpp"
+
+#include <fmt/core.h>
+
+#include <array>
+#include <cmath>
+
+#include "cohort/base/random.hpp"
+#include "cohort/train/checkpoint.hpp"
+#include "cohort/train/report.hpp"
+#include "train/report/progress_line.hpp"
+#include "train/run_directory.hpp"
+#include "train/setup.hpp"
+
+namespace cohort {
+namespace {
+
+/// What the trainer itself must remember.
+struct TrainerState final : Stateful {
+  std::int64_t step = 0;                    // updates applied or skipped
+  std::int64_t applied = 0, skipped = 0, samples = 0;
+  Position position;
+  double previous_rate = 0;
+  double best = 0;                          // of the metric that chooses the best checkpoint
+  std::int64_t has_best = 0;
+  std::int64_t seed = 0;
+
+  void visit(StateVisitor& v) override {
+    v.value("train/step", step);
+    v.value("train/applied", applied);
+    v.value("train/skipped", skipped);
+    v.value("train/samples", samples);
+    v.value("data/epoch", position.epoch);
+    v.value("data/sample", position.sample);
+    v.value("schedule/previous_learning_rate", previous_rate);
+    v.value("train/best", best);
+    v.value("train/has_best", has_best);
+    v.value("train/seed", seed);
+  }
+};
+
+/// Words that the last bucket sums over the ranks.
+enum Word : std::size_t { kLoss, kStop, kMetrics };
+
+class Trainer {
+ public:
+  Trainer(Communicator& communicator, Section& config, const std::string& resume)
+      : communicator_(communicator), setup_(communicator, config),
+        directory_(choose_directory(communicator, setup_.train.directory, resume)),
+        data_(setup_.training_data, setup_.pipeline, communicator.rank(), communicator.size()),
+        updater_(make_updater()), steps_per_epoch_(updates_per_epoch()), total_steps_(setup_.train.epochs * steps_per_epoch_),
+        progress_(communicator.context(), total_steps(), steps_per_epoch_) {
+    if (setup_.validation_data) {
+      validation_ = std::make_unique<BatchPipeline>(setup_.validation_data, setup_.pipeline, communicator.rank(), communicator.size(),
+                                                    BatchUse::evaluation);
+    }
+    check(setup_.replica->metric_names().size() + kMetrics <= GradientExchange::kWords, Code::invalid_argument,
+          "a model may report at most 14 metrics");
+    total_steps_ = total_steps();
+    state_.seed = static_cast<std::int64_t>(setup_.train.seed);
+    setup_.replica->bind_gradients(
+        *setup_.parameters, [this](std::size_t p) { return updater_->exchange().gradient(p); }, [this](std::size_t p) { gradient_ready(p); },
+        [this] { updater_->poll(); });
+    check_same_model(communicator_, setup_.replica->graph());
+    start();
+  }
+
+  TrainResult run() {
+    const double began = communicator_.context().clock->now();
+    describe();
+    while (state_.step < total_steps_ && !result_.stopped) {
+      update();
+      const bool epoch_ended = data_.position().sample == 0;
+      const bool last = state_.step >= total_steps_ || result_.stopped;
+      if (epoch_ended || last) end_of_epoch(last);
+      else if (setup_.checkpoint.every_steps > 0 && state_.step % setup_.checkpoint.every_steps == 0) save(false);
+    }
+    progress_.finish();
+    if (writer_) writer_->close();
+    result_.steps = state_.step;
+    result_.skipped = state_.skipped;
+    result_.directory = directory_.path;
+    if (saved_) result_.checkpoint = directory_.checkpoints() / "latest";
+    result_.seconds = communicator_.context().clock->now() - began;
+    return result_;
+  }
+
+ private:
+  [[nodiscard]] bool is_root() const { return communicator_.rank() == 0; }
+
+  std::unique_ptr<Updater> make_updater() {
+    return Registry<UpdaterType>::instance().get(setup_.train.updater).make(communicator_, *setup_.parameters, *setup_.optimizer,
+                                                                            setup_.replica->session().device(), setup_.updater);
+  }
+
+  [[nodiscard]] std::int64_t updates_per_epoch() const {
+    const std::int64_t k = setup_.train.accumulate;
+    return (data_.steps_per_epoch() + k - 1) / k;
+  }
+  [[nodiscard]] std::int64_t total_steps() const {
+    const std::int64_t all = setup_.train.epochs * steps_per_epoch_;
+    return setup_.train.max_steps > 0 ? std::min(all, setup_.train.max_steps) : all;
+  }
+
+  /// The same start on all ranks: the checkpoint's state or rank 0's initial values.
+  void start() {
+    if (!directory_.resume_from.empty()) {
+      load_checkpoint(directory_.resume_from, parts_);
+      data_.seek(state_.position);
+    }
+    setup_.parameters->for_each_start_value([&](const std::string&, const Tensor& value) {
+      std::vector<float> values = value.to_vector<float>();
+      communicator_.broadcast_values(std::span<float>(values), 0);
+      value.copy_from(Tensor::of(value.shape(), values));
+    });
+    if (!is_root()) return;
+    writer_ = std::make_unique<CheckpointWriter>(directory_.checkpoints(), setup_.checkpoint.keep, setup_.config_text, communicator_.context().log);
+    const MetricsStart from{.after_step = directory_.resume_from.empty() ? -1 : state_.step, .host = communicator_.context().host};
+    metrics_.push_back(json_lines_writer(directory_.path / "metrics.jsonl", from));
+    metrics_.push_back(tensorboard_writer(directory_.path / "tensorboard", from));
+  }
+
+  void describe() {
+    const GradientExchange& exchange = updater_->exchange();
+    progress_.note(fmt::format("{} parameters, {} ranks, {} samples per step, {} steps per epoch, {} buckets over {}; writing to {}",
+                               setup_.parameters->elements(), communicator_.size(), data_.global_batch() * setup_.train.accumulate,
+                               steps_per_epoch_, exchange.buckets(), exchange.collective().algorithm(), directory_.path.string()));
+    if (!directory_.resume_from.empty()) {
+      progress_.note(fmt::format("resumed from {} at step {}", directory_.resume_from.string(), state_.step));
+    }
+  }
+
+  void gradient_ready(std::size_t p) {
+    if (!last_of_update_) return;
+    if (setup_.train.accumulate > 1) updater_->exchange().add_accumulated(p);
+    updater_->ready(p);
+  }
+
+  /// Samples of all ranks in the update at hand, known before its first batch.
+  [[nodiscard]] std::int64_t samples_of_update() const {
+    const std::int64_t all = setup_.pipeline.drop_last ? data_.steps_per_epoch() * data_.global_batch() : data_.reader().size();
+    return std::min(data_.global_batch() * setup_.train.accumulate, all - data_.position().sample);
+  }
+
+  void forward_backward(const SampleBatch& batch, double update_samples) {
+    GradientExchange& exchange = updater_->exchange();
+    const std::size_t parameters = setup_.parameters->trained().size();
+    if (batch.samples == 0) {                   // nothing reached this rank: it contributes zeros and keeps step with the others
+      if (!last_of_update_) return;
+      exchange.zero_gradients();
+      for (std::size_t p = 0; p < parameters; ++p) gradient_ready(p);
+      return;
+    }
+    const double weight = static_cast<double>(batch.samples) / update_samples;
+    const RunOptions options{.seed = setup_.train.seed, .step = micro_step_, .row_offset = batch.row_offset, .row_stride = batch.row_stride};
+    const BatchResult& result = setup_.replica->train(batch, weight, options);
+    words_[kLoss] += static_cast<float>(weight * result.loss);
+    for (std::size_t m = 0; m < result.metrics.size(); ++m) words_[kMetrics + m] += static_cast<float>(weight * result.metrics[m]);
+    if (last_of_update_) return;
+    for (std::size_t p = 0; p < parameters; ++p) exchange.accumulate(p);
+  }
+
+  void update() {
+    const std::int64_t k = setup_.train.accumulate;
+    const std::int64_t samples = samples_of_update();
+    const TrainingLength length{.steps_per_epoch = steps_per_epoch_, .total_steps = setup_.train.epochs * steps_per_epoch_,
+                                .global_batch = data_.global_batch() * k};
+    const double rate = setup_.schedule->rate(state_.step, length);
+    const StepInfo info{.step = state_.applied, .learning_rate = rate, .previous_learning_rate = state_.applied > 0 ? state_.previous_rate : rate};
+    words_.fill(0);
+    updater_->begin({.step = state_.step});
+    for (std::int64_t i = 0; i < k; ++i) {
+      const SampleBatch* batch = data_.next();
+      last_of_update_ = i + 1 == k || batch->last_in_epoch;
+      micro_step_ = state_.step * k + i;
+      forward_backward(*batch, static_cast<double>(samples));
+      if (last_of_update_) break;
+    }
+    words_[kStop] = communicator_.context().stop_requested() ? 1.f : 0.f;
+    const Outcome outcome = updater_->finish(info, words_);
+    if (k > 1) updater_->exchange().clear_accumulated();
+    after_update(outcome, rate, samples);
+  }
+
+  void after_update(const Outcome& outcome, double rate, std::int64_t samples) {
+    const GradientExchange& exchange = updater_->exchange();
+    ++state_.step;
+    state_.samples += samples;
+    state_.position = data_.position();
+    if (outcome.applied) {
+      ++state_.applied;
+      state_.previous_rate = rate;
+      skipped_in_a_row_ = 0;
+    } else {
+      skip();
+    }
+    result_.loss = exchange.word(kLoss);
+    result_.stopped = exchange.word(kStop) > 0;
+    progress_.step(state_.step, samples, result_.loss);
+    if (setup_.train.check_replicas) check_replicas();
+    if (state_.step % setup_.train.log_every != 0 && state_.step != 1 && state_.step != total_steps_) return;
+    log("train/loss", exchange.word(kLoss));
+    for (std::size_t m = 0; m < setup_.replica->metric_names().size(); ++m) {
+      log("train/" + setup_.replica->metric_names()[m], exchange.word(kMetrics + m));
+    }
+    log("learning_rate", rate);
+    log("gradient_norm", outcome.gradient_norm);
+    log("samples_per_second", progress_.samples_per_second());
+  }
+
+  void skip() {
+    ++state_.skipped;
+    log("skipped", static_cast<double>(state_.skipped));
+    progress_.note(fmt::format("step {}: a gradient is not finite, the update is skipped on all ranks", state_.step));
+    if (++skipped_in_a_row_ < setup_.train.max_skipped) return;
+    fail(Code::out_of_range, fmt::format("gradients were not finite in {} steps in a row, up to step {}: the run has diverged; try a smaller "
+                                         "learning rate or train.clip_norm", skipped_in_a_row_, state_.step));
+  }
+
+  /// Replicas that drift apart are a bug of ours or of the machine; found at the step where it happens.
+  void check_replicas() {
+    std::string bytes;
+    setup_.parameters->for_each_start_value([&](const std::string&, const Tensor& value) {
+      const std::vector<float> values = value.to_vector<float>();
+      bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+    });
+    const auto hashes = communicator_.all_gather_value(stream_of(bytes));
+    for (std::size_t r = 1; r < hashes.size(); ++r) {
+      if (hashes[r] != hashes[0]) {
+        fail(Code::internal, fmt::format("after step {} the parameters of ranks 0 and {} differ", state_.step, r));
+      }
+    }
+  }
+
+  void end_of_epoch(bool last) {
+    const std::int64_t epoch = data_.position().epoch;          // of the next sample: as many have ended
+    average_statistics(communicator_, *setup_.parameters);
+    const bool due = setup_.train.validate_every > 0 && epoch % setup_.train.validate_every == 0;
+    bool best = false;
+    if (validation_ && !result_.stopped && (due || last)) best = validate(epoch);
+    const bool save_due = setup_.checkpoint.every_epochs > 0 && epoch % setup_.checkpoint.every_epochs == 0;
+    if (save_due || last || best) save(best);
+  }
+
+  /// True if this is the best so far: by accuracy where the model reports it, else by loss.
+  bool validate(std::int64_t epoch) {
+    result_.validation = evaluate(communicator_, *setup_.replica, *validation_);
+    const Evaluation& e = *result_.validation;
+    std::string text = fmt::format("epoch {}: validation loss {:.4f}", epoch, e.loss);
+    log("validation/loss", e.loss);
+    double score = -e.loss;
+    for (const auto& [name, value] : e.metrics) {
+      text += fmt::format(", {} {:.4f}", name, value);
+      log("validation/" + name, value);
+      if (name == "accuracy") score = value;
+    }
+    progress_.note(text);
+    if (state_.has_best != 0 && score <= state_.best) return false;
+    state_.has_best = 1;
+    state_.best = score;
+    return true;
+  }
+
+  void save(bool best) {
+    average_statistics(communicator_, *setup_.parameters);
+    saved_ = true;
+    for (const auto& writer : metrics_) writer->flush();
+    if (writer_) writer_->save(parts_, state_.step, best);
+  }
+
+  void log(const std::string& name, double value) {
+    for (const auto& writer : metrics_) writer->scalar(name, state_.step, value);
+  }
+
+  Communicator& communicator_;
+  Setup setup_;
+  RunDirectory directory_;
+  BatchPipeline data_;
+  std::unique_ptr<BatchPipeline> validation_;
+  std::unique_ptr<Updater> updater_;
+  std::int64_t steps_per_epoch_, total_steps_;
+  ProgressLine progress_;
+  std::unique_ptr<CheckpointWriter> writer_;                  // rank 0 only, like the metrics
+  std::vector<std::unique_ptr<MetricsWriter>> metrics_;
+  TrainerState state_;
+  std::array<Stateful*, 2> parts_{&state_, setup_.parameters.get()};
+  TrainResult result_;
+  std::array<float, GradientExchange::kWords> words_{};
+  bool last_of_update_ = false, saved_ = false;
+  std::int64_t micro_step_ = 0, skipped_in_a_row_ = 0;
+};
+
+}  // namespace
+
+TrainResult train(Communicator& communicator, Section& config, const std::string& resume) {
+  return Trainer(communicator, config, resume).run();
+}
+
+Evaluation evaluate(Communicator& communicator, Section& config, const std::string& checkpoint) {
+  Setup setup(communicator, config);
+  check(setup.validation_data != nullptr, Code::invalid_argument, "evaluate needs a [data.validation] section in the job file");
+  check_same_model(communicator, setup.replica->graph());
+  Stateful* const parameters = setup.parameters.get();
+  load_checkpoint(find_directory(communicator, setup.train.directory, checkpoint).resume_from, std::span(&parameters, 1), Extra::ignore);
+  BatchPipeline data(setup.validation_data, setup.pipeline, communicator.rank(), communicator.size(), BatchUse::evaluation);
+  return evaluate(communicator, *setup.replica, data);
+}
+
+}  // namespace cohort

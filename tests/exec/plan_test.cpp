@@ -1,0 +1,111 @@
+#include "exec/plan.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+
+#include "cohort/base/random.hpp"
+#include "cohort/graph/functions.hpp"
+#include "exec/memory_plan.hpp"
+#include "exec/passes.hpp"
+#include "support/count_allocations.hpp"
+
+namespace cohort {
+namespace {
+
+std::vector<std::string> ops_of(const Plan& plan) {
+  std::vector<std::string> ops;
+  for (const PlanNode& node : plan.nodes) ops.push_back(node.op);
+  return ops;
+}
+
+TEST(Passes, FoldConstantsMergeEqualNodesAndPruneTheRest) {
+  Graph g;
+  const Value x = g.placeholder("x", DType::float32, {3});
+  const Value two = g.constant(1.f) + g.constant(1.f);
+  const Value a = x * two, b = x * (g.constant(1.f) + g.constant(1.f));
+  const Value unused = exp(x);
+  const std::array fetches{a + b};
+  Plan plan = make_plan(g, fetches, {{x, Shape{3}}});
+  EXPECT_FALSE(unused.node < 0);
+  run_passes(plan);
+  EXPECT_THAT(ops_of(plan), ::testing::ElementsAre("Placeholder", "Constant", "Mul", "Add"));
+  EXPECT_EQ(*plan.nodes[1].attrs.get<Tensor>("value").data<float>(), 2.f);
+}
+
+TEST(Passes, RandomNodesAreNeitherMergedNorFolded) {
+  Graph g;
+  const Value ones = g.constant(Tensor::of<float>({4}, {1, 1, 1, 1}));
+  const std::array fetches{dropout(ones, 0.5f), dropout(ones, 0.5f)};
+  Plan plan = make_plan(g, fetches, {});
+  run_passes(plan);
+  EXPECT_THAT(ops_of(plan), ::testing::ElementsAre("Constant", "Dropout", "Dropout"));
+}
+
+TEST(Passes, ABrokenPlanIsNoticed) {
+  Graph g;
+  const Value x = g.placeholder("x", DType::float32, {3});
+  const std::array fetches{Value(exp(x))};
+  Plan plan = make_plan(g, fetches, {{x, Shape{3}}});
+  plan.nodes[1].outputs[0].shape = {4};
+  EXPECT_THROW(verify(plan, "test"), Error);
+}
+
+TEST(MemoryPlan, AChainLivesInTwoBuffers) {
+  Graph g;
+  const Value x = g.placeholder("x", DType::float32, {1000});
+  Value y = x;
+  for (int i = 0; i < 10; ++i) y = softmax(y);
+  Session session(g);
+  Step& step = session.prepare(std::span(&y, 1), {{x, Shape{1000}}});
+  EXPECT_LE(step.arena_bytes(), 2u * 4032u);
+}
+
+TEST(Session, ARunAllocatesNothing) {
+  Graph g;
+  const Value x = g.placeholder("x", DType::float32, {8, 6});
+  const Value y = softmax(relu(x * x + x));
+  Session session(g);
+  Step& step = session.prepare(std::span(&y, 1), {{x, Shape{8, 6}}});
+  const std::array feeds{Tensor::zeros({8, 6})};
+  step.run(feeds);
+  const std::size_t before = testing::allocations();
+  for (int i = 0; i < 100; ++i) step.run(feeds);
+  EXPECT_EQ(testing::allocations() - before, 0u);
+}
+
+/// Values of a random graph, fetched all at once (so nothing is reused) and one by one (so everything else is).
+TEST(MemoryPlan, ReusedMemoryNeverChangesAResult) {
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    Graph g;
+    std::uint64_t draws = 0;
+    const auto draw = [&](std::uint64_t bound) { return random_below(bound, seed, 0, draws++); };
+    const Value x = g.placeholder("x", DType::float32, {4, 6});
+    std::vector<Value> values = {x};
+    for (int i = 0; i < 25; ++i) {
+      const Value a = values[draw(values.size())], b = values[draw(values.size())];
+      switch (draw(7)) {
+        case 0: values.push_back(a.shape() == b.shape() ? a + b : relu(a)); break;
+        case 1: values.push_back(a.shape() == b.shape() ? a * b : tanh(a)); break;
+        case 2: values.push_back(relu(a)); break;
+        case 3: values.push_back(reshape(a, {a.shape()[1], a.shape()[0]})); break;
+        case 4: values.push_back(transpose(a, {1, 0})); break;
+        case 5: values.push_back(softmax(a)); break;
+        default: values.push_back(concat({split(a, 2, 1)[1], split(a, 2, 1)[0]}, 1)); break;
+      }
+    }
+    std::vector<float> feed(24);
+    for (std::size_t i = 0; i < feed.size(); ++i) feed[i] = random_uniform(seed, 1, i) - 0.5f;
+    const Feeds feeds = {{x, Tensor::of({4, 6}, feed)}};
+    Session session(g);
+    const std::vector<Tensor> all = session.run(values, feeds);
+    for (std::size_t v = 0; v < values.size(); ++v) {
+      ASSERT_EQ(session.run(values[v], feeds).to_vector<float>(), all[v].to_vector<float>()) << "seed " << seed << ", value " << v;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace cohort
