@@ -1,5 +1,5 @@
-// Tells in a moment whether this machine, or this set of machines, is ready: ranks and hosts, cores and binding, devices, MPI,
-// libraries, what is missing and how to get it.
+// Tells in a moment whether this machine, or this set of machines, is ready: ranks and hosts, cores and binding, devices,
+// MPI, libraries, what is missing and how to get it.
 //
 //   cohort doctor
 //   mpirun -n 4 cohort doctor
@@ -91,7 +91,8 @@ void print_ranks(const Communicator& world, const std::vector<RankFacts>& all) {
   fmt::print(kRow, "rank", "host", "process", "cores", "devices", "shared memory");
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     const RankFacts& facts = all[rank];
-    const std::string cores = fmt::format("{} of {} ({})", CPU_COUNT(&facts.cores), facts.processors, core_text(facts.cores));
+    const std::string cores =
+        fmt::format("{} of {} ({})", CPU_COUNT(&facts.cores), facts.processors, core_text(facts.cores));
     fmt::print(kRow, rank, facts.host.data(), facts.process, cores, facts.devices.data(),
                facts.shared_memory ? "works" : "DOES NOT WORK");
   }

@@ -175,7 +175,8 @@ void Executor::place_fetches(const ExternalMemory& memory) {
   for (std::size_t f = 0; f < plan_.fetches.size(); ++f) {
     const Tensor& value = slot(plan_.fetches[f]);
     PlanValue producer = plan_.fetches[f];
-    while (!kernels_[at(producer.node)] && !plan_.nodes[at(producer.node)].inputs.empty()) producer = plan_.nodes[at(producer.node)].inputs[0];
+    while (!kernels_[at(producer.node)] && !plan_.nodes[at(producer.node)].inputs.empty())
+      producer = plan_.nodes[at(producer.node)].inputs[0];
     const int action = action_of_[at(producer.node)];
     const Tensor& bound = memory.bound_fetches[f];
     const auto feed = std::find_if(plan_.feeds.begin(), plan_.feeds.end(), [&](PlanValue v) { return v.node == producer.node; });
@@ -197,8 +198,9 @@ void Executor::set_feeds(std::span<const Tensor> feeds) {
     const PlanNode& node = plan_.nodes[at(plan_.feeds[f].node)];
     const Signature& s = node.outputs[0];
     if (feeds[f].empty() || feeds[f].dtype() != s.dtype || feeds[f].shape() != s.shape || !feeds[f].dense()) {
-      fail(Code::invalid_argument, fmt::format("feed of '{}': the step was prepared for a dense {}{}", node.name, s.text(),
-                                               feeds[f].empty() ? ", got none" : ", got " + Signature{feeds[f].dtype(), feeds[f].shape()}.text()));
+      fail(Code::invalid_argument,
+           fmt::format("feed of '{}': the step was prepared for a dense {}{}", node.name, s.text(),
+                       feeds[f].empty() ? ", got none" : ", got " + Signature{feeds[f].dtype(), feeds[f].shape()}.text()));
     }
     if (!fed_[f].empty()) {
       device_.stream().copy(fed_[f].raw(), feeds[f].raw(), feeds[f].bytes());

@@ -37,7 +37,8 @@ void initialise(const Tensor& storage, const NodeData& variable, std::uint64_t s
   else if (init == "he_normal") deviation = scale * std::sqrt(2.0 / fans.in);                 // He et al. 2015, eq. 10
   else if (init == "he_uniform") bound = scale * std::sqrt(6.0 / fans.in);
   else {
-    fail(Code::invalid_argument, fmt::format("variable '{}': unknown init '{}', known: constant glorot_uniform he_normal he_uniform normal ones uniform zeros",
+    fail(Code::invalid_argument, fmt::format("variable '{}': unknown init '{}', known: constant glorot_uniform he_normal "
+                                             "he_uniform normal ones uniform zeros",
                                              variable.name, init));
   }
   const std::uint64_t stream = stream_of(variable.name);

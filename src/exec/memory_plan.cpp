@@ -121,7 +121,8 @@ class Planner {
     for (std::size_t g = 0; g < result_.groups.size(); ++g) {
       if (result_.groups[g].place == MemoryPlan::Place::arena && result_.groups[g].bytes > 0) order.push_back(g);
     }
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return result_.groups[a].bytes > result_.groups[b].bytes; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return result_.groups[a].bytes > result_.groups[b].bytes; });
     std::vector<std::size_t> placed;      // by offset
     for (const std::size_t g : order) {
       MemoryPlan::Group& group = result_.groups[g];

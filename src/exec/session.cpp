@@ -89,7 +89,8 @@ struct Session::State {
       const Signature& s = plan.signature(plan.fetches[f]);
       const Tensor& storage = memory.bound_fetches.back();
       if (!storage.empty() && (storage.shape() != s.shape || storage.dtype() != s.dtype)) {
-        fail(Code::invalid_argument, fmt::format("'{}' is {}, bound to memory of shape {}", fetches[f].name(), s.text(), storage.shape().text()));
+        fail(Code::invalid_argument,
+             fmt::format("'{}' is {}, bound to memory of shape {}", fetches[f].name(), s.text(), storage.shape().text()));
       }
     }
     return std::make_unique<Executor>(std::move(plan), memory, *device, pool, std::move(hooks));
@@ -115,7 +116,8 @@ void Session::bind(Value value, Tensor storage) {
     return;
   }
   const std::string key = State::resource_key(node.container, node.name);
-  check(!state_->in_use.contains(key), Code::failed_precondition, "variable '" + node.name + "' is bound after a step that uses it was prepared");
+  check(!state_->in_use.contains(key), Code::failed_precondition,
+        "variable '" + node.name + "' is bound after a step that uses it was prepared");
   state_->variables.insert_or_assign(key, std::move(storage));
 }
 

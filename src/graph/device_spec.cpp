@@ -12,7 +12,8 @@ namespace cohort {
 namespace {
 
 [[noreturn]] void refuse(std::string_view text, std::string_view part) {
-  fail(Code::invalid_argument, fmt::format("device '{}': '{}' is not /job:NAME, /replica:N, /task:N, /device:TYPE:N, /cpu:N or /gpu:N", text, part));
+  fail(Code::invalid_argument,
+       fmt::format("device '{}': '{}' is not /job:NAME, /replica:N, /task:N, /device:TYPE:N, /cpu:N or /gpu:N", text, part));
 }
 
 std::optional<int> number(std::string_view text, std::string_view part, std::string_view digits) {

@@ -58,7 +58,8 @@ class Reverse {
     const NodeData& node = graph_.node(id);
     if (node.definition->source) return;   // a variable or placeholder that nobody asked about
     if (node.definition->gradient == nullptr) {
-      fail(Code::invalid_argument, fmt::format("{} '{}' has no gradient, and the loss depends on a parameter through it", node.op, node.name));
+      fail(Code::invalid_argument,
+           fmt::format("{} '{}' has no gradient, and the loss depends on a parameter through it", node.op, node.name));
     }
     std::vector<bool> wants;
     for (const Value& input : node.inputs) wants.push_back(wanted_[at(input.node)]);

@@ -9,7 +9,8 @@ constexpr std::array<const char*, 4> kActivations = {"none", "relu", "tanh", "si
 
 std::int64_t known_last(Value x, std::string_view name) {
   if (x.shape().rank() == 0 || x.shape()[-1] == Shape::kUnknown) {
-    fail(Code::invalid_argument, "layer '" + std::string(name) + "': the last dimension of its input " + x.signature().text() + " must be known");
+    fail(Code::invalid_argument,
+         "layer '" + std::string(name) + "': the last dimension of its input " + x.signature().text() + " must be known");
   }
   return x.shape()[-1];
 }

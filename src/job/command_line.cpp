@@ -50,7 +50,8 @@ std::string usage_text(const std::string& program) {
   std::string text = fmt::format(
       "{0}: data-parallel training of neural nets with MPI\n\n"
       "  {0} JOB [ARGUMENT] [OPTIONS]                    one process\n"
-      "  mpirun -n 4 {0} JOB [ARGUMENT] [OPTIONS]        four ranks that train together\n\nJobs ({0} JOB --help tells more):\n",
+      "  mpirun -n 4 {0} JOB [ARGUMENT] [OPTIONS]        four ranks that train together\n\nJobs ({0} JOB --help tells "
+      "more):\n",
       program);
   for (const auto& [name, entry] : Registry<JobType>::instance().entries()) {
     text += fmt::format("  {:<19}  {}\n", name, entry.value.summary);

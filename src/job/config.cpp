@@ -96,7 +96,8 @@ void apply_setting(toml::table& root, const std::string& setting) {
   const std::vector<std::string> keys = split(setting.substr(0, equals), '.');
   const bool bad = equals == std::string::npos || keys.empty() || std::ranges::any_of(keys, &std::string::empty) ||
                    setting[equals - 1] == '.';
-  if (bad) fail(Code::invalid_argument, fmt::format("--set {}: expected KEY=VALUE, as in optimizer.learning_rate=0.01", setting));
+  if (bad)
+    fail(Code::invalid_argument, fmt::format("--set {}: expected KEY=VALUE, as in optimizer.learning_rate=0.01", setting));
   toml::table* table = &root;
   for (std::size_t i = 0; i + 1 < keys.size(); ++i) {
     const bool entry_follows = i + 2 < keys.size();
@@ -207,7 +208,8 @@ Configuration load_configuration(const std::string& file, std::span<const std::s
 void compare_between_ranks(Communicator& world, const std::string& text) {
   const std::vector<std::size_t> hashes = world.all_gather_value(std::hash<std::string>{}(text));
   if (std::ranges::all_of(hashes, [&](std::size_t hash) { return hash == hashes.front(); })) return;
-  fail(Code::failed_precondition, "the ranks were started with different configurations:" + differences(world.all_gather(text)));
+  fail(Code::failed_precondition,
+       "the ranks were started with different configurations:" + differences(world.all_gather(text)));
 }
 
 }  // namespace cohort

@@ -74,7 +74,8 @@ int conclude(Communicator* verdict, const Failure& mine, int rank, int ranks) {
   const std::string host = ranks > 1 ? Environment::processor_name() : "";
   std::vector<std::string> all;
   if (ranks > 1 && verdict != nullptr) all = gather_failures(*verdict, mine);
-  const bool alike = ranks == 1 || (!all.empty() && std::ranges::all_of(all, [&](const auto& text) { return text == all.front(); }));
+  const bool alike =
+      ranks == 1 || (!all.empty() && std::ranges::all_of(all, [&](const auto& text) { return text == all.front(); }));
   if (alike) {
     const bool ours = mine.text.ends_with("(internal)");   // no mistake of the user: the place helps whoever repairs it
     if (rank == 0) print_error(fmt::format("error: {}{}", ours ? mine.place + ": " : "", mine.text));

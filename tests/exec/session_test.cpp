@@ -74,7 +74,10 @@ TEST(Session, DeviceRequestsThatItCannotMeetAreRefused) {
     y = relu(x);
   }
   Session session(g);
-  EXPECT_THAT(error_of([&] { session.run(y, {{x, Tensor::zeros({1})}}); }), HasSubstr("asks for device '/device:GPU:0'; this session has CPU:0"));
+  EXPECT_THAT(error_of([&] {
+                session.run(y, {{x, Tensor::zeros({1})}});
+              }),
+              HasSubstr("asks for device '/device:GPU:0'; this session has CPU:0"));
 }
 
 TEST(Session, InitialValuesDependOnSeedAndNameOnly) {

@@ -21,7 +21,8 @@ CommandLine parse(std::vector<const char*> words) {
 }
 
 TEST(CommandLine, OptionsTakeOneWordEachAndMayStandAnywhere) {
-  const CommandLine line = parse({"train", "--set", "a=1", "job.toml", "--plugin", "x.so", "--set=b=-2", "--plugin", "y.so", "--resume", "auto"});
+  const CommandLine line =
+      parse({"train", "--set", "a=1", "job.toml", "--plugin", "x.so", "--set=b=-2", "--plugin", "y.so", "--resume", "auto"});
   EXPECT_EQ(line.program, "cohort");
   EXPECT_EQ(line.job, "train");
   EXPECT_EQ(line.argument, "job.toml");

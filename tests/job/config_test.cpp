@@ -57,9 +57,10 @@ TEST(Configuration, ReadsValuesSectionsAndListsOfSections) {
 }
 
 TEST(Configuration, SettingsOverrideAndBareWordsAreTexts) {
-  Configuration c = load("a = 1\n[data]\nfile = 'x'\n[[group]]\nrate = 1.0\n",
-                         {"a=2", "data.file=/data/set one", "data.limit=1_000", "data.on=true", "data.when=2024-01-01",
-                          "data.list=[1, 2]", "group.0.rate=0.5", "group.1.rate=0.25", "fresh.0.rate=3", "data.quote=say \"hi\""});
+  Configuration c =
+      load("a = 1\n[data]\nfile = 'x'\n[[group]]\nrate = 1.0\n",
+           {"a=2", "data.file=/data/set one", "data.limit=1_000", "data.on=true", "data.when=2024-01-01", "data.list=[1, 2]",
+            "group.0.rate=0.5", "group.1.rate=0.25", "fresh.0.rate=3", "data.quote=say \"hi\""});
   std::int64_t a = 0, limit = 0;
   bool on = false;
   std::string file, when, quote;
@@ -95,12 +96,14 @@ TEST(Configuration, DamagedFilesAreRefusedWithLineAndColumn) {
   EXPECT_THAT(refusal("a = 1\na = 2\n"), HasSubstr("job.toml:2:"));
   EXPECT_THAT(refusal(std::string("a = \"\xff\xfe\"\n")), HasSubstr("job.toml:1:"));
   EXPECT_THAT(refusal(std::string("a = 1\0\n", 7)), HasSubstr("job.toml:1:"));
-  EXPECT_THAT(refusal("when = 2024-01-01\n"), AllOf(HasSubstr("job.toml:1: when: expected a number"), HasSubstr("text in quotes")));
+  EXPECT_THAT(refusal("when = 2024-01-01\n"),
+              AllOf(HasSubstr("job.toml:1: when: expected a number"), HasSubstr("text in quotes")));
   EXPECT_EQ(refusal(""), "");
 }
 
 TEST(Configuration, EveryTruncationOfAFileIsReadOrRefusedButNothingElse) {
-  const std::string whole = "seed = 1\n[optimizer]\nname = \"adam\"\nrates = [0.1, 0.2]\n[[optimizer.group]]\npattern = '*/b'\n";
+  const std::string whole =
+      "seed = 1\n[optimizer]\nname = \"adam\"\nrates = [0.1, 0.2]\n[[optimizer.group]]\npattern = '*/b'\n";
   for (std::size_t n = 0; n <= whole.size(); ++n) {
     const std::string text = refusal(whole.substr(0, n));
     if (!text.empty()) { EXPECT_THAT(text, HasSubstr("job.toml:")) << n; }
@@ -132,9 +135,12 @@ TEST(Configuration, UnknownKeysNameFileAndLineOrTheSetting) {
     c.root.child("training").bind("epochs", epochs, "");
     return error_of([&] { c.root.finish(); });
   };
-  EXPECT_THAT(unknown("[training]\nepoch = 3\n", {}), HasSubstr("job.toml:2: unknown key 'training.epoch', did you mean 'epochs'?"));
-  EXPECT_THAT(unknown("\n[trainig]\nepochs = 3\n", {}), HasSubstr("job.toml:2: unknown key 'trainig', did you mean 'training'?"));
-  EXPECT_THAT(unknown("", {"training.epoch=3"}), HasSubstr("--set training.epoch: unknown key 'training.epoch', did you mean 'epochs'?"));
+  EXPECT_THAT(unknown("[training]\nepoch = 3\n", {}),
+              HasSubstr("job.toml:2: unknown key 'training.epoch', did you mean 'epochs'?"));
+  EXPECT_THAT(unknown("\n[trainig]\nepochs = 3\n", {}),
+              HasSubstr("job.toml:2: unknown key 'trainig', did you mean 'training'?"));
+  EXPECT_THAT(unknown("", {"training.epoch=3"}),
+              HasSubstr("--set training.epoch: unknown key 'training.epoch', did you mean 'epochs'?"));
 }
 
 TEST(Configuration, DifferentConfigurationsAreRefusedOnAllRanksWithTheDifference) {
@@ -142,7 +148,8 @@ TEST(Configuration, DifferentConfigurationsAreRefusedOnAllRanksWithTheDifference
     std::vector<std::string> texts(static_cast<std::size_t>(ranks));
     run_as_threads(ranks, [&](Communicator& world) {
       const bool odd = world.rank() == 1;
-      const std::string mine = std::string("same = 1\nrate = ") + (odd ? "0.2" : "0.1") + "\n" + (odd ? "extra = true\n" : "");
+      const std::string mine =
+          std::string("same = 1\nrate = ") + (odd ? "0.2" : "0.1") + "\n" + (odd ? "extra = true\n" : "");
       texts[static_cast<std::size_t>(world.rank())] = error_of([&] { compare_between_ranks(world, mine); });
     });
     if (ranks == 1) {

@@ -60,8 +60,10 @@ int wait_for_stop(Communicator& world, JobArguments& arguments) {
 }
 
 const Registered<JobType> job_1{"go_wrong", {.summary = "goes wrong", .argument = JobArgument::job_file, .run = go_wrong}};
-const Registered<JobType> job_2{"consequence", {.summary = "goes wrong twice", .argument = JobArgument::job_file, .run = consequence}};
-const Registered<JobType> job_3{"wait_for_stop", {.summary = "waits", .argument = JobArgument::job_file, .run = wait_for_stop}};
+const Registered<JobType> job_2{"consequence",
+                                {.summary = "goes wrong twice", .argument = JobArgument::job_file, .run = consequence}};
+const Registered<JobType> job_3{"wait_for_stop",
+                                {.summary = "waits", .argument = JobArgument::job_file, .run = wait_for_stop}};
 
 }  // namespace
 }  // namespace cohort

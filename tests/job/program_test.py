@@ -122,7 +122,8 @@ class Together(unittest.TestCase):
         self.assertIn("did you mean 'error'?", run.err)
 
     def test_an_error_of_one_rank_ends_all_within_5_seconds(self):
-        for how, text in (("own", "rank 1 has its own trouble (failed_precondition)"), ("exception", "somebody else's exception")):
+        troubles = (("own", "rank 1 has its own trouble (failed_precondition)"), ("exception", "somebody else's exception"))
+        for how, text in troubles:
             run = faulty(3, "go_wrong", "how=" + how, "rank=1")
             self.assertEqual(run.code, 1, run.err)
             self.assertLess(run.seconds, 8)

@@ -22,7 +22,7 @@ enum class JobArgument { none, job_file, text };
 
 /// A program: one file in jobs/ enters it, `cohort NAME` runs it, by all ranks alike. Its result is the exit code.
 ///
-///     const Registered<JobType> job{"train", {.summary = "trains a model", .argument = JobArgument::job_file, .run = train}};
+///     const Registered<JobType> job{"train", {.summary = "trains", .argument = JobArgument::job_file, .run = train}};
 struct JobType {
   std::string summary;                            ///< one line for the list of jobs
   JobArgument argument = JobArgument::none;       ///< text: a file that ends in .toml is read as a job file
