@@ -1,14 +1,26 @@
 #include "train/report/progress_line.hpp"
 
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 
 namespace cohort {
 namespace {
 
 constexpr double kLivePeriod = 0.2, kPlainPeriod = 5;   // seconds between two lines
+
+/// Under mpirun a rank's standard output is a pseudo-terminal, whatever mpirun's own is: what counts is the parent's.
+bool watched_on_a_terminal() {
+  if (isatty(STDOUT_FILENO) != 1) return false;
+  const int parent = open(fmt::format("/proc/{}/fd/1", getppid()).c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC);
+  if (parent < 0) return false;
+  const bool terminal = isatty(parent) == 1;
+  close(parent);
+  return terminal;
+}
 
 std::string duration(double seconds) {
   const auto s = static_cast<std::int64_t>(seconds + 0.5);
@@ -20,7 +32,7 @@ std::string duration(double seconds) {
 }  // namespace
 
 ProgressLine::ProgressLine(const Context& context, std::int64_t total_steps, std::int64_t steps_per_epoch)
-    : context_(context), print_(context.rank == 0), terminal_(isatty(STDOUT_FILENO) == 1), total_(total_steps),
+    : context_(context), print_(context.rank == 0), terminal_(print_ && watched_on_a_terminal()), total_(total_steps),
       per_epoch_(std::max<std::int64_t>(steps_per_epoch, 1)), started_(context.clock->now()), last_print_(started_), window_start_(started_) {}
 
 std::string ProgressLine::line(std::int64_t step, double loss) const {

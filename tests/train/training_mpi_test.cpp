@@ -1,0 +1,47 @@
+// Training over real MPI: as many ranks as mpirun started give what one rank gives, and replicas stay the same bit by bit.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "support/mpi_world.hpp"
+#include "support/training.hpp"
+
+namespace cohort {
+namespace {
+
+TEST(TrainingOverMpi, SeveralRanksAreOneRankWithTheWholeBatch) {
+  Communicator& world = testing::world();
+  const testing::TemporaryFolder folder;                     // each rank has one; rank 0's is used
+  for (const char* algorithm : {"auto", "mpi", "ring"}) {
+    testing::Options options = {{"train.directory", (folder.path() / algorithm).string()}, {"train.check_replicas", true},
+                                {"train.epochs", std::int64_t{2}}, {"model.type", std::string("lenet")},
+                                {"data.train.reader", std::string("synthetic")}, {"data.train.samples", std::int64_t{50}},
+                                {"data.train.shape", OptionList{{std::int64_t{28}, "test"}, {std::int64_t{28}, "test"}, {std::int64_t{1}, "test"}}},
+                                {"data.validation.reader", std::string("synthetic")}, {"data.validation.samples", std::int64_t{7}},
+                                {"data.validation.shape", OptionList{{std::int64_t{28}, "test"}, {std::int64_t{28}, "test"}, {std::int64_t{1}, "test"}}},
+                                {"data.global_batch", std::int64_t{12}}, {"schedule.learning_rate", 0.02}, {"exchange.bucket_mib", 0.05},
+                                {"exchange.first_bucket_mib", 0.01}};
+    Section alone = testing::section_of(options);
+    options["exchange.algorithm"] = std::string(algorithm);
+    Section together = testing::section_of(options);
+    const TrainResult many = train(world, together);
+    EXPECT_EQ(many.steps, 10);
+    if (world.rank() != 0) continue;
+    TrainResult one;
+    run_as_threads(1, [&](Communicator& single) { one = train(single, alone); });
+    const auto x = testing::tensors_of(one.checkpoint), y = testing::tensors_of(many.checkpoint);
+    for (const auto& [name, values] : x) {
+      double scale = 0, difference = 0;
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        scale = std::max(scale, std::fabs(static_cast<double>(values[i])));
+        difference = std::max(difference, std::fabs(static_cast<double>(values[i]) - y.at(name)[i]));
+      }
+      EXPECT_LE(difference, 2e-6 * scale) << algorithm << ", " << name;
+    }
+    EXPECT_NEAR(one.validation->loss, many.validation->loss, 1e-5 * one.validation->loss);
+    EXPECT_EQ(many.validation->samples, 7);
+  }
+}
+
+}  // namespace
+}  // namespace cohort
