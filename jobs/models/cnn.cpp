@@ -1,5 +1,5 @@
-// A small convolutional net: two convolutions of 5 × 5 with padding, each followed by relu and 2 × 2 maximum pooling, and one
-// hidden layer. With 32 and 64 filters, 512 units and 28 × 28 images of one channel it has 1,663,370 parameters.
+// A small convolutional net: two convolutions of 5 × 5 with padding, each followed by relu and 2 × 2 maximum pooling, and
+// one hidden layer. With 32 and 64 filters, 512 units and 28 × 28 images of one channel it has 1,663,370 parameters.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -17,7 +17,8 @@ struct Cnn {
   bool batch_norm = false;
 
   explicit Cnn(Section& s) {
-    s.bind("filters", filters, "filters of each convolution; each is followed by pooling, which halves the image", at_least(1));
+    s.bind("filters", filters, "filters of each convolution; each is followed by pooling, which halves the image",
+           at_least(1));
     s.bind("hidden", hidden, "units of the hidden layer", at_least(1));
     s.bind("classes", classes, "number of classes", at_least(1));
     s.bind("batch_norm", batch_norm, "normalise the result of each convolution over the batch");

@@ -20,7 +20,8 @@ std::int64_t known_last(Value x, std::string_view name) {
 Value dense(Value x, std::int64_t units, std::string_view name, Activation activation) {
   Graph& g = *x.graph;
   const Scope scope = g.name_scope(name);
-  const Value weight = g.variable("weight", {known_last(x, name), units}, activation == Activation::relu ? "he_normal" : "glorot_uniform");
+  const Value weight =
+      g.variable("weight", {known_last(x, name), units}, activation == Activation::relu ? "he_normal" : "glorot_uniform");
   const Value bias = g.variable("bias", {units}, "zeros");
   return g.add("Dense", {x, weight, bias}, {{"activation", kActivations[static_cast<std::size_t>(activation)]}}, "dense");
 }
@@ -30,8 +31,9 @@ Value conv2d(Value x, std::int64_t filters, std::int64_t size, std::string_view 
   const Scope scope = g.name_scope(name);
   const std::int64_t channels = known_last(x, name);
   if (options.groups < 1 || channels % options.groups != 0 || filters % options.groups != 0) {
-    fail(Code::invalid_argument, "layer '" + std::string(name) + "': " + std::to_string(options.groups) + " groups do not divide " +
-                                     std::to_string(channels) + " channels and " + std::to_string(filters) + " filters");
+    fail(Code::invalid_argument, "layer '" + std::string(name) + "': " + std::to_string(options.groups) +
+                                     " groups do not divide " + std::to_string(channels) + " channels and " +
+                                     std::to_string(filters) + " filters");
   }
   const Value weight = g.variable("weight", {size, size, channels / options.groups, filters}, "he_normal");
   std::vector<Value> inputs{x, weight};
@@ -51,7 +53,8 @@ Value batch_norm(Value x, bool training, std::string_view name, float decay, flo
   const Value running_mean = g.variable("running_mean", {channels}, "zeros", 1.0, false);
   const Value running_variance = g.variable("running_variance", {channels}, "ones", 1.0, false);
   if (!training) {
-    return g.add("BatchNormInference", {x, scale, offset, running_mean, running_variance}, {{"epsilon", epsilon}}, "batch_norm");
+    return g.add("BatchNormInference", {x, scale, offset, running_mean, running_variance}, {{"epsilon", epsilon}},
+                 "batch_norm");
   }
   const Node y = g.add("BatchNormTraining", {x, scale, offset}, {{"epsilon", epsilon}}, "batch_norm");
   g.add_update(g.add("MoveTowards", {running_mean, y[1]}, {{"decay", decay}}, "running_mean_update"));

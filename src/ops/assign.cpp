@@ -28,8 +28,8 @@ void for_rows(KernelContext& c, F f) {
   const Tensor &value = c.in(1), &variable = c.out();
   const auto size = static_cast<std::int64_t>(size_of(variable.dtype()));
   for (std::int64_t i = 0; i < variable.rows(); ++i) {
-    f(static_cast<std::byte*>(value.raw()) + i * value.ld() * size, static_cast<std::byte*>(variable.raw()) + i * variable.ld() * size,
-      variable.columns());
+    f(static_cast<std::byte*>(value.raw()) + i * value.ld() * size,
+      static_cast<std::byte*>(variable.raw()) + i * variable.ld() * size, variable.columns());
   }
 }
 
@@ -40,7 +40,9 @@ class AssignKernel final : public Kernel {
   [[nodiscard]] bool any_ld() const noexcept override { return true; }
 
   void run(KernelContext& c) override {
-    for_rows(c, [&](void* value, void* variable, std::int64_t n) { c.stream().copy(variable, value, static_cast<std::size_t>(n) * size_); });
+    for_rows(c, [&](void* value, void* variable, std::int64_t n) {
+      c.stream().copy(variable, value, static_cast<std::size_t>(n) * size_);
+    });
   }
 
  private:
@@ -65,18 +67,21 @@ class MoveTowardsKernel final : public Kernel {
   float decay_;
 };
 
-const Registered<Op> assign_op{"Assign", {.infer = infer_write,
-                                          .examples = {{.in = {{.shape = {3}}, {.shape = {3}, .values = {1, 2, 3}}}, .expected = {{1, 2, 3}}}},
-                                          .reuse = {{.output = 0, .input = 0, .view = true}},
-                                          .stateful = true}};
+const Registered<Op> assign_op{
+    "Assign",
+    {.infer = infer_write,
+     .examples = {{.in = {{.shape = {3}}, {.shape = {3}, .values = {1, 2, 3}}}, .expected = {{1, 2, 3}}}},
+     .reuse = {{.output = 0, .input = 0, .view = true}},
+     .stateful = true}};
 const RegisteredKernel assign_kernel{"Assign", kKernelFamily, make_kernel<AssignKernel>};
 
-const Registered<Op> move_op{"MoveTowards", {.infer = infer_move,
-                                             .examples = {{.in = {{.shape = {2}, .values = {1, 4}}, {.shape = {2}, .values = {2, 8}}},
-                                                           .attrs = {{"decay", 0.75}},
-                                                           .expected = {{1.25, 5}}}},
-                                             .reuse = {{.output = 0, .input = 0, .view = true}},
-                                             .stateful = true}};
+const Registered<Op> move_op{"MoveTowards",
+                             {.infer = infer_move,
+                              .examples = {{.in = {{.shape = {2}, .values = {1, 4}}, {.shape = {2}, .values = {2, 8}}},
+                                            .attrs = {{"decay", 0.75}},
+                                            .expected = {{1.25, 5}}}},
+                              .reuse = {{.output = 0, .input = 0, .view = true}},
+                              .stateful = true}};
 const RegisteredKernel move_kernel{"MoveTowards", kKernelFamily, make_kernel<MoveTowardsKernel>};
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Batch normalisation over all axes but the last (Ioffe & Szegedy, "Batch normalization", 2015): y = scale · x̂ + offset,
 // x̂ = (x − mean) / √(variance + ε), with the statistics of the batch (algorithm 1; gradients: section 3) or given ones.
-// The variance in the formula is the biased one, Σ(x − mean)² / m. The one that is returned for the running statistics is the
-// unbiased one, Σ(x − mean)² / (m − 1), as algorithm 2 asks and PyTorch does; of a single row it is 0.
+// The variance in the formula is the biased one, Σ(x − mean)² / m. The one that is returned for the running statistics is
+// the unbiased one, Σ(x − mean)² / (m − 1), as algorithm 2 asks and PyTorch does; of a single row it is 0.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -90,7 +90,8 @@ class ChannelsKernel : public Kernel {
   }
 
   /// sums[0 … c) := Σ dy, sums[c … 2c) := Σ dy · (x − mean).
-  void gradient_sums(ThreadPool& pool, ColumnSums& two, const float* dy, const float* x, const float* mean, float* sums) const {
+  void gradient_sums(ThreadPool& pool, ColumnSums& two, const float* dy, const float* x, const float* mean,
+                     float* sums) const {
     two.run(pool, [&](std::int64_t begin, std::int64_t end, float* partial) {
       float* with_x = partial + channels_;
       for (std::int64_t i = begin; i < end; ++i) {
@@ -189,7 +190,8 @@ class BatchNormTrainingGradKernel final : public ChannelsKernel {
 
 class BatchNormInferenceKernel final : public ChannelsKernel {
  public:
-  explicit BatchNormInferenceKernel(const NodeInfo& info) : ChannelsKernel(info, info.in[0].shape), factor_(row()), shift_(row()) {}
+  explicit BatchNormInferenceKernel(const NodeInfo& info)
+      : ChannelsKernel(info, info.in[0].shape), factor_(row()), shift_(row()) {}
 
   void run(KernelContext& c) override {
     const float *scale = c.in(1).data<float>(), *offset = c.in(2).data<float>();
@@ -210,7 +212,10 @@ class BatchNormInferenceKernel final : public ChannelsKernel {
 class BatchNormInferenceGradKernel final : public ChannelsKernel {
  public:
   explicit BatchNormInferenceGradKernel(const NodeInfo& info)
-      : ChannelsKernel(info, info.in[1].shape), two_(rows_, 2 * channels_), sums_(2 * static_cast<std::size_t>(channels_)), factor_(row()),
+      : ChannelsKernel(info, info.in[1].shape),
+        two_(rows_, 2 * channels_),
+        sums_(2 * static_cast<std::size_t>(channels_)),
+        factor_(row()),
         zero_(row()) {}
 
   void run(KernelContext& c) override {
@@ -252,24 +257,27 @@ ExampleInput random(const Shape& shape) { return {.shape = shape}; }
 ExampleInput positive(const Shape& shape) { return {.shape = shape, .low = 0.5, .high = 2}; }
 const Attrs kAttrs = {{"epsilon", 1e-3}};
 
-const Registered<Op> training_op{"BatchNormTraining", {.infer = infer_training,
-                                                       .gradient = gradient_of_training,
-                                                       .examples = {{.in = {random({7, 3}), random({3}), random({3})}, .attrs = kAttrs},
-                                                                    {.in = {random({2, 3, 2, 5}), random({5}), random({5})}, .attrs = kAttrs},
-                                                                    {.in = {{.shape = {1, 2}, .values = {3, -4}}, random({2}),
-                                                                            {.shape = {2}, .values = {0.5, 0.25}}},
-                                                                     .attrs = kAttrs,
-                                                                     .expected = {{0.5, 0.25}, {3, -4}, {0, 0}}}}}};
+const Registered<Op> training_op{
+    "BatchNormTraining",
+    {.infer = infer_training,
+     .gradient = gradient_of_training,
+     .examples = {{.in = {random({7, 3}), random({3}), random({3})}, .attrs = kAttrs},
+                  {.in = {random({2, 3, 2, 5}), random({5}), random({5})}, .attrs = kAttrs},
+                  {.in = {{.shape = {1, 2}, .values = {3, -4}}, random({2}), {.shape = {2}, .values = {0.5, 0.25}}},
+                   .attrs = kAttrs,
+                   .expected = {{0.5, 0.25}, {3, -4}, {0, 0}}}}}};
 const RegisteredKernel training_kernel{"BatchNormTraining", "CPU", make_kernel<BatchNormTrainingKernel>};
 
 // With scale 1, ε = 3 and x = ±1 (variance 1) 1/σ is 1/2: dx = (dy − 1.5 − x̂ · Σ(dy x̂) / 2) / 2, x̂ = ±1/2.
-const Registered<Op> training_grad_op{
-    "BatchNormTrainingGrad",
-    {.infer = infer_training_grad,
-     .examples = {{.in = {{.shape = {2, 1}, .values = {1, 2}}, {.shape = {2, 1}, .values = {-1, 1}}, {.shape = {1}, .values = {1}},
-                          {.shape = {1}, .values = {0}}, {.shape = {1}, .values = {2}}},
-                   .attrs = {{"epsilon", 3.0}},
-                   .expected = {{-0.1875, 0.1875}, {0.5}, {3}}}}}};
+const Registered<Op> training_grad_op{"BatchNormTrainingGrad",
+                                      {.infer = infer_training_grad,
+                                       .examples = {{.in = {{.shape = {2, 1}, .values = {1, 2}},
+                                                            {.shape = {2, 1}, .values = {-1, 1}},
+                                                            {.shape = {1}, .values = {1}},
+                                                            {.shape = {1}, .values = {0}},
+                                                            {.shape = {1}, .values = {2}}},
+                                                     .attrs = {{"epsilon", 3.0}},
+                                                     .expected = {{-0.1875, 0.1875}, {0.5}, {3}}}}}};
 const RegisteredKernel training_grad_kernel{"BatchNormTrainingGrad", "CPU", make_kernel<BatchNormTrainingGradKernel>};
 
 const Registered<Op> inference_op{
@@ -278,16 +286,20 @@ const Registered<Op> inference_op{
      .gradient = gradient_of_inference,
      .examples = {{.in = {random({7, 3}), random({3}), random({3}), random({3}), positive({3})}, .attrs = kAttrs},
                   {.in = {random({2, 3, 2, 5}), random({5}), random({5}), random({5}), positive({5})}, .attrs = kAttrs},
-                  {.in = {random({0, 2}), random({2}), random({2}), random({2}), positive({2})}, .attrs = kAttrs, .expected = {{}}}}}};
+                  {.in = {random({0, 2}), random({2}), random({2}), random({2}), positive({2})},
+                   .attrs = kAttrs,
+                   .expected = {{}}}}}};
 const RegisteredKernel inference_kernel{"BatchNormInference", "CPU", make_kernel<BatchNormInferenceKernel>};
 
-const Registered<Op> inference_grad_op{
-    "BatchNormInferenceGrad",
-    {.infer = infer_inference_grad,
-     .examples = {{.in = {{.shape = {2, 1}, .values = {1, 2}}, {.shape = {2, 1}, .values = {-1, 3}}, {.shape = {1}, .values = {2}},
-                          {.shape = {1}, .values = {1}}, {.shape = {1}, .values = {1}}},
-                   .attrs = {{"epsilon", 3.0}},
-                   .expected = {{1, 2}, {1}, {3}, {-3}, {-0.25}}}}}};
+const Registered<Op> inference_grad_op{"BatchNormInferenceGrad",
+                                       {.infer = infer_inference_grad,
+                                        .examples = {{.in = {{.shape = {2, 1}, .values = {1, 2}},
+                                                             {.shape = {2, 1}, .values = {-1, 3}},
+                                                             {.shape = {1}, .values = {2}},
+                                                             {.shape = {1}, .values = {1}},
+                                                             {.shape = {1}, .values = {1}}},
+                                                      .attrs = {{"epsilon", 3.0}},
+                                                      .expected = {{1, 2}, {1}, {3}, {-3}, {-0.25}}}}}};
 const RegisteredKernel inference_grad_kernel{"BatchNormInferenceGrad", "CPU", make_kernel<BatchNormInferenceGradKernel>};
 
 }  // namespace

@@ -28,7 +28,8 @@ class ColumnSums {
     });
     for (std::int64_t j = 0; j < columns_; ++j) {
       double sum = 0;
-      for (std::int64_t i = 0; i < chunks; ++i) sum += static_cast<double>(partial_[static_cast<std::size_t>(i * columns_ + j)]);
+      const float* partial = partial_.data() + j;
+      for (std::int64_t i = 0; i < chunks; ++i) sum += static_cast<double>(partial[i * columns_]);
       out[j] = static_cast<float>(sum);
     }
   }

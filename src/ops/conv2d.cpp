@@ -5,6 +5,8 @@
 // that never meets a reference implementation (blocked images fall to it for the gradient of the first layer's filter).
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "cohort/exec/kernel.hpp"
 #include "cohort/graph/functions.hpp"
@@ -34,8 +36,9 @@ Shape infer_output(const Inference& c, const Shape& x, const Shape& filter) {
     c.refuse(std::to_string(groups) + " groups do not divide " + std::to_string(filter[3]) + " filters");
   }
   if (x[3] != Shape::kUnknown && filter[2] != Shape::kUnknown && (x[3] == 0 || x[3] != filter[2] * groups)) {
-    c.refuse("an image of " + std::to_string(x[3]) + " channels and " + std::to_string(groups) + " groups needs filters of " +
-             std::to_string(x[3] / groups) + " channels, they have " + std::to_string(filter[2]));
+    c.refuse("an image of " + std::to_string(x[3]) + " channels and " + std::to_string(groups) +
+             " groups needs filters of " + std::to_string(x[3] / groups) + " channels, they have " +
+             std::to_string(filter[2]));
   }
   return {x[0], infer_window(c, x[1], filter[0]), infer_window(c, x[2], filter[1]), filter[3]};
 }
@@ -63,10 +66,10 @@ struct Geometry {
 
   [[nodiscard]] dnnl::convolution_forward::primitive_desc forward(const onednn::Cpu& cpu, bool with_bias) const {
     const auto training = dnnl::prop_kind::forward_training;
-    const auto desc = with_bias ? dnnl::convolution_forward::desc(training, kDirect, image, any_filter, bias, result, strides,
-                                                                  dilations, before, after)
-                                : dnnl::convolution_forward::desc(training, kDirect, image, any_filter, result, strides, dilations,
-                                                                  before, after);
+    const auto desc = with_bias ? dnnl::convolution_forward::desc(training, kDirect, image, any_filter, bias, result,
+                                                                  strides, dilations, before, after)
+                                : dnnl::convolution_forward::desc(training, kDirect, image, any_filter, result, strides,
+                                                                  dilations, before, after);
     return {desc, onednn::user_scratchpad(), cpu.engine};
   }
 
@@ -74,7 +77,7 @@ struct Geometry {
   Dims strides, dilations, before, after;
 };
 
-/// What the three kernels share: a primitive for images in our layout, and the filter in oneDNN's with the way there or back.
+/// What the three kernels share: a primitive for images as they lie, and the filter in oneDNN's layout.
 class ConvolutionKernel : public Kernel {
  protected:
   ConvolutionKernel(const NodeInfo& info, const Shape& x, const Shape& filter) : geometry_(x, filter, info.attrs) {
@@ -93,8 +96,11 @@ class ConvolutionKernel : public Kernel {
   }
 
   onednn::Call reorder(const dnnl::memory& from, const dnnl::memory& to) {
-    const dnnl::reorder::primitive_desc desc(cpu_.engine, from.get_desc(), cpu_.engine, to.get_desc(), onednn::user_scratchpad());
-    return {cpu_, dnnl::reorder(desc), {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}, {DNNL_ARG_SCRATCHPAD, cpu_.scratch(desc.scratchpad_desc())}}};
+    const dnnl::reorder::primitive_desc desc(cpu_.engine, from.get_desc(), cpu_.engine, to.get_desc(),
+                                             onednn::user_scratchpad());
+    return {cpu_,
+            dnnl::reorder(desc),
+            {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}, {DNNL_ARG_SCRATCHPAD, cpu_.scratch(desc.scratchpad_desc())}}};
   }
 
   static void point(dnnl::memory& memory, const Tensor& tensor) {
@@ -115,12 +121,12 @@ class Conv2DKernel final : public ConvolutionKernel {
     const auto desc = geometry_.forward(cpu_, with_bias_);
     onednn::refuse_reference(info.name, desc.impl_info_str());
     if (set_filter(desc.weights_desc())) reorder_ = reorder(filter_, inner_filter_);
-    const auto scratch = cpu_.scratch(desc.scratchpad_desc());
-    const dnnl::convolution_forward primitive(desc);
-    call_ = with_bias_ ? onednn::Call(cpu_, primitive, {{DNNL_ARG_SRC, image_}, {DNNL_ARG_WEIGHTS, inner_filter_}, {DNNL_ARG_BIAS, bias_},
-                                                        {DNNL_ARG_DST, result_}, {DNNL_ARG_SCRATCHPAD, scratch}})
-                       : onednn::Call(cpu_, primitive, {{DNNL_ARG_SRC, image_}, {DNNL_ARG_WEIGHTS, inner_filter_}, {DNNL_ARG_DST, result_},
-                                                        {DNNL_ARG_SCRATCHPAD, scratch}});
+    std::vector<std::pair<int, dnnl::memory>> arguments{{DNNL_ARG_SRC, image_},
+                                                        {DNNL_ARG_WEIGHTS, inner_filter_},
+                                                        {DNNL_ARG_DST, result_},
+                                                        {DNNL_ARG_SCRATCHPAD, cpu_.scratch(desc.scratchpad_desc())}};
+    if (with_bias_) arguments.emplace_back(DNNL_ARG_BIAS, bias_);
+    call_ = {cpu_, dnnl::convolution_forward(desc), arguments};
   }
 
   void run(KernelContext& c) override {
@@ -143,9 +149,11 @@ class Conv2DInputGradKernel final : public ConvolutionKernel {
  public:
   explicit Conv2DInputGradKernel(const NodeInfo& info) : ConvolutionKernel(info, info.in[2].shape, info.in[1].shape) {
     if (info.in[0].shape.elements() == 0) return;
-    const dnnl::convolution_backward_data::desc what(kDirect, geometry_.image, geometry_.any_filter, geometry_.result, geometry_.strides,
-                                                     geometry_.dilations, geometry_.before, geometry_.after);
-    const dnnl::convolution_backward_data::primitive_desc desc(what, onednn::user_scratchpad(), cpu_.engine, geometry_.forward(cpu_, false));
+    const dnnl::convolution_backward_data::desc what(kDirect, geometry_.image, geometry_.any_filter, geometry_.result,
+                                                     geometry_.strides, geometry_.dilations, geometry_.before,
+                                                     geometry_.after);
+    const dnnl::convolution_backward_data::primitive_desc desc(what, onednn::user_scratchpad(), cpu_.engine,
+                                                               geometry_.forward(cpu_, false));
     onednn::refuse_reference(info.name, desc.impl_info_str());
     if (set_filter(desc.weights_desc())) reorder_ = reorder(filter_, inner_filter_);
     call_ = {cpu_, dnnl::convolution_backward_data(desc),
@@ -172,17 +180,19 @@ class Conv2DFilterGradKernel final : public ConvolutionKernel {
     if (info.in[1].shape.elements() == 0) return;
     const auto& g = geometry_;
     using Backward = dnnl::convolution_backward_weights;
-    const auto what = with_bias_ ? Backward::desc(kDirect, g.image, g.any_filter, g.bias, g.result, g.strides, g.dilations, g.before, g.after)
-                                 : Backward::desc(kDirect, g.image, g.any_filter, g.result, g.strides, g.dilations, g.before, g.after);
+    const auto what =
+        with_bias_
+            ? Backward::desc(kDirect, g.image, g.any_filter, g.bias, g.result, g.strides, g.dilations, g.before, g.after)
+            : Backward::desc(kDirect, g.image, g.any_filter, g.result, g.strides, g.dilations, g.before, g.after);
     const Backward::primitive_desc desc(what, onednn::user_scratchpad(), cpu_.engine, g.forward(cpu_, with_bias_));
     onednn::refuse_reference(info.name, desc.impl_info_str());
     if (set_filter(desc.diff_weights_desc())) reorder_ = reorder(inner_filter_, filter_);
-    const auto scratch = cpu_.scratch(desc.scratchpad_desc());
-    const Backward primitive(desc);
-    call_ = with_bias_ ? onednn::Call(cpu_, primitive, {{DNNL_ARG_SRC, image_}, {DNNL_ARG_DIFF_DST, result_}, {DNNL_ARG_DIFF_WEIGHTS, inner_filter_},
-                                                        {DNNL_ARG_DIFF_BIAS, bias_}, {DNNL_ARG_SCRATCHPAD, scratch}})
-                       : onednn::Call(cpu_, primitive, {{DNNL_ARG_SRC, image_}, {DNNL_ARG_DIFF_DST, result_}, {DNNL_ARG_DIFF_WEIGHTS, inner_filter_},
-                                                        {DNNL_ARG_SCRATCHPAD, scratch}});
+    std::vector<std::pair<int, dnnl::memory>> arguments{{DNNL_ARG_SRC, image_},
+                                                        {DNNL_ARG_DIFF_DST, result_},
+                                                        {DNNL_ARG_DIFF_WEIGHTS, inner_filter_},
+                                                        {DNNL_ARG_SCRATCHPAD, cpu_.scratch(desc.scratchpad_desc())}};
+    if (with_bias_) arguments.emplace_back(DNNL_ARG_DIFF_BIAS, bias_);
+    call_ = {cpu_, Backward(desc), arguments};
   }
 
   void run(KernelContext& c) override {
@@ -211,7 +221,9 @@ void expect_images(const Inference& c, std::initializer_list<std::size_t> inputs
 }
 
 void expect_result(const Inference& c, std::size_t dy, const Shape& shape) {
-  if (!compatible(c.shape(dy), shape)) c.refuse("input " + std::to_string(dy) + " must have the result's shape " + shape.text());
+  if (!compatible(c.shape(dy), shape)) {
+    c.refuse("input " + std::to_string(dy) + " must have the result's shape " + shape.text());
+  }
 }
 
 std::vector<Signature> infer_conv(const Inference& c) {
@@ -300,7 +312,8 @@ const Registered<Op> input_grad_op{
      .gradient = gradient_of_input_grad,
      .examples = {{.in = {random({2, 5, 4, 2}), random({3, 3, 1, 2}), random({2, 5, 4, 1})}, .attrs = attrs(1, "same")},
                   {.in = {random({1, 2, 2, 3}), random({2, 3, 2, 3}), random({1, 7, 8, 2})}, .attrs = attrs(3, "valid")},
-                  {.in = {random({1, 4, 4, 4}), random({3, 3, 1, 4}), random({1, 4, 4, 2})}, .attrs = attrs(1, "same", 2, 2)}},
+                  {.in = {random({1, 4, 4, 4}), random({3, 3, 1, 4}), random({1, 4, 4, 2})},
+                   .attrs = attrs(1, "same", 2, 2)}},
      .shapes_from = 2}};
 const RegisteredKernel input_grad_kernel{"Conv2DInputGrad", "CPU", onednn::make_kernel<Conv2DInputGradKernel>};
 
@@ -311,7 +324,8 @@ const Registered<Op> filter_grad_op{
      .examples = {{.in = {random({2, 5, 4, 1}), random({2, 5, 4, 2}), random({3, 3, 1, 2})}, .attrs = attrs(1, "same")},
                   {.in = {random({1, 7, 8, 2}), random({1, 2, 2, 3}), random({2, 3, 2, 3})},
                    .attrs = {{"stride", 3}, {"padding", "valid"}, {"bias", true}}},
-                  {.in = {random({1, 4, 4, 2}), random({1, 4, 4, 4}), random({3, 3, 1, 4})}, .attrs = attrs(1, "same", 2, 2)},
+                  {.in = {random({1, 4, 4, 2}), random({1, 4, 4, 4}), random({3, 3, 1, 4})},
+                   .attrs = attrs(1, "same", 2, 2)},
                   {.in = {random({0, 2, 2, 1}), random({0, 2, 2, 1}), random({1, 1, 1, 1})},
                    .attrs = {{"padding", "same"}, {"bias", true}},
                    .expected = {{0}, {0}}}},

@@ -64,18 +64,22 @@ std::vector<Signature> infer_dense(const Inference& c) {
 class DenseKernel final : public Kernel {
  public:
   explicit DenseKernel(const NodeInfo& info)
-      : rows_(info.out[0].shape.rows()), in_(info.in[1].shape[0]), units_(info.in[1].shape[1]), activation_(activation_of(info.attrs)) {}
+      : rows_(info.out[0].shape.rows()),
+        in_(info.in[1].shape[0]),
+        units_(info.in[1].shape[1]),
+        activation_(activation_of(info.attrs)) {}
 
   [[nodiscard]] bool any_ld() const noexcept override { return true; }
 
   void run(KernelContext& c) override {
     const Tensor &x = c.in(0), &weight = c.in(1), &y = c.out();
     onednn::use_threads(c.pool().threads());
-    onednn::multiply({x.data<float>(), x.ld(), false}, {weight.data<float>(), weight.ld(), false}, y.data<float>(), y.ld(), rows_,
-                     units_, in_);
+    onednn::multiply({x.data<float>(), x.ld(), false}, {weight.data<float>(), weight.ld(), false}, y.data<float>(), y.ld(),
+                     rows_, units_, in_);
     const float* bias = c.in(2).data<float>();
     with(activation_, [&](auto f, auto) {
-      c.pool().parallel_for(rows_, kGrain / std::max<std::int64_t>(units_, 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t grain = kGrain / std::max<std::int64_t>(units_, 1) + 1;
+      c.pool().parallel_for(rows_, grain, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) {
           float* row = y.data<float>() + i * y.ld();
           for (std::int64_t j = 0; j < units_; ++j) row[j] = f(row[j] + bias[j]);
@@ -89,11 +93,14 @@ class DenseKernel final : public Kernel {
   Activation activation_;
 };
 
-/// dz and the bias' gradient in one pass. Inputs dy and y; with no activation dz is dy, and only the bias' is left (DenseBiasGrad).
+/// dz and the bias' gradient in one pass. Inputs dy and y; with no activation dz is dy, and only the bias' is left
+/// (DenseBiasGrad).
 class DenseActivationGradKernel final : public Kernel {
  public:
   explicit DenseActivationGradKernel(const NodeInfo& info)
-      : columns_(info.in[0].shape.columns()), activation_(activation_of(info.attrs)), sums_(info.in[0].shape.rows(), columns_) {}
+      : columns_(info.in[0].shape.columns()),
+        activation_(activation_of(info.attrs)),
+        sums_(info.in[0].shape.rows(), columns_) {}
 
   [[nodiscard]] bool any_ld() const noexcept override { return true; }
 
@@ -147,7 +154,8 @@ std::vector<Value> gradient_of_dense(const Backward& b) {
   std::vector<Value> d(3);
   Value dz = b.dy();
   if (activation_of(b.attrs) != Activation::none) {
-    const Node both = b.graph.add("DenseActivationGrad", {dz, b.y()}, {{"activation", b.attrs.get<std::string>("activation")}});
+    const Node both =
+        b.graph.add("DenseActivationGrad", {dz, b.y()}, {{"activation", b.attrs.get<std::string>("activation")}});
     dz = both[0];
     d[2] = both[1];
   } else if (b.wants(2)) {
@@ -155,7 +163,8 @@ std::vector<Value> gradient_of_dense(const Backward& b) {
   }
   if (b.wants(1)) {
     const bool matrix = x.shape().rank() == 2;
-    const Value rows = matrix ? x : reshape(x, {-1, weight.shape()[0]}), dz_rows = matrix ? dz : reshape(dz, {-1, weight.shape()[1]});
+    const Value rows = matrix ? x : reshape(x, {-1, weight.shape()[0]}),
+                dz_rows = matrix ? dz : reshape(dz, {-1, weight.shape()[1]});
     d[1] = matmul(rows, dz_rows, true, false);
   }
   if (b.wants(0)) d[0] = matmul(dz, weight, false, true);
@@ -202,7 +211,8 @@ const RegisteredKernel dense_kernel{"Dense", "CPU", make_kernel<DenseKernel>};
 const Registered<Op> activation_grad_op{
     "DenseActivationGrad",
     {.infer = infer_activation_grad,
-     .examples = {{.in = {{.shape = {2, 3}, .values = {1, 2, 3, 4, 5, 6}}, {.shape = {2, 3}, .values = {1, 0, 2, 0, 0, 0.5}}},
+     .examples = {{.in = {{.shape = {2, 3}, .values = {1, 2, 3, 4, 5, 6}},
+                          {.shape = {2, 3}, .values = {1, 0, 2, 0, 0, 0.5}}},
                    .attrs = {{"activation", "relu"}},
                    .expected = {{1, 0, 3, 0, 0, 6}, {1, 0, 9}}},
                   {.in = {{.shape = {1, 2}, .values = {2, 4}}, {.shape = {1, 2}, .values = {0.5, -0.5}}},
@@ -214,10 +224,11 @@ const Registered<Op> activation_grad_op{
      .reuse = {{.output = 0, .input = 0}}}};
 const RegisteredKernel activation_grad_kernel{"DenseActivationGrad", "CPU", make_kernel<DenseActivationGradKernel>};
 
-const Registered<Op> bias_grad_op{"DenseBiasGrad",
-                                  {.infer = infer_bias_grad,
-                                   .examples = {{.in = {{.shape = {3, 2}, .values = {1, 2, 3, 4, 5, 6}}}, .expected = {{9, 12}}},
-                                                {.in = {{.shape = {0, 2}}}, .expected = {{0, 0}}}}}};
+const Registered<Op> bias_grad_op{
+    "DenseBiasGrad",
+    {.infer = infer_bias_grad,
+     .examples = {{.in = {{.shape = {3, 2}, .values = {1, 2, 3, 4, 5, 6}}}, .expected = {{9, 12}}},
+                  {.in = {{.shape = {0, 2}}}, .expected = {{0, 0}}}}}};
 const RegisteredKernel bias_grad_kernel{"DenseBiasGrad", "CPU", make_kernel<DenseBiasGradKernel>};
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Dropout (Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 2014), in the
-// inverted form: an element is kept with probability 1 − rate and divided by it. Whether element j of global row r is kept is
-// a function of (seed, node, step, r · row elements + j), so the mask needs no memory, its gradient computes it again, and it
-// depends neither on threads nor on how the rows of a batch are spread over ranks.
+// inverted form: an element is kept with probability 1 − rate and divided by it. Whether element j of global row r is kept
+// is a function of (seed, node, step, r · row elements + j), so the mask needs no memory, its gradient computes it again,
+// and it depends neither on threads nor on how the rows of a batch are spread over ranks.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -41,7 +41,8 @@ class DropoutKernel final : public Kernel {
     const float* x = c.in(0).data<float>();
     float* y = c.out().data<float>();
     constexpr std::int64_t kGrain = 4096;   // elements per thread below which waking a thread costs more
-    c.pool().parallel_for(rows_, kGrain / std::max<std::int64_t>(row_elements_, 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t grain = kGrain / std::max<std::int64_t>(row_elements_, 1) + 1;
+    c.pool().parallel_for(rows_, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t global = options.row_offset + i * options.row_stride;
         row(seed, static_cast<std::uint64_t>(global * row_elements_), x + i * row_elements_, y + i * row_elements_);
@@ -66,7 +67,8 @@ class DropoutKernel final : public Kernel {
   }
 
   void apply(const std::uint32_t* bits, const float* x, float* y, std::uint64_t n) const {
-    const auto [below, scale] = std::pair(dropped_below_, scale_);   // locals, which y cannot overlap: else no vector instructions
+    const std::uint32_t below = dropped_below_;   // locals, which y cannot overlap: else no vector instructions
+    const float scale = scale_;
     for (std::uint64_t k = 0; k < n; ++k) y[k] = x[k] * (bits[k] >= below ? scale : 0.f);   // NaN stays NaN
   }
 
@@ -79,18 +81,20 @@ class DropoutKernel final : public Kernel {
 /// The same mask applied to dy. `stream` names the generator's stream: the forward node's.
 std::vector<Value> gradient(const Backward& b) {
   const std::string& node = b.graph.node(b.y().node).name;
-  return {b.graph.add("Dropout", {b.dy()}, {{"rate", b.attrs.get<double>("rate")}, {"stream", b.attrs.get<std::string>("stream", node)}})};
+  return {b.graph.add("Dropout", {b.dy()},
+                      {{"rate", b.attrs.get<double>("rate")}, {"stream", b.attrs.get<std::string>("stream", node)}})};
 }
 
-const Registered<Op> op{"Dropout", {.infer = infer,
-                                    .gradient = gradient,
-                                    .examples = {{.in = {{.shape = {2, 3}, .values = {1, 2, 3, 4, 5, 6}}},
-                                                  .attrs = {{"rate", 0.0}},
-                                                  .expected = {{1, 2, 3, 4, 5, 6}}},
-                                                 {.in = {{.shape = {3, 7}}}, .attrs = {{"rate", 0.5}, {"stream", "example"}}},
-                                                 {.in = {{.shape = {0, 7}}}, .attrs = {{"rate", 0.5}}, .expected = {{}}}},
-                                    .reuse = {{.output = 0, .input = 0}},
-                                    .stateful = true}};
+const Registered<Op> op{"Dropout",
+                        {.infer = infer,
+                         .gradient = gradient,
+                         .examples = {{.in = {{.shape = {2, 3}, .values = {1, 2, 3, 4, 5, 6}}},
+                                       .attrs = {{"rate", 0.0}},
+                                       .expected = {{1, 2, 3, 4, 5, 6}}},
+                                      {.in = {{.shape = {3, 7}}}, .attrs = {{"rate", 0.5}, {"stream", "example"}}},
+                                      {.in = {{.shape = {0, 7}}}, .attrs = {{"rate", 0.5}}, .expected = {{}}}},
+                         .reuse = {{.output = 0, .input = 0}},
+                         .stateful = true}};
 const RegisteredKernel kernel{"Dropout", "CPU", make_kernel<DropoutKernel>};
 
 }  // namespace

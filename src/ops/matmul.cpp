@@ -68,7 +68,9 @@ std::vector<Value> gradient(const Backward& g) {
       dx[1] = summed(s.transpose_b ? matmul(dy, a, true, s.transpose_a) : matmul(a, dy, !s.transpose_a, false), b);
     }
   }
-  if (g.wants(0)) dx[0] = summed(s.transpose_a ? matmul(b, dy, s.transpose_b, true) : matmul(dy, b, false, !s.transpose_b), a);
+  if (g.wants(0)) {
+    dx[0] = summed(s.transpose_a ? matmul(b, dy, s.transpose_b, true) : matmul(dy, b, false, !s.transpose_b), a);
+  }
   return dx;
 }
 
@@ -134,21 +136,22 @@ class MatMulKernel final : public Kernel {
 
 ExampleInput random(const Shape& shape) { return {.shape = shape}; }
 
-const Registered<Op> op{"MatMul", {.infer = infer,
-                                   .gradient = gradient,
-                                   .examples = {{.in = {random({3, 5}), random({5, 2})}},
-                                                {.in = {random({5, 3}), random({5, 2})}, .attrs = {{"transpose_a", true}}},
-                                                {.in = {random({3, 5}), random({7, 5})}, .attrs = {{"transpose_b", true}}},
-                                                {.in = {random({5, 3}), random({2, 5})},
-                                                 .attrs = {{"transpose_a", true}, {"transpose_b", true}}},
-                                                {.in = {random({1, 1}), random({1, 1})}},
-                                                {.in = {random({2, 3, 4}), random({2, 4, 5})}},
-                                                {.in = {random({2, 3, 4}), random({4, 5})}},
-                                                {.in = {random({2, 3, 4}), random({5, 4})}, .attrs = {{"transpose_b", true}}},
-                                                {.in = {random({4, 3}), random({2, 4, 5})}, .attrs = {{"transpose_a", true}}},
-                                                {.in = {random({2, 1, 3, 4}), random({3, 5, 4})}, .attrs = {{"transpose_b", true}}},
-                                                {.in = {random({0, 4}), random({4, 5})}, .expected = {{}}},
-                                                {.in = {random({2, 0}), random({0, 3})}, .expected = {{0, 0, 0, 0, 0, 0}}}}}};
+const Registered<Op> op{
+    "MatMul",
+    {.infer = infer,
+     .gradient = gradient,
+     .examples = {{.in = {random({3, 5}), random({5, 2})}},
+                  {.in = {random({5, 3}), random({5, 2})}, .attrs = {{"transpose_a", true}}},
+                  {.in = {random({3, 5}), random({7, 5})}, .attrs = {{"transpose_b", true}}},
+                  {.in = {random({5, 3}), random({2, 5})}, .attrs = {{"transpose_a", true}, {"transpose_b", true}}},
+                  {.in = {random({1, 1}), random({1, 1})}},
+                  {.in = {random({2, 3, 4}), random({2, 4, 5})}},
+                  {.in = {random({2, 3, 4}), random({4, 5})}},
+                  {.in = {random({2, 3, 4}), random({5, 4})}, .attrs = {{"transpose_b", true}}},
+                  {.in = {random({4, 3}), random({2, 4, 5})}, .attrs = {{"transpose_a", true}}},
+                  {.in = {random({2, 1, 3, 4}), random({3, 5, 4})}, .attrs = {{"transpose_b", true}}},
+                  {.in = {random({0, 4}), random({4, 5})}, .expected = {{}}},
+                  {.in = {random({2, 0}), random({0, 3})}, .expected = {{0, 0, 0, 0, 0, 0}}}}}};
 const RegisteredKernel kernel{"MatMul", "CPU", make_kernel<MatMulKernel>};
 
 }  // namespace

@@ -18,7 +18,8 @@ void use_threads(int threads) {
 
 void refuse_reference(std::string_view node, std::string_view implementation) {
   if (implementation.starts_with("ref")) {
-    fail(Code::internal, fmt::format("'{}': oneDNN has only its reference implementation ({}) for these shapes", node, implementation));
+    fail(Code::internal,
+         fmt::format("'{}': oneDNN has only its reference implementation ({}) for these shapes", node, implementation));
   }
 }
 
@@ -28,7 +29,7 @@ dnnl::primitive_attr user_scratchpad() {
   return attr;
 }
 
-Call::Call(const Cpu& cpu, dnnl::primitive primitive, std::initializer_list<std::pair<int, dnnl::memory>> arguments)
+Call::Call(const Cpu& cpu, dnnl::primitive primitive, const std::vector<std::pair<int, dnnl::memory>>& arguments)
     : stream_(cpu.stream), primitive_(std::move(primitive)) {
   for (const auto& [id, memory] : arguments) {
     memory_.push_back(memory);
@@ -46,7 +47,8 @@ void multiply(const Matrix& a, const Matrix& b, float* c, std::int64_t ld, std::
     for (std::int64_t i = 0; i < m; ++i) std::fill_n(c + i * ld, n, 0.f);
     return;
   }
-  check(dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k, 1.f, a.data, a.ld, b.data, b.ld, 0.f, c, ld));
+  const char ta = a.transposed ? 'T' : 'N', tb = b.transposed ? 'T' : 'N';
+  check(dnnl_sgemm(ta, tb, m, n, k, 1.f, a.data, a.ld, b.data, b.ld, 0.f, c, ld));
 }
 
 }  // namespace cohort::onednn

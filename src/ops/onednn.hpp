@@ -3,7 +3,6 @@
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
 #include <source_location>
 #include <string>
@@ -42,7 +41,7 @@ struct Cpu {
 class Call {
  public:
   Call() = default;
-  Call(const Cpu& cpu, dnnl::primitive primitive, std::initializer_list<std::pair<int, dnnl::memory>> arguments);
+  Call(const Cpu& cpu, dnnl::primitive primitive, const std::vector<std::pair<int, dnnl::memory>>& arguments);
   [[nodiscard]] explicit operator bool() const noexcept { return bool(primitive_); }
   void run();
 

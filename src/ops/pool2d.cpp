@@ -1,5 +1,5 @@
 // Pooling of images [n, h, w, c]: the maximum or the mean of each window, padding excluded (Dumoulin & Visin, "A guide to
-// convolution arithmetic for deep learning", 2016, chapter 3). Plain loops over windows whose innermost loop runs over channels.
+// convolution arithmetic for deep learning", 2016, chapter 3). The innermost loops run over channels.
 #include <algorithm>
 #include <array>
 #include <string>
@@ -30,7 +30,13 @@ std::vector<Signature> infer_pool(const Inference& c) {
   return {{DType::float32, infer_output(c, 0)}};
 }
 
-/// The windows of one image, cut to the part that lies inside it.
+/// One window, cut to the part that lies inside the image, and the offset of the pixel that it gives.
+struct Box {
+  std::int64_t out, top, bottom, left, right;
+  [[nodiscard]] float share() const { return 1.f / static_cast<float>((bottom - top) * (right - left)); }
+};
+
+/// The windows of one image.
 class Windows {
  public:
   Windows(const Shape& x, const Attrs& attrs) : channels(x[3]) {
@@ -39,21 +45,29 @@ class Windows {
     columns = window_of(x[2], size, stride, 1, is_same_padding(attrs));
   }
 
-  /// f(offset of the output pixel, first row, end row, first column, end column) for the output rows [begin, end).
+  /// f(box) for every pixel of the output rows [begin, end).
   template <class F>
   void for_each(std::int64_t begin, std::int64_t end, F f) const {
     for (std::int64_t i = begin; i < end; ++i) {
       const auto [top, bottom] = inside(rows, i);
       for (std::int64_t j = 0; j < columns.out; ++j) {
         const auto [left, right] = inside(columns, j);
-        f((i * columns.out + j) * channels, top, bottom, left, right);
+        f(Box{(i * columns.out + j) * channels, top, bottom, left, right});
       }
+    }
+  }
+
+  /// f(offset) for every pixel of the box, row by row.
+  template <class F>
+  void for_pixels(const Box& box, F f) const {
+    for (std::int64_t i = box.top; i < box.bottom; ++i) {
+      for (std::int64_t j = box.left; j < box.right; ++j) f((i * columns.in + j) * channels);
     }
   }
 
   [[nodiscard]] std::int64_t in_elements() const { return rows.in * columns.in * channels; }
   [[nodiscard]] std::int64_t out_elements() const { return rows.out * columns.out * channels; }
-  [[nodiscard]] std::int64_t at(std::int64_t i, std::int64_t j) const { return (i * columns.in + j) * channels; }
+  [[nodiscard]] std::int64_t first(const Box& box) const { return (box.top * columns.in + box.left) * channels; }
 
   Window rows, columns;
   std::int64_t channels;
@@ -97,17 +111,14 @@ class MaxPoolKernel final : public PoolKernel {
     for_rows(c, [&](std::int64_t n, std::int64_t begin, std::int64_t end) {
       const float* x = c.in(0).data<float>() + n * windows_.in_elements();
       float* y = c.out().data<float>() + n * windows_.out_elements();
-      windows_.for_each(begin, end, [&](std::int64_t at, std::int64_t top, std::int64_t bottom, std::int64_t left, std::int64_t right) {
-        float* result = y + at;
-        std::copy_n(x + windows_.at(top, left), channels, result);
-        for (std::int64_t i = top; i < bottom; ++i) {
-          for (std::int64_t j = left; j < right; ++j) {
-            const float* pixel = x + windows_.at(i, j);
-            for (std::int64_t k = 0; k < channels; ++k) {   // a NaN wins and stays
-              result[k] = (pixel[k] > result[k]) | (pixel[k] != pixel[k]) ? pixel[k] : result[k];
-            }
+      windows_.for_each(begin, end, [&](const Box& box) {
+        float* result = y + box.out;
+        std::copy_n(x + windows_.first(box), channels, result);
+        windows_.for_pixels(box, [&](std::int64_t at) {
+          for (std::int64_t k = 0; k < channels; ++k) {   // a NaN wins and stays
+            result[k] = (x[at + k] > result[k]) | (x[at + k] != x[at + k]) ? x[at + k] : result[k];
           }
-        }
+        });
       });
     });
   }
@@ -125,18 +136,14 @@ class MaxPoolGradKernel final : public PoolKernel {
       const float* y = c.in(2).data<float>() + n * windows_.out_elements();
       float* dx = c.out().data<float>() + n * windows_.in_elements();
       std::fill_n(dx, windows_.in_elements(), 0.f);
-      windows_.for_each(0, windows_.rows.out,
-                        [&](std::int64_t at, std::int64_t top, std::int64_t bottom, std::int64_t left, std::int64_t right) {
+      windows_.for_each(0, windows_.rows.out, [&](const Box& box) {
         for (std::int64_t first = 0; first < windows_.channels; first += kBlock) {
-          const std::int64_t count = std::min<std::int64_t>(kBlock, windows_.channels - first);
+          const std::int64_t count = std::min<std::int64_t>(kBlock, windows_.channels - first), out = box.out + first;
           std::array<float, kBlock> todo;   // what has not found its element yet
-          std::copy_n(dy + at + first, count, todo.begin());
-          for (std::int64_t i = top; i < bottom; ++i) {
-            for (std::int64_t j = left; j < right; ++j) {
-              const std::int64_t pixel = windows_.at(i, j) + first;
-              take(x + pixel, y + at + first, todo.data(), dx + pixel, count);
-            }
-          }
+          std::copy_n(dy + out, count, todo.begin());
+          windows_.for_pixels(box, [&](std::int64_t at) {
+            take(x + at + first, y + out, todo.data(), dx + at + first, count);
+          });
         }
       });
     });
@@ -164,16 +171,13 @@ class AveragePoolKernel final : public PoolKernel {
     for_rows(c, [&](std::int64_t n, std::int64_t begin, std::int64_t end) {
       const float* x = c.in(0).data<float>() + n * windows_.in_elements();
       float* y = c.out().data<float>() + n * windows_.out_elements();
-      windows_.for_each(begin, end, [&](std::int64_t at, std::int64_t top, std::int64_t bottom, std::int64_t left, std::int64_t right) {
-        float* result = y + at;
+      windows_.for_each(begin, end, [&](const Box& box) {
+        float* result = y + box.out;
         std::fill_n(result, channels, 0.f);
-        for (std::int64_t i = top; i < bottom; ++i) {
-          for (std::int64_t j = left; j < right; ++j) {
-            const float* pixel = x + windows_.at(i, j);
-            for (std::int64_t k = 0; k < channels; ++k) result[k] += pixel[k];
-          }
-        }
-        const float share = 1.f / static_cast<float>((bottom - top) * (right - left));
+        windows_.for_pixels(box, [&](std::int64_t at) {
+          for (std::int64_t k = 0; k < channels; ++k) result[k] += x[at + k];
+        });
+        const float share = box.share();
         for (std::int64_t k = 0; k < channels; ++k) result[k] *= share;
       });
     });
@@ -191,15 +195,11 @@ class AveragePoolGradKernel final : public PoolKernel {
       const float* dy = c.in(0).data<float>() + n * windows_.out_elements();
       float* dx = c.out().data<float>() + n * windows_.in_elements();
       std::fill_n(dx, windows_.in_elements(), 0.f);
-      windows_.for_each(0, windows_.rows.out,
-                        [&](std::int64_t at, std::int64_t top, std::int64_t bottom, std::int64_t left, std::int64_t right) {
-        const float share = 1.f / static_cast<float>((bottom - top) * (right - left));
-        for (std::int64_t i = top; i < bottom; ++i) {
-          for (std::int64_t j = left; j < right; ++j) {
-            float* pixel = dx + windows_.at(i, j);
-            for (std::int64_t k = 0; k < channels; ++k) pixel[k] += share * dy[at + k];
-          }
-        }
+      windows_.for_each(0, windows_.rows.out, [&](const Box& box) {
+        const float share = box.share();
+        windows_.for_pixels(box, [&](std::int64_t at) {
+          for (std::int64_t k = 0; k < channels; ++k) dx[at + k] += share * dy[box.out + k];
+        });
       });
     });
   }
@@ -213,7 +213,9 @@ Attrs attrs_of(const Attrs& attrs) {
 
 void expect_result(const Inference& c, std::size_t input, const Shape& shape) {
   c.expect_float(input);
-  if (!compatible(c.shape(input), shape)) c.refuse("input " + std::to_string(input) + " must have the result's shape " + shape.text());
+  if (!compatible(c.shape(input), shape)) {
+    c.refuse("input " + std::to_string(input) + " must have the result's shape " + shape.text());
+  }
 }
 
 std::vector<Signature> infer_max_grad(const Inference& c) {
@@ -281,7 +283,8 @@ const Registered<Op> max_grad_op{
                    .expected = {{}}}}}};
 const RegisteredKernel max_grad_kernel{"MaxPoolGrad", "CPU", make_kernel<MaxPoolGradKernel>};
 
-const Registered<Op> average_op{"AveragePool", {.infer = infer_pool, .gradient = gradient_of_average, .examples = pool_examples()}};
+const Registered<Op> average_op{"AveragePool",
+                                {.infer = infer_pool, .gradient = gradient_of_average, .examples = pool_examples()}};
 const RegisteredKernel average_kernel{"AveragePool", "CPU", make_kernel<AveragePoolKernel>};
 
 const Registered<Op> average_grad_op{

@@ -13,7 +13,8 @@ struct Window {
   std::int64_t out = 0, before = 0, after = 0;
 };
 
-[[nodiscard]] inline Window window_of(std::int64_t in, std::int64_t size, std::int64_t stride, std::int64_t dilation, bool same) {
+[[nodiscard]] inline Window window_of(std::int64_t in, std::int64_t size, std::int64_t stride, std::int64_t dilation,
+                                      bool same) {
   Window w{.in = in, .size = size, .stride = stride, .dilation = dilation};
   const std::int64_t extent = (size - 1) * dilation + 1;
   if (!same) {

@@ -30,12 +30,16 @@ TEST(Variables, OnlyVariablesAreWritten) {
   const Value written = g.add("Assign", {fed, x}, {}, "write");
   Session session(g);
   const Tensor one = Tensor::of<float>({1}, {1});
-  EXPECT_THAT(test::error_of([&] { session.run(written, {{fed, Tensor::zeros({1})}, {x, one}}); }), HasSubstr("'write' writes the feed 'fed'"));
+  EXPECT_THAT(test::error_of([&] {
+                session.run(written, {{fed, Tensor::zeros({1})}, {x, one}});
+              }),
+              HasSubstr("'write' writes the feed 'fed'"));
 }
 
 TEST(Variables, RefusesOtherShapesAndDecays) {
   Graph g;
-  const Value v = g.variable("v", {2}, "zeros"), x = g.placeholder("x", DType::float32, {3}), y = g.placeholder("y", DType::float32, {2});
+  const Value v = g.variable("v", {2}, "zeros"), x = g.placeholder("x", DType::float32, {3}),
+              y = g.placeholder("y", DType::float32, {2});
   EXPECT_THAT(test::error_of([&] { g.add("Assign", {v, x}); }), HasSubstr("must have the same shape"));
   EXPECT_THAT(test::error_of([&] { g.add("MoveTowards", {v, y}, {{"decay", 1.5}}); }), HasSubstr("decay is 1.5"));
 }

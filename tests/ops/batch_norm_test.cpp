@@ -26,7 +26,8 @@ Normalised normalise(const std::vector<double>& x, const Tensor& scale, const Te
   for (std::size_t i = 0; i < x.size(); ++i) r.variance[i % c] += (x[i] - r.mean[i % c]) * (x[i] - r.mean[i % c]);
   for (std::size_t i = 0; i < x.size(); ++i) {
     const std::size_t k = i % c;
-    r.y[i] = static_cast<double>(scale.data<float>()[k]) * (x[i] - r.mean[k]) / std::sqrt(r.variance[k] / static_cast<double>(m) + epsilon) +
+    r.y[i] = static_cast<double>(scale.data<float>()[k]) * (x[i] - r.mean[k]) /
+                 std::sqrt(r.variance[k] / static_cast<double>(m) + epsilon) +
              static_cast<double>(offset.data<float>()[k]);
   }
   for (double& v : r.variance) v = m > 1 ? v / static_cast<double>(m - 1) : 0;
@@ -86,15 +87,23 @@ TEST(BatchNorm, GradientsWithUsedStatisticsEqualFiniteDifferences) {
     expected.push_back((loss(up) - loss(down)) / (2 * h));
   }
   const auto y = run_node("BatchNormTraining", {x, scale, offset}, {{"epsilon", epsilon}});
-  EXPECT_LT(difference(run_node("BatchNormTrainingGrad", {a, x, scale, y[1], y[2], b, c}, {{"epsilon", epsilon}})[0], expected), 1e-5);
+  EXPECT_LT(
+      difference(run_node("BatchNormTrainingGrad", {a, x, scale, y[1], y[2], b, c}, {{"epsilon", epsilon}})[0], expected),
+      1e-5);
 }
 
 TEST(BatchNorm, RefusesWrongShapes) {
   Graph g;
   const Value x = g.placeholder("x", DType::float32, {Shape::kUnknown, 3}), three = g.placeholder("s", DType::float32, {3});
   const Value two = g.placeholder("t", DType::float32, {2});
-  EXPECT_THAT(test::error_of([&] { g.add("BatchNormTraining", {x, three, two}, {{"epsilon", 1e-5}}); }), HasSubstr("one element per channel"));
-  EXPECT_THAT(test::error_of([&] { g.add("BatchNormTraining", {x, three, three}, {{"epsilon", 0.0}}); }), HasSubstr("epsilon is"));
+  EXPECT_THAT(test::error_of([&] {
+                g.add("BatchNormTraining", {x, three, two}, {{"epsilon", 1e-5}});
+              }),
+              HasSubstr("one element per channel"));
+  EXPECT_THAT(test::error_of([&] {
+                g.add("BatchNormTraining", {x, three, three}, {{"epsilon", 0.0}});
+              }),
+              HasSubstr("epsilon is"));
 }
 
 }  // namespace

@@ -33,8 +33,8 @@ struct Case {
   }
   [[nodiscard]] Shape y() const { return {x[0], out(1), out(2), filter[3]}; }
   [[nodiscard]] std::string text() const {
-    return x.text() + " * " + filter.text() + " stride " + std::to_string(stride) + (same ? " same" : " valid") + " dilation " +
-           std::to_string(dilation) + " groups " + std::to_string(groups);
+    return x.text() + " * " + filter.text() + " stride " + std::to_string(stride) + (same ? " same" : " valid") +
+           " dilation " + std::to_string(dilation) + " groups " + std::to_string(groups);
   }
 };
 
@@ -49,7 +49,8 @@ void for_products(const Case& c, F f) {
           for (std::int64_t a = 0; a < c.filter[0]; ++a)
             for (std::int64_t b = 0; b < c.filter[1]; ++b)
               for (std::int64_t k = 0; k < c.filter[2]; ++k) {
-                const std::int64_t row = i * c.stride - c.before(1) + a * c.dilation, column = j * c.stride - c.before(2) + b * c.dilation;
+                const std::int64_t row = i * c.stride - c.before(1) + a * c.dilation,
+                                   column = j * c.stride - c.before(2) + b * c.dilation;
                 if (row < 0 || row >= c.x[1] || column < 0 || column >= c.x[2]) continue;
                 const std::int64_t channel = o / per_group * c.filter[2] + k;
                 f(static_cast<std::size_t>(((n * c.x[1] + row) * c.x[2] + column) * c.x[3] + channel),
@@ -79,7 +80,8 @@ const Case kCases[] = {{{2, 9, 7, 1}, {5, 5, 1, 32}},
 TEST(Conv2D, ForwardAndBothGradientsEqualTheDefinition) {
   for (const Case& c : kCases) {
     SCOPED_TRACE(c.text());
-    const Tensor x = random_tensor(c.x, 1), filter = random_tensor(c.filter, 2), bias = random_tensor({c.filter[3]}, 3), dy = random_tensor(c.y(), 4);
+    const Tensor x = random_tensor(c.x, 1), filter = random_tensor(c.filter, 2), bias = random_tensor({c.filter[3]}, 3),
+                 dy = random_tensor(c.y(), 4);
     auto y = zeros(c.y()), dx = zeros(c.x), dfilter = zeros(c.filter), dbias = zeros({c.filter[3]});
     for (std::size_t i = 0; i < y.size(); ++i) {
       const std::size_t channel = i % static_cast<std::size_t>(c.filter[3]);
@@ -88,7 +90,8 @@ TEST(Conv2D, ForwardAndBothGradientsEqualTheDefinition) {
     }
     auto without_bias = zeros(c.y());
     for_products(c, [&](std::size_t at_x, std::size_t at_filter, std::size_t at_y) {
-      const double xv = static_cast<double>(x.data<float>()[at_x]), fv = static_cast<double>(filter.data<float>()[at_filter]);
+      const double xv = static_cast<double>(x.data<float>()[at_x]),
+                   fv = static_cast<double>(filter.data<float>()[at_filter]);
       const double dyv = static_cast<double>(dy.data<float>()[at_y]);
       y[at_y] += xv * fv;
       without_bias[at_y] += xv * fv;
@@ -98,7 +101,9 @@ TEST(Conv2D, ForwardAndBothGradientsEqualTheDefinition) {
     Attrs with_bias = c.attrs();
     with_bias.set("bias", true);
     for (const int threads : {1, 2}) {
-      const auto run = [&](const char* op, const std::vector<Tensor>& in, const Attrs& attrs) { return run_node(op, in, attrs, {.threads = threads}); };
+      const auto run = [&](const char* op, const std::vector<Tensor>& in, const Attrs& attrs) {
+        return run_node(op, in, attrs, {.threads = threads});
+      };
       EXPECT_LT(difference(run("Conv2D", {x, filter, bias}, c.attrs())[0], y), 2e-6);
       EXPECT_LT(difference(run("Conv2D", {x, filter}, c.attrs())[0], without_bias), 2e-6);
       EXPECT_LT(difference(run("Conv2DInputGrad", {dy, filter, x}, c.attrs())[0], dx), 2e-6);
@@ -113,14 +118,17 @@ TEST(Conv2D, ForwardAndBothGradientsEqualTheDefinition) {
 TEST(Conv2D, TrainingShapesAvoidTheReferenceImplementation) {
   // Making these kernels fails if oneDNN has only its plain loops for them. The first is a net's first layer, where blocked
   // images would need them for the filter's gradient.
-  for (const Case& c : {Case{{64, 28, 28, 1}, {5, 5, 1, 32}}, Case{{64, 28, 28, 1}, {5, 5, 1, 6}}, Case{{8, 32, 32, 3}, {3, 3, 3, 16}},
-                        Case{{2, 64, 64, 3}, {7, 7, 3, 64}, 2}, Case{{3, 14, 14, 128}, {1, 1, 128, 256}, 2}}) {
+  for (const Case& c :
+       {Case{{64, 28, 28, 1}, {5, 5, 1, 32}}, Case{{64, 28, 28, 1}, {5, 5, 1, 6}}, Case{{8, 32, 32, 3}, {3, 3, 3, 16}},
+        Case{{2, 64, 64, 3}, {7, 7, 3, 64}, 2}, Case{{3, 14, 14, 128}, {1, 1, 128, 256}, 2}}) {
     SCOPED_TRACE(c.text());
     Attrs attrs = c.attrs();
     attrs.set("bias", true);
-    EXPECT_NO_THROW((void)run_node("Conv2DFilterGrad", {Tensor::zeros(c.x), Tensor::zeros(c.y()), Tensor::zeros(c.filter)}, attrs));
+    EXPECT_NO_THROW(
+        (void)run_node("Conv2DFilterGrad", {Tensor::zeros(c.x), Tensor::zeros(c.y()), Tensor::zeros(c.filter)}, attrs));
     EXPECT_NO_THROW((void)run_node("Conv2D", {Tensor::zeros(c.x), Tensor::zeros(c.filter)}, c.attrs()));
-    EXPECT_NO_THROW((void)run_node("Conv2DInputGrad", {Tensor::zeros(c.y()), Tensor::zeros(c.filter), Tensor::zeros(c.x)}, c.attrs()));
+    EXPECT_NO_THROW(
+        (void)run_node("Conv2DInputGrad", {Tensor::zeros(c.y()), Tensor::zeros(c.filter), Tensor::zeros(c.x)}, c.attrs()));
   }
 }
 
@@ -141,8 +149,10 @@ TEST(Conv2D, RefusesShapesThatDoNotFit) {
     return test::error_of([&] { g.add("Conv2D", {x, g.placeholder("f", DType::float32, filter)}, attrs, "conv"); });
   };
   EXPECT_THAT(conv({3, 3, 2, 8}, {{"padding", "same"}}),
-              ::testing::AllOf(HasSubstr("Conv2D 'conv"), HasSubstr("3 channels"), HasSubstr("they have 2"), HasSubstr("float32[?, 4, 4, 3]")));
-  EXPECT_THAT(conv({5, 5, 3, 8}, {{"padding", "valid"}}), HasSubstr("a window of 5 elements does not fit into a dimension of 4"));
+              ::testing::AllOf(HasSubstr("Conv2D 'conv"), HasSubstr("3 channels"), HasSubstr("they have 2"),
+                               HasSubstr("float32[?, 4, 4, 3]")));
+  EXPECT_THAT(conv({5, 5, 3, 8}, {{"padding", "valid"}}),
+              HasSubstr("a window of 5 elements does not fit into a dimension of 4"));
   EXPECT_THAT(conv({3, 3, 1, 8}, {{"padding", "same"}, {"groups", 3}}), HasSubstr("3 groups do not divide 8 filters"));
   EXPECT_THAT(conv({3, 3, 3, 8}, {{"padding", "full"}}), HasSubstr("it must be \"same\" or \"valid\""));
   EXPECT_THAT(conv({3, 3, 3, 8}, {{"padding", "same"}, {"stride", 0}}), HasSubstr("stride is 0"));
@@ -157,11 +167,14 @@ TEST(Pool, MaximumMeanAndTheirGradientsEqualTheDefinition) {
     Shape x;
     std::int64_t size, stride;
     bool same;
-  } const cases[] = {{{2, 6, 8, 3}, 2, 2, false}, {{1, 7, 5, 70}, 3, 2, true}, {{3, 5, 5, 1}, 2, 1, false}, {{1, 4, 4, 2}, 3, 3, true},
-                     {{2, 7, 7, 6}, 2, 3, false}, {{5, 1, 1, 4}, 2, 2, true}, {{0, 4, 4, 1}, 2, 2, false}};
+  } const cases[] = {{{2, 6, 8, 3}, 2, 2, false}, {{1, 7, 5, 70}, 3, 2, true}, {{3, 5, 5, 1}, 2, 1, false},
+                     {{1, 4, 4, 2}, 3, 3, true},  {{2, 7, 7, 6}, 2, 3, false}, {{5, 1, 1, 4}, 2, 2, true},
+                     {{0, 4, 4, 1}, 2, 2, false}};
   for (const auto& p : cases) {
-    SCOPED_TRACE(p.x.text() + " size " + std::to_string(p.size) + " stride " + std::to_string(p.stride) + (p.same ? " same" : " valid"));
-    const Case c{p.x, {p.size, p.size, 1, p.x[3]}, p.stride, p.same, 1, p.x[3]};   // a pooling's windows are those of a depthwise convolution
+    SCOPED_TRACE(p.x.text() + " size " + std::to_string(p.size) + " stride " + std::to_string(p.stride) +
+                 (p.same ? " same" : " valid"));
+    const Case c{p.x,   {p.size, p.size, 1, p.x[3]}, p.stride, p.same, 1,
+                 p.x[3]};   // a pooling's windows are those of a depthwise convolution
     const Tensor x = random_tensor(c.x, 1), dy = random_tensor(c.y(), 2);
     std::vector<std::vector<std::size_t>> windows(zeros(c.y()).size());
     for_products(c, [&](std::size_t at_x, std::size_t, std::size_t at_y) { windows[at_y].push_back(at_x); });
@@ -198,8 +211,9 @@ TEST(Pool, MaximumKeepsNaNAndGivesItTheGradient) {
   const Tensor y = run_node("MaxPool", {x}, pooling(2, 2, false))[0];
   EXPECT_TRUE(std::isnan(y.data<float>()[0]));
   EXPECT_EQ(y.data<float>()[1], 5);
-  EXPECT_THAT(run_node("MaxPoolGrad", {Tensor::of<float>({1, 1, 2, 1}, {7, 8}), x, y}, pooling(2, 2, false))[0].to_vector<float>(),
-              ElementsAre(0, 7, 8, 0, 0, 0, 0, 0));
+  EXPECT_THAT(
+      run_node("MaxPoolGrad", {Tensor::of<float>({1, 1, 2, 1}, {7, 8}), x, y}, pooling(2, 2, false))[0].to_vector<float>(),
+      ElementsAre(0, 7, 8, 0, 0, 0, 0, 0));
 }
 
 TEST(Pool, RefusesWindowsThatDoNotFit) {

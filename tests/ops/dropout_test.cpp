@@ -85,7 +85,11 @@ TEST(Dropout, RefusesRatesOutsideZeroToOne) {
   Graph g;
   const Value x = g.placeholder("x", DType::float32, {2});
   for (const double rate : {-0.1, 1.0, 2.0, std::numeric_limits<double>::quiet_NaN()}) {
-    EXPECT_THAT(test::error_of([&] { g.add("Dropout", {x}, {{"rate", rate}}); }), HasSubstr("it must be at least 0 and below 1")) << rate;
+    EXPECT_THAT(test::error_of([&] {
+                  g.add("Dropout", {x}, {{"rate", rate}});
+                }),
+                HasSubstr("it must be at least 0 and below 1"))
+        << rate;
   }
 }
 

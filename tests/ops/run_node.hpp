@@ -45,7 +45,8 @@ struct RunNode {
 };
 
 /// All outputs of one node. Dense inputs are fed, others are variables bound to that memory.
-inline std::vector<Tensor> run_node(std::string_view op, const std::vector<Tensor>& in, Attrs attrs = {}, const RunNode& how = {}) {
+inline std::vector<Tensor> run_node(std::string_view op, const std::vector<Tensor>& in, Attrs attrs = {},
+                                    const RunNode& how = {}) {
   Graph g;
   std::vector<Value> inputs;
   Feeds feeds;
@@ -80,7 +81,9 @@ inline double difference(const std::vector<float>& x, const std::vector<double>&
   }
   return most / scale;
 }
-inline double difference(const Tensor& x, const std::vector<double>& reference) { return difference(x.to_vector<float>(), reference); }
+inline double difference(const Tensor& x, const std::vector<double>& reference) {
+  return difference(x.to_vector<float>(), reference);
+}
 
 template <class F>
 std::string error_of(F f) {

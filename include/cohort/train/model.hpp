@@ -22,8 +22,8 @@ struct Batch {
   [[nodiscard]] Value operator[](std::string_view name) const;
 };
 
-/// What a model is: a scalar to minimise, scalars to report, and optionally what it predicts ([n, classes] logits, say). Loss
-/// and metrics are means over the batch, so that they can be averaged over batches weighted by their sizes.
+/// What a model is: a scalar to minimise, scalars to report, and optionally what it predicts ([n, classes] logits, say).
+/// Loss and metrics are means over the batch, so that they can be averaged over batches weighted by their sizes.
 struct Model {
   Value loss;
   std::vector<std::pair<std::string, Value>> metrics{};
