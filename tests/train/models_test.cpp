@@ -37,7 +37,8 @@ struct Built {
       labels.data<std::int32_t>()[i] = static_cast<std::int32_t>(i % 4);
       for (std::int64_t p = 0; p < 784; ++p) {
         const bool bright = (p / 28 < 14) == (i % 2 == 0) && (p % 28 < 14) == (i % 4 < 2);
-        images.data<float>()[i * 784 + p] = (bright ? 1.f : 0.f) + 0.1f * random_uniform(1, 2, static_cast<std::uint64_t>(i * 784 + p));
+        images.data<float>()[i * 784 + p] =
+            (bright ? 1.f : 0.f) + 0.1f * random_uniform(1, 2, static_cast<std::uint64_t>(i * 784 + p));
       }
     }
     return {{image, images}, {label, labels}};
@@ -62,7 +63,8 @@ TEST(Models, OptionsChangeTheirSizes) {
     for (const std::int64_t n : numbers) values.push_back({n, "test"});
     return OptionValue{values, "test"};
   };
-  EXPECT_EQ(Built("mlp", {{"hidden", list({3})}, {"classes", {std::int64_t{4}, "test"}}}).parameters, 784 * 3 + 3 + 3 * 4 + 4);
+  EXPECT_EQ(Built("mlp", {{"hidden", list({3})}, {"classes", {std::int64_t{4}, "test"}}}).parameters,
+            784 * 3 + 3 + 3 * 4 + 4);
   EXPECT_EQ(Built("cnn", {{"filters", list({2})}, {"hidden", {std::int64_t{5}, "test"}}}).parameters,
             25 * 2 + 2 + 14 * 14 * 2 * 5 + 5 + 5 * 10 + 10);
   EXPECT_EQ(Built("cnn", {{"filters", list({2})}, {"batch_norm", {true, "test"}}}).variables, 9u);   // no bias before it
