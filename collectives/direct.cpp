@@ -36,7 +36,8 @@ class DirectWork final : public Work {
     if (operation() == Operation::reduce_scatter || size() == 1) co_return;
     std::vector<std::byte>& wire = peer(rank()).my_wire;
     codec().encode(at(rank()), own_.size(), wire.data(), residual(rank()), context(mine().begin));
-    codec().decode(wire.data(), own_.size(), at(rank()), Accumulate::assign, context(mine().begin));   // as the others have it
+    // The owner goes on with what the others get.
+    codec().decode(wire.data(), own_.size(), at(rank()), Accumulate::assign, context(mine().begin));
     for (int i = 1; i < size(); ++i) {
       const int to = (rank() + i) % size();
       peer(to).in.receive(to, tag(), peer(to).their_wire.data(), bytes(to));

@@ -157,10 +157,10 @@ Settings settings_of(int argc, char** argv) {
 
 void run(const Settings& settings, Communicator& c) {
   if (c.rank() == 0) {
-    fmt::print("{} ranks, {}: microseconds added to writing and reading the bucket (times faster than one call), medians of {}\n",
-               c.size(), Environment::library_version(), settings.rounds);
-    fmt::print("{:>13}  {:>17}  {:>17}  {:>17}  {:>17}  core to core\n", "bucket", "MPI, one call", "mpi, 1 MiB pieces", "ring",
-               "shared_memory");
+    fmt::print("{} ranks, {}: microseconds added to writing and reading the bucket (times faster than one call), medians of "
+               "{}\n", c.size(), Environment::library_version(), settings.rounds);
+    fmt::print("{:>13}  {:>17}  {:>17}  {:>17}  {:>17}  core to core\n", "bucket", "MPI, one call", "mpi, 1 MiB pieces",
+               "ring", "shared_memory");
   }
   const auto memory = c.allocate_shared(64);
   const double agreement = agreement_time(c);
