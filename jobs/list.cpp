@@ -12,11 +12,14 @@
 
 #include "cohort/base/library.hpp"
 #include "cohort/comm/collective.hpp"
-#include "cohort/data/reader.hpp"
+#include "cohort/data/pipeline.hpp"
 #include "cohort/exec/kernel.hpp"
 #include "cohort/job/job.hpp"
 #include "cohort/tensor/device.hpp"
-#include "cohort/train/optimizer.hpp"
+#include "cohort/train/model.hpp"
+#include "cohort/train/schedule.hpp"
+#include "cohort/train/trainer.hpp"
+#include "cohort/train/updater.hpp"
 
 namespace cohort {
 namespace {
@@ -64,6 +67,23 @@ std::string collective_text(const std::string&, const CollectiveType& type) {
          (type.lossy_codecs ? "; lossy codecs" : "");
 }
 
+/// The sections of a job file that are not a plug-in's: those are named by a `type` or `reader`.
+void print_sections() {
+  const std::vector<std::pair<std::string, std::function<void(Section&)>>> sections = {
+      {"[train]", [](Section& s) { (void)TrainOptions(s); }},
+      {"[data]", [](Section& s) { (void)PipelineOptions(s); }},
+      {"[data.augment]", [](Section& s) { (void)AugmentOptions(s); }},
+      {"[data.train], [data.validation]", [](Section& s) { (void)open_reader(s); }},
+      {"[optimizer]", [](Section& s) { (void)make_optimizer(s); }},
+      {"[schedule]", [](Section& s) { (void)Schedule(s); }},
+      {"[exchange]", [](Section& s) { (void)ExchangeOptions(s); }},
+      {"[checkpoint]", [](Section& s) { (void)CheckpointOptions(s); }},
+  };
+  fmt::print("section of a job file\n");
+  for (const auto& [name, bind] : sections) fmt::print("    {}\n{}", name, options_of(bind));
+  fmt::print("\n");
+}
+
 struct Kind {
   std::string_view name;
   std::function<void()> print;
@@ -73,9 +93,12 @@ std::vector<Kind> kinds() {
   const auto count = [](const auto&, const DeviceType& type) { return fmt::format("{} here", type.count()); };
   const auto version = [](const auto&, const Library& library) { return library.version() + ", " + library.purpose; };
   return {
+      {"section", print_sections},
       {"job", [] { print_kind<JobType>(kSummary); }},
+      {"model", [] { print_kind<ModelType>(kNoSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
       {"reader", [] { print_kind<ReaderType>(kNoSummary, [](const auto& type, Section& s) { (void)type.open(s); }); }},
       {"optimizer", [] { print_kind<OptimizerType>(kNoSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
+      {"updater", [] { print_kind<UpdaterType>(kNoSummary); }},
       {"collective", [] { print_kind<CollectiveType>(collective_text); }},
       {"codec", [] { print_kind<CodecType>(kSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
       {"op", [] { print_kind<Op>(op_text); }},
@@ -102,7 +125,7 @@ int list(Communicator& world, JobArguments& arguments) {
 
 const Registered<JobType> job{"list", {.summary = "names every op, optimizer, model, reader, … with its options",
                                        .argument = JobArgument::text,
-                                       .argument_help = "only this kind: op, optimizer, model, …",
+                                       .argument_help = "only this kind: section, model, optimizer, op, …",
                                        .run = list}};
 
 }  // namespace

@@ -22,6 +22,7 @@ BELOW = {
     "cluster": ["exec", "comm"],
     "train": ["input", "cluster"],
     "job": ["train"],
+    "debug": ["exec"],   # a device, loaded as a library: nobody includes it
     # Plug-ins: one file, one thing.
     "ops": ["exec", "data"],
     "optimizers": ["train"],
@@ -29,7 +30,7 @@ BELOW = {
     "jobs": ["job"],
 }
 # Plug-ins see what a plug-in outside the tree sees: public headers, and headers of their own folder.
-PLUGINS = ["ops", "optimizers", "collectives", "jobs"]
+PLUGINS = ["debug", "ops", "optimizers", "collectives", "jobs"]
 # Models are jobs' plug-ins: they describe a graph, and know nothing of ranks.
 MODELS_MAY_SEE = {"base", "tensor", "graph"}
 

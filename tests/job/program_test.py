@@ -1,8 +1,9 @@
 """Runs the real program under the real mpirun: exit codes, messages, signals, plug-ins.
 
-program_test.py PROGRAM MPIRUN PLUGIN [unittest arguments]
+program_test.py PROGRAM MPIRUN PLUGIN SOURCE_FOLDER [unittest arguments]
 """
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import time
 import unittest
 
 PROGRAM, MPIRUN, PLUGIN = sys.argv[1:4]
+SOURCE = pathlib.Path(sys.argv[4])
+DATA = pathlib.Path("/usr/share/datasets/fashion-mnist")
 LIMIT = 30   # seconds that any run may last
 
 
@@ -45,7 +48,7 @@ class Alone(unittest.TestCase):
     def test_without_arguments_the_usage_names_the_jobs(self):
         run = Run([PROGRAM])
         self.assertEqual(run.code, 0)
-        for job in ("doctor", "list"):
+        for job in ("doctor", "evaluate", "inspect", "list", "train"):
             self.assertIn(f"\n  {job} ", run.out)
 
     def test_version(self):
@@ -155,6 +158,67 @@ class Together(unittest.TestCase):
         self.assertRegex(run.err, r"\[rank 1 on \S+\] .*--plugin nix.so: cannot load")
 
 
+class Jobs(unittest.TestCase):
+    """The jobs that come with the program, and their example files."""
+
+    FOLDERS = {"optimizers": "optimizer", "collectives": "collective", "collectives/codecs": "codec", "jobs": "job",
+               "jobs/models": "model"}
+
+    def test_list_names_everything_that_has_a_file(self):
+        for folder, kind in self.FOLDERS.items():
+            listed = Run([PROGRAM, "list", kind]).out
+            for path in (SOURCE / folder).glob("*.cpp"):
+                self.assertRegex(listed, rf"(?m)^    {path.stem}( |$)", kind)
+        everything = Run([PROGRAM, "list"]).out
+        registered = re.compile(r'Registered<(?:Op|ReaderType|UpdaterType|DeviceType)>\s+\w+\{\s*"([^"]+)"')
+        names = {name for path in (SOURCE / "src").rglob("*.cpp") if "debug" not in path.parts
+                 for name in registered.findall(path.read_text(encoding="utf-8"))}
+        self.assertGreater(len(names), 40)
+        for name in names:
+            self.assertRegex(everything, rf"(?m)^    {name}( |$)")
+
+    def test_list_shows_options_with_default_and_range(self):
+        out = Run([PROGRAM, "list", "optimizer"]).out
+        self.assertRegex(out, r"momentum = 0.0 +share of the last step that is kept \[0 <= value <= 1\]")
+
+    def test_example_files_train_and_can_be_evaluated_and_inspected(self):
+        files = sorted((SOURCE / "jobs").glob("*.toml"))
+        self.assertGreaterEqual(len(files), 4)
+        for file in files:
+            if "/usr/share/datasets" in file.read_text(encoding="utf-8") and not DATA.exists():
+                continue
+            with self.subTest(file.name), tempfile.TemporaryDirectory() as folder:
+                limits = ["--set", f"train.directory={folder}/run", "--set", "data.train.limit=300", "--set",
+                          "data.validation.limit=100", "--set", "train.max_steps=2"]
+                run = Run(ranks(2, "train", str(file), *limits))
+                self.assertEqual(run.code, 0, run.err)
+                self.assertRegex(run.out, r"accuracy +0\.\d+")
+                run = Run([PROGRAM, "evaluate", str(file), "--resume", f"{folder}/run", *limits])
+                self.assertEqual(run.code, 0, run.err)
+                self.assertIn("samples        100", run.out)
+                run = Run([PROGRAM, "inspect", f"{folder}/run"])
+                self.assertEqual(run.code, 0, run.err)
+                self.assertIn("parameters/", run.out)
+                run = Run([PROGRAM, "inspect", str(file)])
+                self.assertEqual(run.code, 0, run.err)
+                self.assertRegex(run.out, r"\d+ parameters, ")
+
+    def test_slips_in_a_job_file_show_the_way(self):
+        file = str(SOURCE / "jobs" / "synthetic.toml")
+        for setting, text in {
+                "optimizer.momentun=0.5": "unknown key 'optimizer.momentun', did you mean 'momentum'?",
+                "optimizer.momentum=2": "optimizer.momentum = 2: allowed: 0 <= value <= 1",
+                "optimizer.type=sdg": "did you mean 'sgd'?",
+                "modle.type=mlp": "unknown key 'modle', did you mean 'model'?",
+                "data.batch=many": "data.batch = \"many\": expected a whole number",
+                "train.device=GPU:0": "GPU",
+                "data.train.reader=hdf": "did you mean 'hdf5'?"}.items():
+            run = Run([PROGRAM, "train", file, "--set", setting])
+            self.assertEqual(run.code, 2, run.err)
+            self.assertEqual(len(run.complaints), 1, run.err)
+            self.assertIn(text, run.err)
+
+
 class Signals(unittest.TestCase):
     """A wish to stop reaches the job as a flag, and the job ends with code 0."""
 
@@ -196,4 +260,4 @@ class Signals(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[4:])
+    unittest.main(argv=sys.argv[:1] + sys.argv[5:])
