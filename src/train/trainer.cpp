@@ -219,11 +219,11 @@ class Trainer {
 
   /// Replicas that drift apart are a bug of ours or of the machine; found at the step where it happens.
   void check_replicas() {
-    std::string bytes;
-    setup_.parameters->for_each_start_value([&](const std::string&, const Tensor& value) {
-      const std::vector<float> values = value.to_vector<float>();
+    std::string bytes;                       // running statistics are each rank's own until they are averaged
+    for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) {
+      const std::vector<float> values = setup_.parameters->value(p).to_vector<float>();
       bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
-    });
+    }
     const auto hashes = communicator_.all_gather_value(stream_of(bytes));
     for (std::size_t r = 1; r < hashes.size(); ++r) {
       if (hashes[r] != hashes[0]) {

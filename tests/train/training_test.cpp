@@ -136,6 +136,29 @@ TEST_F(Training, ResumesWithAnotherNumberOfRanks) {
   }
 }
 
+const Registered<ModelType> normalised{"test_batch_norm", {[](Section&) -> ModelBuilder {
+                                         return [](Graph&, const Batch& b) -> Model {
+                                           const Value h = nn::batch_norm(nn::dense(flatten(b["image"]), 5, "first"), b.training, "norm");
+                                           return classifier(b, nn::dense(relu(h), 10, "second"));
+                                         };
+                                       }}};
+
+TEST_F(Training, RunningStatisticsAreAveragedOverTheRanksWhenSaved) {
+  // One step from zero: running = 0.9 · start + 0.1 · mean of the ranks' batch means, which is the whole batch's mean.
+  Options base = options({{"model.type", std::string("test_batch_norm")}, {"train.max_steps", std::int64_t{1}}});
+  base.erase("model.hidden");
+  const auto one = tensors_of(train_with(1, base).checkpoint).at("/statistics/norm/running_mean");
+  for (const int ranks : {2, 3}) {
+    const auto many = tensors_of(train_with(ranks, with(base, {{"data.batch", std::int64_t{24 / ranks}}})).checkpoint);
+    const auto& mean = many.at("/statistics/norm/running_mean");
+    for (std::size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(mean[i], one[i], 1e-6);
+  }
+  const Options longer = with(base, {{"data.batch", std::int64_t{8}}, {"train.epochs", std::int64_t{4}}, {"train.max_steps", std::int64_t{9}}});
+  const TrainResult whole = train_with(3, with(longer, {{"checkpoint.every_steps", std::int64_t{5}}}));
+  const TrainResult first = train_with(3, with(longer, {{"train.max_steps", std::int64_t{5}}}));
+  expect_same_bits(whole.checkpoint, train_with(3, longer, first.directory.string()).checkpoint);
+}
+
 // Samples of a line y = 2 x; sample 5 is not a number on its first visit only if `poison` says so.
 class PoisonedReader final : public Reader {
  public:
