@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "cohort/base/cores.hpp"
 #include "cohort/base/random.hpp"
@@ -10,11 +11,17 @@
 namespace cohort {
 namespace {
 
-/// This rank's share of the cores where ranks of one machine are bound to the same ones.
-int threads_of(const TrainOptions& options, const Communicator& communicator) {
-  if (options.threads > 0) return options.threads;
-  const auto neighbours = static_cast<int>(communicator.nodes().ranks_of(communicator.nodes().node_of(communicator.rank())).size());
-  return std::max(1, available_cores() / std::max(1, neighbours));
+/// Collective. This rank's share of the cores, whether the launcher bound ranks to cores of their own or not.
+int threads_of(const TrainOptions& options, Communicator& communicator) {
+  const std::vector<int> mine = available_cores();
+  const std::vector<std::string> texts =
+      communicator.all_gather({reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(int)});
+  std::vector<std::vector<int>> neighbours;
+  for (const int rank : communicator.nodes().ranks_of(communicator.nodes().node_of(communicator.rank()))) {
+    const std::string& bytes = texts[static_cast<std::size_t>(rank)];
+    std::memcpy(neighbours.emplace_back(bytes.size() / sizeof(int)).data(), bytes.data(), bytes.size());
+  }
+  return options.threads > 0 ? options.threads : fair_share(mine, neighbours);
 }
 
 ModelBuilder model_of(Section& section) {
@@ -48,7 +55,7 @@ CheckpointOptions::CheckpointOptions(Section& section) {
   section.bind("keep", keep, "checkpoints to keep", at_least(1));
 }
 
-Setup::Setup(const Communicator& communicator, Section& config) {
+Setup::Setup(Communicator& communicator, Section& config) {
   train = TrainOptions(config.child("train"));
   const ModelBuilder build = model_of(config.child("model"));
   Section& data = config.child("data");

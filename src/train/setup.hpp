@@ -15,10 +15,11 @@
 
 namespace cohort {
 
-/// Everything that a job file describes, read and opened, before any rank talks to another. Bound once, in this order, for
-/// training and evaluation alike, so both accept the same file.
+/// Everything that a job file describes, read and opened. Bound once, in this order, for training and evaluation alike, so both
+/// accept the same file.
 struct Setup {
-  Setup(const Communicator& communicator, Section& config);
+  /// Collective.
+  Setup(Communicator& communicator, Section& config);
 
   TrainOptions train;
   CheckpointOptions checkpoint;
