@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <functional>
 #include <iostream>
+#include <iterator>
 #include <random>
 #include <thread>
 
@@ -72,9 +73,14 @@ struct Damaged {
   std::string bytes, bits;
 };
 
+std::ptrdiff_t open_files() {
+  return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
+}
+
 TEST(DamagedCheckpoint, FlippedBytesAreNoticed) {
   Damaged damaged;
   ASSERT_EQ(damaged.load(damaged.bytes), "");
+  const std::ptrdiff_t open_before = open_files();
   std::mt19937 random = generator();
   int unnoticed = 0;
   const int trials = setting("COHORT_TEST_FLIPS", 1000);
@@ -89,6 +95,7 @@ TEST(DamagedCheckpoint, FlippedBytesAreNoticed) {
   // Only bytes that belong to nothing may pass, and then the state is right: `load` checks it.
   std::cout << unnoticed << " of " << trials << " flips hit nothing\n";
   EXPECT_LE(unnoticed, trials / 4);
+  EXPECT_EQ(open_files(), open_before) << "a refused file stays open";
 }
 
 TEST(DamagedCheckpoint, CutAtManyLengths) {
