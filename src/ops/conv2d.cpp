@@ -3,7 +3,7 @@
 // (Dumoulin & Visin, "A guide to convolution arithmetic for deep learning", 2016). Images stay plain; oneDNN chooses the
 // filter's layout, and filters are small, so reordering them in every run costs little: this is the fastest combination
 // that never meets a reference implementation (blocked images fall to it for the gradient of the first layer's filter).
-#include <memory>
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -77,140 +77,196 @@ struct Geometry {
   Dims strides, dilations, before, after;
 };
 
-/// What the three kernels share: a primitive for images as they lie, and the filter in oneDNN's layout.
-class ConvolutionKernel : public Kernel {
- protected:
-  ConvolutionKernel(const NodeInfo& info, const Shape& x, const Shape& filter) : geometry_(x, filter, info.attrs) {
-    onednn::use_threads(info.pool.threads());
-    image_ = cpu_.wrap(geometry_.image);
-    result_ = cpu_.wrap(geometry_.result);
-    filter_ = inner_filter_ = cpu_.wrap(geometry_.own_filter);
-    bias_ = cpu_.wrap(geometry_.bias);
-  }
+/// What one thread does: the primitive for some of the images, and the filter in oneDNN's layout.
+struct Part {
+  Part(const Shape& x, const Shape& filter_shape, const Attrs& attrs, std::int64_t first_image)
+      : geometry(x, filter_shape, attrs),
+        first(first_image),
+        image(cpu.wrap(geometry.image)),
+        result(cpu.wrap(geometry.result)),
+        filter(cpu.wrap(geometry.own_filter)),
+        inner_filter(filter),
+        bias(cpu.wrap(geometry.bias)) {}
 
   /// oneDNN wants the filter as `desc`: makes room for it. Returns whether it has to be reordered.
   bool set_filter(const Desc& desc) {
-    if (desc == geometry_.own_filter) return false;
-    inner_filter_ = cpu_.scratch(desc);
+    if (desc == geometry.own_filter) return false;
+    inner_filter = cpu.scratch(desc);
     return true;
   }
 
-  onednn::Call reorder(const dnnl::memory& from, const dnnl::memory& to) {
-    const dnnl::reorder::primitive_desc desc(cpu_.engine, from.get_desc(), cpu_.engine, to.get_desc(),
+  [[nodiscard]] onednn::Call reordered(const dnnl::memory& from, const dnnl::memory& to) const {
+    const dnnl::reorder::primitive_desc desc(cpu.engine, from.get_desc(), cpu.engine, to.get_desc(),
                                              onednn::user_scratchpad());
-    return {cpu_,
-            dnnl::reorder(desc),
-            {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}, {DNNL_ARG_SCRATCHPAD, cpu_.scratch(desc.scratchpad_desc())}}};
+    const auto scratch = cpu.scratch(desc.scratchpad_desc());
+    return {cpu, dnnl::reorder(desc), {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}, {DNNL_ARG_SCRATCHPAD, scratch}}};
   }
 
-  static void point(dnnl::memory& memory, const Tensor& tensor) {
-    onednn::check(dnnl_memory_set_data_handle(memory.get(), tensor.data<float>()));
+  onednn::Cpu cpu;
+  Geometry geometry;
+  std::int64_t first;          // image
+  dnnl::memory image, result, filter, inner_filter, bias;
+  onednn::Call reorder, call;
+};
+
+void point(dnnl::memory& memory, float* data) { onednn::check(dnnl_memory_set_data_handle(memory.get(), data)); }
+
+/// What the three kernels share. The images are spread over the threads of the pool, one oneDNN thread each: OpenMP's own
+/// threads spin where they wait, which halves the speed of a machine that does anything else besides.
+class ConvolutionKernel : public Kernel {
+ protected:
+  ConvolutionKernel(const NodeInfo& info, const Shape& x, const Shape& filter, const Shape& y) {
+    onednn::use_threads(1);
+    const std::int64_t count = y.elements() == 0 ? 0 : std::min<std::int64_t>(x[0], info.pool.threads());
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t first = x[0] * i / count;
+      Shape some = x;
+      some.set(0, x[0] * (i + 1) / count - first);
+      parts_.emplace_back(some, filter, info.attrs, first);
+    }
+    if (x[0] > 0) x_size_ = x.elements() / x[0], y_size_ = y.elements() / x[0];
   }
 
-  onednn::Cpu cpu_;
-  Geometry geometry_;
-  dnnl::memory image_, result_, filter_, inner_filter_, bias_;
-  onednn::Call reorder_, call_;
+  /// f(part) for every part, each on a thread of its own.
+  template <class F>
+  void for_parts(ThreadPool& pool, F f) {
+    pool.parallel_for(static_cast<std::int64_t>(parts_.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+      onednn::use_threads(1);
+      for (std::int64_t i = begin; i < end; ++i) f(parts_[static_cast<std::size_t>(i)]);
+    });
+  }
+
+  void point_images(Part& part, const Tensor& x, const Tensor& y) const {
+    point(part.image, x.data<float>() + part.first * x_size_);
+    point(part.result, y.data<float>() + part.first * y_size_);
+  }
+
+  std::vector<Part> parts_;
+
+ private:
+  std::int64_t x_size_ = 0, y_size_ = 0;   // elements of one image and its result
 };
 
 class Conv2DKernel final : public ConvolutionKernel {
  public:
-  explicit Conv2DKernel(const NodeInfo& info) : ConvolutionKernel(info, info.in[0].shape, info.in[1].shape) {
-    if (info.out[0].shape.elements() == 0) return;
-    with_bias_ = info.in.size() == 3;
-    const auto desc = geometry_.forward(cpu_, with_bias_);
-    onednn::refuse_reference(info.name, desc.impl_info_str());
-    if (set_filter(desc.weights_desc())) reorder_ = reorder(filter_, inner_filter_);
-    std::vector<std::pair<int, dnnl::memory>> arguments{{DNNL_ARG_SRC, image_},
-                                                        {DNNL_ARG_WEIGHTS, inner_filter_},
-                                                        {DNNL_ARG_DST, result_},
-                                                        {DNNL_ARG_SCRATCHPAD, cpu_.scratch(desc.scratchpad_desc())}};
-    if (with_bias_) arguments.emplace_back(DNNL_ARG_BIAS, bias_);
-    call_ = {cpu_, dnnl::convolution_forward(desc), arguments};
+  explicit Conv2DKernel(const NodeInfo& info)
+      : ConvolutionKernel(info, info.in[0].shape, info.in[1].shape, info.out[0].shape), with_bias_(info.in.size() == 3) {
+    for (Part& part : parts_) {
+      const auto desc = part.geometry.forward(part.cpu, with_bias_);
+      onednn::refuse_reference(info.name, desc.impl_info_str());
+      if (part.set_filter(desc.weights_desc())) part.reorder = part.reordered(part.filter, part.inner_filter);
+      std::vector<std::pair<int, dnnl::memory>> arguments{{DNNL_ARG_SRC, part.image},
+                                                          {DNNL_ARG_WEIGHTS, part.inner_filter},
+                                                          {DNNL_ARG_DST, part.result},
+                                                          {DNNL_ARG_SCRATCHPAD, part.cpu.scratch(desc.scratchpad_desc())}};
+      if (with_bias_) arguments.emplace_back(DNNL_ARG_BIAS, part.bias);
+      part.call = {part.cpu, dnnl::convolution_forward(desc), arguments};
+    }
   }
 
   void run(KernelContext& c) override {
-    if (!call_) return;
-    onednn::use_threads(c.pool().threads());
-    point(image_, c.in(0));
-    point(filter_, c.in(1));
-    if (with_bias_) point(bias_, c.in(2));
-    point(result_, c.out());
-    if (reorder_) reorder_.run();
-    call_.run();
+    for_parts(c.pool(), [&](Part& part) {
+      point_images(part, c.in(0), c.out());
+      point(part.filter, c.in(1).data<float>());
+      if (with_bias_) point(part.bias, c.in(2).data<float>());
+      if (part.reorder) part.reorder.run();
+      part.call.run();
+    });
   }
 
  private:
-  bool with_bias_ = false;
+  bool with_bias_;
 };
 
 /// dx from dy and the filter; the third input gives only its shape.
 class Conv2DInputGradKernel final : public ConvolutionKernel {
  public:
-  explicit Conv2DInputGradKernel(const NodeInfo& info) : ConvolutionKernel(info, info.in[2].shape, info.in[1].shape) {
-    if (info.in[0].shape.elements() == 0) return;
-    const dnnl::convolution_backward_data::desc what(kDirect, geometry_.image, geometry_.any_filter, geometry_.result,
-                                                     geometry_.strides, geometry_.dilations, geometry_.before,
-                                                     geometry_.after);
-    const dnnl::convolution_backward_data::primitive_desc desc(what, onednn::user_scratchpad(), cpu_.engine,
-                                                               geometry_.forward(cpu_, false));
-    onednn::refuse_reference(info.name, desc.impl_info_str());
-    if (set_filter(desc.weights_desc())) reorder_ = reorder(filter_, inner_filter_);
-    call_ = {cpu_, dnnl::convolution_backward_data(desc),
-             {{DNNL_ARG_DIFF_DST, result_}, {DNNL_ARG_WEIGHTS, inner_filter_}, {DNNL_ARG_DIFF_SRC, image_},
-              {DNNL_ARG_SCRATCHPAD, cpu_.scratch(desc.scratchpad_desc())}}};
+  explicit Conv2DInputGradKernel(const NodeInfo& info)
+      : ConvolutionKernel(info, info.in[2].shape, info.in[1].shape, info.in[0].shape) {
+    using Backward = dnnl::convolution_backward_data;
+    for (Part& part : parts_) {
+      const Geometry& g = part.geometry;
+      const Backward::desc what(kDirect, g.image, g.any_filter, g.result, g.strides, g.dilations, g.before, g.after);
+      const Backward::primitive_desc desc(what, onednn::user_scratchpad(), part.cpu.engine, g.forward(part.cpu, false));
+      onednn::refuse_reference(info.name, desc.impl_info_str());
+      if (part.set_filter(desc.weights_desc())) part.reorder = part.reordered(part.filter, part.inner_filter);
+      part.call = {part.cpu,
+                   Backward(desc),
+                   {{DNNL_ARG_DIFF_DST, part.result},
+                    {DNNL_ARG_WEIGHTS, part.inner_filter},
+                    {DNNL_ARG_DIFF_SRC, part.image},
+                    {DNNL_ARG_SCRATCHPAD, part.cpu.scratch(desc.scratchpad_desc())}}};
+    }
   }
 
   void run(KernelContext& c) override {
-    if (!call_) return;
-    onednn::use_threads(c.pool().threads());
-    point(result_, c.in(0));
-    point(filter_, c.in(1));
-    point(image_, c.out());
-    if (reorder_) reorder_.run();
-    call_.run();
+    for_parts(c.pool(), [&](Part& part) {
+      point_images(part, c.out(), c.in(0));
+      point(part.filter, c.in(1).data<float>());
+      if (part.reorder) part.reorder.run();
+      part.call.run();
+    });
   }
 };
 
-/// dfilter, and dbias if asked for, from x and dy; the third input gives only the filter's shape.
+/// dfilter, and dbias if asked for, from x and dy; the third input gives only the filter's shape. The first part writes the
+/// results, the others have memory of their own, which is added.
 class Conv2DFilterGradKernel final : public ConvolutionKernel {
  public:
-  explicit Conv2DFilterGradKernel(const NodeInfo& info) : ConvolutionKernel(info, info.in[0].shape, info.in[2].shape) {
-    with_bias_ = info.out.size() == 2;
-    if (info.in[1].shape.elements() == 0) return;
-    const auto& g = geometry_;
+  explicit Conv2DFilterGradKernel(const NodeInfo& info)
+      : ConvolutionKernel(info, info.in[0].shape, info.in[2].shape, info.in[1].shape), with_bias_(info.out.size() == 2) {
+    for (std::size_t i = 0; i < parts_.size(); ++i) build(parts_[i], info.name, i > 0);
+  }
+
+  void run(KernelContext& c) override {
+    const std::size_t results = with_bias_ ? 2 : 1;
+    if (parts_.empty()) {
+      for (std::size_t i = 0; i < results; ++i) std::fill_n(c.out(i).data<float>(), c.out(i).elements(), 0.f);
+      return;
+    }
+    point(parts_[0].filter, c.out(0).data<float>());
+    if (with_bias_) point(parts_[0].bias, c.out(1).data<float>());
+    for_parts(c.pool(), [&](Part& part) {
+      point_images(part, c.in(0), c.in(1));
+      part.call.run();
+      if (part.reorder) part.reorder.run();
+    });
+    for (std::size_t i = 1; i < parts_.size(); ++i) {
+      add(parts_[i].filter, c.out(0));
+      if (with_bias_) add(parts_[i].bias, c.out(1));
+    }
+  }
+
+ private:
+  void build(Part& part, const std::string& name, bool own_memory) {
+    if (own_memory) {
+      part.filter = part.inner_filter = part.cpu.scratch(part.geometry.own_filter);
+      part.bias = part.cpu.scratch(part.geometry.bias);
+    }
+    const Geometry& g = part.geometry;
     using Backward = dnnl::convolution_backward_weights;
     const auto what =
         with_bias_
             ? Backward::desc(kDirect, g.image, g.any_filter, g.bias, g.result, g.strides, g.dilations, g.before, g.after)
             : Backward::desc(kDirect, g.image, g.any_filter, g.result, g.strides, g.dilations, g.before, g.after);
-    const Backward::primitive_desc desc(what, onednn::user_scratchpad(), cpu_.engine, g.forward(cpu_, with_bias_));
-    onednn::refuse_reference(info.name, desc.impl_info_str());
-    if (set_filter(desc.diff_weights_desc())) reorder_ = reorder(inner_filter_, filter_);
-    std::vector<std::pair<int, dnnl::memory>> arguments{{DNNL_ARG_SRC, image_},
-                                                        {DNNL_ARG_DIFF_DST, result_},
-                                                        {DNNL_ARG_DIFF_WEIGHTS, inner_filter_},
-                                                        {DNNL_ARG_SCRATCHPAD, cpu_.scratch(desc.scratchpad_desc())}};
-    if (with_bias_) arguments.emplace_back(DNNL_ARG_DIFF_BIAS, bias_);
-    call_ = {cpu_, Backward(desc), arguments};
+    const Backward::primitive_desc desc(what, onednn::user_scratchpad(), part.cpu.engine, g.forward(part.cpu, with_bias_));
+    onednn::refuse_reference(name, desc.impl_info_str());
+    if (part.set_filter(desc.diff_weights_desc())) part.reorder = part.reordered(part.inner_filter, part.filter);
+    std::vector<std::pair<int, dnnl::memory>> arguments{{DNNL_ARG_SRC, part.image},
+                                                        {DNNL_ARG_DIFF_DST, part.result},
+                                                        {DNNL_ARG_DIFF_WEIGHTS, part.inner_filter},
+                                                        {DNNL_ARG_SCRATCHPAD, part.cpu.scratch(desc.scratchpad_desc())}};
+    if (with_bias_) arguments.emplace_back(DNNL_ARG_DIFF_BIAS, part.bias);
+    part.call = {part.cpu, Backward(desc), arguments};
   }
 
-  void run(KernelContext& c) override {
-    if (!call_) {
-      for (std::size_t i = 0; i < (with_bias_ ? 2u : 1u); ++i) std::fill_n(c.out(i).data<float>(), c.out(i).elements(), 0.f);
-      return;
-    }
-    onednn::use_threads(c.pool().threads());
-    point(image_, c.in(0));
-    point(result_, c.in(1));
-    point(filter_, c.out(0));
-    if (with_bias_) point(bias_, c.out(1));
-    call_.run();
-    if (reorder_) reorder_.run();
+  static void add(const dnnl::memory& from, const Tensor& to) {
+    const auto* x = static_cast<const float*>(from.get_data_handle());
+    float* sum = to.data<float>();
+    for (std::int64_t i = 0; i < to.elements(); ++i) sum[i] += x[i];
   }
 
- private:
-  bool with_bias_ = false;
+  bool with_bias_;
 };
 
 void expect_images(const Inference& c, std::initializer_list<std::size_t> inputs) {

@@ -73,9 +73,8 @@ class DenseKernel final : public Kernel {
 
   void run(KernelContext& c) override {
     const Tensor &x = c.in(0), &weight = c.in(1), &y = c.out();
-    onednn::use_threads(c.pool().threads());
-    onednn::multiply({x.data<float>(), x.ld(), false}, {weight.data<float>(), weight.ld(), false}, y.data<float>(), y.ld(),
-                     rows_, units_, in_);
+    onednn::multiply(c.pool(), {x.data<float>(), x.ld(), false}, {weight.data<float>(), weight.ld(), false}, y.data<float>(),
+                     y.ld(), {rows_, units_, in_});
     const float* bias = c.in(2).data<float>();
     with(activation_, [&](auto f, auto) {
       const std::int64_t grain = kGrain / std::max<std::int64_t>(units_, 1) + 1;

@@ -1,5 +1,6 @@
 // Matrix product, batched over leading dimensions: y[…] = op(a[…]) · op(b[…]), op the identity or the transpose.
 // Gradient: Giles, "Collected matrix derivative results for forward and reverse mode AD" (2008), section 2.2.1.
+#include <utility>
 #include <vector>
 
 #include "cohort/exec/kernel.hpp"
@@ -95,21 +96,26 @@ class MatMulKernel final : public Kernel {
 
   void run(KernelContext& c) override {
     const auto batches = static_cast<std::int64_t>(a_.size());
-    const auto product = [&](std::int64_t i) {
-      const Tensor &a = c.in(0), &b = c.in(1), &y = c.out();
+    const auto operands = [&](std::int64_t i) {
+      const Tensor &a = c.in(0), &b = c.in(1);
       const auto at = static_cast<std::size_t>(i);
-      onednn::multiply({a.data<float>() + a_[at] * rows_a_ * a.ld(), a.ld(), s_.transpose_a},
-                       {b.data<float>() + b_[at] * rows_b_ * b.ld(), b.ld(), s_.transpose_b},
-                       y.data<float>() + i * s_.m * y.ld(), y.ld(), s_.m, s_.n, s_.k);
+      return std::pair{onednn::Matrix{a.data<float>() + a_[at] * rows_a_ * a.ld(), a.ld(), s_.transpose_a},
+                       onednn::Matrix{b.data<float>() + b_[at] * rows_b_ * b.ld(), b.ld(), s_.transpose_b}};
     };
+    const Tensor& y = c.out();
+    const onednn::ProductSize size{s_.m, s_.n, s_.k};
     if (batches < c.pool().threads()) {    // few: the threads share each product
-      onednn::use_threads(c.pool().threads());
-      for (std::int64_t i = 0; i < batches; ++i) product(i);
+      for (std::int64_t i = 0; i < batches; ++i) {
+        const auto [a, b] = operands(i);
+        onednn::multiply(c.pool(), a, b, y.data<float>() + i * s_.m * y.ld(), y.ld(), size);
+      }
       return;
     }
     c.pool().parallel_for(batches, 1, [&](std::int64_t begin, std::int64_t end) {
-      onednn::use_threads(1);
-      for (std::int64_t i = begin; i < end; ++i) product(i);
+      for (std::int64_t i = begin; i < end; ++i) {
+        const auto [a, b] = operands(i);
+        onednn::multiply(a, b, y.data<float>() + i * s_.m * y.ld(), y.ld(), size);
+      }
     });
   }
 

@@ -41,14 +41,35 @@ void Call::run() {
   check(dnnl_primitive_execute(primitive_.get(), stream_.get(), static_cast<int>(arguments_.size()), arguments_.data()));
 }
 
-void multiply(const Matrix& a, const Matrix& b, float* c, std::int64_t ld, std::int64_t m, std::int64_t n, std::int64_t k) {
+void multiply(const Matrix& a, const Matrix& b, float* c, std::int64_t ld, const ProductSize& size) {
+  const auto [m, n, k] = size;
   if (m == 0 || n == 0) return;
   if (k == 0) {
     for (std::int64_t i = 0; i < m; ++i) std::fill_n(c + i * ld, n, 0.f);
     return;
   }
+  use_threads(1);
   const char ta = a.transposed ? 'T' : 'N', tb = b.transposed ? 'T' : 'N';
   check(dnnl_sgemm(ta, tb, m, n, k, 1.f, a.data, a.ld, b.data, b.ld, 0.f, c, ld));
+}
+
+void multiply(ThreadPool& pool, const Matrix& a, const Matrix& b, float* c, std::int64_t ld, const ProductSize& size) {
+  constexpr std::int64_t kBlock = 16;              // rows or columns that stay together, a multiple of a vector
+  constexpr std::int64_t kLeast = 1 << 20;         // multiplications per thread below which waking it costs more
+  const auto [m, n, k] = size;
+  const bool rows = m >= n;
+  const std::int64_t count = rows ? m : n, blocks = (count + kBlock - 1) / kBlock;
+  const std::int64_t per_block = std::max<std::int64_t>(kBlock * (rows ? n : m) * k, 1);
+  pool.parallel_for(blocks, (kLeast + per_block - 1) / per_block, [&](std::int64_t first, std::int64_t last) {
+    const std::int64_t begin = first * kBlock, part = std::min(count, last * kBlock) - begin;
+    if (rows) {
+      const Matrix some{a.data + begin * (a.transposed ? 1 : a.ld), a.ld, a.transposed};
+      multiply(some, b, c + begin * ld, ld, {part, n, k});
+    } else {
+      const Matrix some{b.data + begin * (b.transposed ? b.ld : 1), b.ld, b.transposed};
+      multiply(a, some, c + begin, ld, {m, part, k});
+    }
+  });
 }
 
 }  // namespace cohort::onednn

@@ -20,7 +20,8 @@ namespace cohort::onednn {
 void check(dnnl_status_t status, std::source_location where = std::source_location::current());
 
 /// oneDNN's OpenMP threads of the calling thread from now on, when primitives are built (their blocking depends on it) and
-/// when they run.
+/// when they run. It is 1 everywhere: work is spread over the threads of the session's pool instead, since OpenMP's own
+/// spin where they wait.
 void use_threads(int threads);
 
 /// Error internal for oneDNN's plain loops ("ref:any"), which are hundreds of times slower than its real implementations.
@@ -68,7 +69,12 @@ struct Matrix {
   std::int64_t ld;
   bool transposed;
 };
-/// c [m, n] := a [m, k] · b [k, n] (the shapes after transposition); zeros if k = 0. Threads: see use_threads.
-void multiply(const Matrix& a, const Matrix& b, float* c, std::int64_t ld, std::int64_t m, std::int64_t n, std::int64_t k);
+struct ProductSize {
+  std::int64_t m, n, k;
+};
+/// c [m, n] := a [m, k] · b [k, n] (the shapes after transposition) on the calling thread; zeros if k = 0.
+void multiply(const Matrix& a, const Matrix& b, float* c, std::int64_t ld, const ProductSize& size);
+/// The same with rows or columns of c spread over the threads of `pool`.
+void multiply(ThreadPool& pool, const Matrix& a, const Matrix& b, float* c, std::int64_t ld, const ProductSize& size);
 
 }  // namespace cohort::onednn

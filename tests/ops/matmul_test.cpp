@@ -35,11 +35,18 @@ std::vector<double> product(const Tensor& a, const Tensor& b, bool ta, bool tb) 
 }
 
 TEST(MatMul, AllTransposesAndSizesPaddedOrNot) {
-  for (const auto& [m, n, k] :
-       {std::array<std::int64_t, 3>{1, 1, 1}, {3, 5, 7}, {17, 1, 33}, {1, 64, 19}, {37, 41, 128}, {4, 3, 0}, {0, 3, 2}}) {
+  for (const auto& [m, n, k] : {std::array<std::int64_t, 3>{1, 1, 1},
+                                {3, 5, 7},
+                                {17, 1, 33},
+                                {1, 64, 19},
+                                {37, 41, 128},
+                                {150, 70, 210},
+                                {35, 200, 400},
+                                {4, 3, 0},
+                                {0, 3, 2}}) {
     for (const bool ta : {false, true}) {
       for (const bool tb : {false, true}) {
-        for (const int threads : {1, 2}) {
+        for (const int threads : {1, 3}) {
           SCOPED_TRACE(::testing::Message()
                        << m << "x" << n << "x" << k << (ta ? " aT" : "") << (tb ? " bT" : "") << " threads " << threads);
           const Tensor a = random_tensor(ta ? Shape{k, m} : Shape{m, k}, 1),
