@@ -42,6 +42,7 @@ ExchangeContext Work::context(std::size_t offset) const noexcept {
 void Work::start(std::int64_t step) {
   check(!running(), Code::failed_precondition, "a bucket's work was started again before it was done");
   step_ = step;
+  communicator().rank_activity()->arrive({.step = step, .bucket = bucket_.id});
   sequence_ = collective_->started_++;
   std::uint64_t configuration = stream_of(collective_->algorithm_);
   configuration = mix(configuration, stream_of(collective_->options_.codec_name));

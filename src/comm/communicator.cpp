@@ -11,6 +11,7 @@
 namespace cohort {
 namespace {
 
+constexpr double kSuspended = 2;     // seconds without a look at the clock: this process did not run
 constexpr int kControlTag = 30000;   // collectives of control data: one after the other, so one tag is enough
 
 template <class T>
@@ -35,7 +36,8 @@ void Communicator::set_timeout(double seconds) {
 }
 
 Communicator::Wait::Wait(const Communicator& communicator)
-    : communicator_(communicator), backoff_(*communicator.context_.clock), since_(communicator.context_.clock->now()) {}
+    : communicator_(communicator), backoff_(*communicator.context_.clock), since_(communicator.context_.clock->now()),
+      last_look_(since_) {}
 
 Communicator::Wait::~Wait() { communicator_.activity_->clear(); }
 
@@ -45,12 +47,20 @@ void Communicator::Wait::pause() {
 }
 
 void Communicator::Wait::look(WaitStatus status) {
+  const double now = communicator_.context_.clock->now();
+  if (now - last_look_ > kSuspended) since_ += now - last_look_;   // the whole job was, most likely: nobody is late
+  last_look_ = now;
   status.since = since_;
+  if (status.peer >= 0) status.peer = communicator_.job_rank(status.peer);
   communicator_.activity_->publish(status);
-  const double waited = communicator_.context_.clock->now() - since_;
+  const double waited = now - since_;
   if (waited < communicator_.timeout_) return;
-  fail(Code::deadline_exceeded, fmt::format("rank {} waited {:.3g} s for {} (limit {:g} s)", communicator_.rank(), waited,
-                                            status.text(), communicator_.timeout_));
+  fail(Code::deadline_exceeded, fmt::format("rank {} waited {:.3g} s for {} (limit {:g} s)", communicator_.context_.rank,
+                                            waited, status.text(), communicator_.timeout_));
+}
+
+int Communicator::job_rank(int rank) const {
+  return job_ranks_.empty() ? rank : job_ranks_.at(static_cast<std::size_t>(rank));
 }
 
 Communicator Communicator::make_group(const std::vector<int>& members, int id) {
@@ -58,6 +68,9 @@ Communicator Communicator::make_group(const std::vector<int>& members, int id) {
   for (const int member : members) labels.push_back(nodes_.node_of(member));
   Communicator group(transport_->subgroup(members, id), context_, NodeMap(labels), cancel_);
   group.timeout_ = timeout_;
+  group.rank_activity_ = rank_activity_;
+  group.activity_ = rank_activity_->add();
+  for (const int member : members) group.job_ranks_.push_back(job_rank(member));
   return group;
 }
 

@@ -28,6 +28,36 @@ WaitStatus Activity::read() const noexcept {
           .since = since_.load(std::memory_order_relaxed)};
 }
 
+std::shared_ptr<Activity> RankActivity::add() {
+  auto activity = std::make_shared<Activity>();
+  const std::lock_guard lock(mutex_);
+  std::erase_if(activities_, [](const auto& known) { return known.expired(); });
+  activities_.push_back(activity);
+  return activity;
+}
+
+WaitStatus RankActivity::longest_wait() const {
+  WaitStatus longest;
+  const std::lock_guard lock(mutex_);
+  for (const auto& known : activities_) {
+    const auto activity = known.lock();
+    if (activity == nullptr) continue;
+    const WaitStatus status = activity->read();
+    if (status.operation == nullptr) continue;
+    if (longest.operation == nullptr || status.since < longest.since) longest = status;
+  }
+  return longest;
+}
+
+void RankActivity::arrive(StepPosition position) noexcept {
+  step_.store(position.step, std::memory_order_relaxed);
+  bucket_.store(position.bucket, std::memory_order_relaxed);
+}
+
+StepPosition RankActivity::position() const noexcept {
+  return {.step = step_.load(std::memory_order_relaxed), .bucket = bucket_.load(std::memory_order_relaxed)};
+}
+
 void CancelFlag::set(const std::string& reason) {
   const std::lock_guard lock(mutex_);
   if (set_.load(std::memory_order_relaxed)) return;

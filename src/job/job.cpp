@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "cohort/comm/detector.hpp"
 #include "cohort/comm/environment.hpp"
 #include "job/command_line.hpp"
 #include "job/config.hpp"
@@ -21,6 +22,12 @@ namespace cohort {
 namespace {
 
 constexpr double kVerdictSeconds = 2;   ///< how long a rank that failed waits for the others to fail as well
+
+/// What all ranks of a job share to end it.
+struct Ending {
+  std::optional<Communicator> verdict;    ///< where failures are compared
+  std::optional<Detector> detector;
+};
 
 /// What went wrong on one rank.
 struct Failure {
@@ -59,7 +66,7 @@ void print_error(const Failure& failure, int rank, const std::string& host) {
   print_error(fmt::format("[rank {} on {}] {}{}", rank, host, place, failure.text));
 }
 
-/// The failures of all ranks, in rank order: none if some rank does not fail within the time.
+/// The failures of all ranks, in rank order: none if some rank does not fail within the time, or the watchdog knows that.
 std::vector<std::string> gather_failures(Communicator& verdict, const Failure& mine) {
   try {
     verdict.set_timeout(kVerdictSeconds);
@@ -69,28 +76,43 @@ std::vector<std::string> gather_failures(Communicator& verdict, const Failure& m
   }
 }
 
+/// Prints the failure, where this rank is one to do so, and ends all ranks.
+[[noreturn]] void end_all(bool speak, const Failure& mine, int rank) noexcept {
+  if (speak) print_error(mine, rank, Environment::processor_name());
+  std::this_thread::sleep_for(std::chrono::milliseconds(speak ? 200 : 1000));   // let all causes be printed
+  abort_job(mine.exit_code);
+}
+
 /// Tells the user, and ends the job. Returns only where all ranks do, with the same failure.
-int conclude(Communicator* verdict, const Failure& mine, int rank, int ranks) {
-  const std::string host = ranks > 1 ? Environment::processor_name() : "";
+int conclude(Ending& ending, const Failure& mine, int rank, int ranks) {
   std::vector<std::string> all;
-  if (ranks > 1 && verdict != nullptr) all = gather_failures(*verdict, mine);
+  Verdict verdict;
+  if (ending.detector) {
+    ending.detector->acknowledge();
+    verdict = ending.detector->verdict();
+    if (verdict.kind == Verdict::Kind::none) ending.detector->report_failure(mine.text);
+  }
+  if (ranks > 1 && ending.verdict && verdict.kind == Verdict::Kind::none) all = gather_failures(*ending.verdict, mine);
   const bool alike =
       ranks == 1 || (!all.empty() && std::ranges::all_of(all, [&](const auto& text) { return text == all.front(); }));
   if (alike) {
     const bool ours = mine.text.ends_with("(internal)");   // no mistake of the user: the place helps whoever repairs it
     if (rank == 0) print_error(fmt::format("error: {}{}", ours ? mine.place + ": " : "", mine.text));
+    try {
+      if (ending.detector) ending.detector->close();
+    } catch (const Error&) {   // a rank has died meanwhile: its end is no news
+      abort_job(mine.exit_code);
+    }
     return mine.exit_code;
   }
   if (all.empty()) {
-    print_error(mine, rank, host);
-    abort_job(mine.exit_code);
+    if (ending.detector) verdict = ending.detector->verdict();
+    if (verdict.kind == Verdict::Kind::lost) abort_job(kExitError);   // has been printed: the rank that is in trouble
+    end_all(verdict.kind == Verdict::Kind::none || !mine.consequence, mine, rank);
   }
   // All failed, differently: the ranks whose failure is a consequence of the others' stay silent, unless all are.
   const bool causes = std::ranges::any_of(all, [](const auto& text) { return text.front() == '0'; });
-  const bool speak = !causes || !mine.consequence;
-  if (speak) print_error(mine, rank, host);
-  std::this_thread::sleep_for(std::chrono::milliseconds(speak ? 200 : 1000));   // let all causes be printed
-  abort_job(mine.exit_code);
+  end_all(!causes || !mine.consequence, mine, rank);
 }
 
 /// What can be done before MPI starts. Its failure is reported when MPI has, so that it is printed once.
@@ -138,16 +160,26 @@ void check_use(const CommandLine& line, const JobType& job) {
   if (!job.resumes && !line.resume.empty()) refuse("--resume");
 }
 
-int run_named_job(Communicator& world, const CommandLine& line) {
+/// From here on a rank in trouble is named, and ends the job.
+void watch(Communicator& world, Section& config, std::optional<Detector>& detector) {
+  const DetectorOptions options(config.child("watchdog"));
+  world.set_timeout(options.communicator_timeout());
+  detector.emplace(world, options, [](const Verdict&) { abort_job(kExitError); });
+}
+
+int run_named_job(Communicator& world, const CommandLine& line, Ending& ending) {
   const JobType& job = Registry<JobType>::instance().get(line.job);
   check_use(line, job);
   const bool has_file = job.argument == JobArgument::job_file || line.argument.ends_with(".toml");
   Configuration configuration = load_configuration(has_file ? line.argument : "", line.settings);
   configuration.text += fmt::format("job = {}\nargument = {}\n--resume = {}\n", line.job, line.argument, line.resume);
   compare_between_ranks(world, configuration.text);
+  watch(world, configuration.root, ending.detector);
   if (job.argument == JobArgument::none) configuration.root.finish();
   JobArguments arguments{configuration.root, line.argument, line.resume};
-  return job.run(world, arguments);
+  const int code = job.run(world, arguments);
+  ending.detector->close();
+  return code;
 }
 
 }  // namespace
@@ -156,7 +188,7 @@ int run_job(int argc, char** argv) {
   const std::atomic<bool>& stop = catch_stop_signals();
   const Prepared prepared = prepare(argc, argv);
   std::optional<Environment> environment;
-  std::optional<Communicator> verdict;
+  Ending ending;
   try {
     if (!prepared.failure && print_text(prepared.line)) return kExitDone;
     environment.emplace();
@@ -166,13 +198,13 @@ int run_job(int argc, char** argv) {
       context.log = Log(fmt::format("[rank {} on {}] ", environment->rank(), Environment::processor_name()));
     }
     Communicator world = environment->world(context);
-    verdict.emplace(world.duplicate());
+    ending.verdict.emplace(world.duplicate());
     if (prepared.failure) std::rethrow_exception(prepared.failure);
-    return run_named_job(world, prepared.line);
+    return run_named_job(world, prepared.line, ending);
   } catch (...) {   // the only place where a program ends because of an error
     const Failure failure = current_failure();
     const int rank = environment ? environment->rank() : 0, ranks = environment ? environment->ranks() : 1;
-    return conclude(verdict ? &*verdict : nullptr, failure, rank, ranks);
+    return conclude(ending, failure, rank, ranks);
   }
 }
 

@@ -88,6 +88,7 @@ Tensor GradientExchange::gradient(std::size_t parameter) const {
 
 void GradientExchange::begin(std::int64_t step) {
   step_ = step;
+  collective_->communicator().rank_activity()->arrive({.step = step});
   launched_ = 0;
   for (Bucket& bucket : buckets_) bucket.pending = bucket.last - bucket.first;
 }

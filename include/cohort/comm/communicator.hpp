@@ -46,6 +46,10 @@ class Communicator {
 
   /// What this rank waits for here, readable from any thread.
   [[nodiscard]] Activity& activity() const noexcept { return *activity_; }
+  /// The same of all communicators of this rank, and how far the rank has come. Any thread.
+  [[nodiscard]] const std::shared_ptr<RankActivity>& rank_activity() const noexcept { return rank_activity_; }
+  /// The rank in the whole job that `rank` of this communicator has, for messages.
+  [[nodiscard]] int job_rank(int rank) const;
   /// Ends the waits of this rank, in this communicator and in all made from it. Any thread.
   [[nodiscard]] const std::shared_ptr<CancelFlag>& cancel_flag() const noexcept { return cancel_; }
 
@@ -116,7 +120,7 @@ class Communicator {
    private:
     const Communicator& communicator_;
     Backoff backoff_;
-    double since_;
+    double since_, last_look_;
     unsigned polls_ = 0;
   };
 
@@ -131,7 +135,9 @@ class Communicator {
   Context context_;
   NodeMap nodes_;
   std::shared_ptr<CancelFlag> cancel_;
-  std::unique_ptr<Activity> activity_ = std::make_unique<Activity>();
+  std::shared_ptr<RankActivity> rank_activity_ = std::make_shared<RankActivity>();
+  std::shared_ptr<Activity> activity_ = rank_activity_->add();
+  std::vector<int> job_ranks_;   // empty: this is the whole job
   double timeout_ = 60;
   int groups_ = 0;   // subgroups made so far: the same on all ranks, so it names the next one
 };

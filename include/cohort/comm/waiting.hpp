@@ -2,15 +2,17 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 namespace cohort {
 
 /// What a rank is waiting for.
 struct WaitStatus {
   const char* operation = nullptr;   ///< "barrier", "all_reduce", …; null: not waiting. Static text.
-  int peer = -1;                     ///< the rank (of the communicator) that has to move next; -1: not known
+  int peer = -1;                     ///< the rank that has to move next; -1: not known. In an Activity: a rank of the job
   std::int64_t step = -1;            ///< -1: not part of a step
   int bucket = -1;
   double since = 0;                  ///< Clock::now() when the wait began
@@ -33,6 +35,31 @@ class Activity {
   std::atomic<std::int64_t> step_{-1};
   std::atomic<int> bucket_{-1};
   std::atomic<double> since_{0};
+};
+
+/// How far a rank has come: the step it is at and the bucket that it began to exchange last.
+struct StepPosition {
+  std::int64_t step = -1;   ///< -1: before the first
+  int bucket = -1;          ///< -1: before the first of the step
+};
+
+/// What one rank is doing, seen from outside: the waits of all its communicators, which share one of these, and its place in
+/// the training loop. Any thread may read it.
+class RankActivity {
+ public:
+  /// Where one more communicator of this rank publishes.
+  [[nodiscard]] std::shared_ptr<Activity> add();
+  /// The wait that began first; not waiting if there is none.
+  [[nodiscard]] WaitStatus longest_wait() const;
+
+  void arrive(StepPosition position) noexcept;
+  [[nodiscard]] StepPosition position() const noexcept;
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::weak_ptr<const Activity>> activities_;
+  std::atomic<std::int64_t> step_{-1};
+  std::atomic<int> bucket_{-1};
 };
 
 /// Ends all waits of one rank from outside: any thread may set it, once; every wait of the rank then throws

@@ -1,0 +1,314 @@
+#include "cohort/comm/detector.hpp"
+
+#include <fmt/core.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <mutex>
+#include <random>
+#include <sstream>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "comm/coordinator.hpp"
+#include "comm/socket.hpp"
+#include "comm/verdict.hpp"
+
+namespace cohort {
+namespace {
+
+constexpr double kConnectSeconds = 5;      // to each address of a coordinator
+constexpr double kFlushSeconds = 0.5;
+constexpr std::size_t kCoordinators = 2;   // on ranks 0 and 1
+
+double now() { return Clock::steady().now(); }
+
+template <class T>
+std::string_view as_body(const T& value) {
+  return {reinterpret_cast<const char*>(&value), sizeof value};
+}
+
+/// A coordinator's welcome, which proves that it is ours: other jobs and other machines may listen at the same address.
+bool greet(Link& link, const Hello& hello) {
+  link.send(FrameKind::hello, as_body(hello));
+  bool welcome = false;
+  for (const double end = now() + kConnectSeconds; now() < end && link.open() && !welcome;) {
+    pollfd waiting{.fd = link.fd(), .events = POLLIN, .revents = 0};
+    poll(&waiting, 1, 100);
+    link.receive([&](FrameKind kind, std::string_view body) {
+      welcome = kind == FrameKind::welcome && body == as_body(hello);
+    });
+  }
+  return welcome;
+}
+
+/// Closed if the coordinator cannot be reached.
+Link connect_to_coordinator(const std::string& address, const Hello& hello) {
+  std::istringstream words(address);
+  std::uint16_t port = 0;
+  words >> port;
+  for (std::string host; words >> host;) {
+    Link link(connect_to(host, port, kConnectSeconds));
+    if (link.open() && greet(link, hello)) return link;
+  }
+  return {};
+}
+
+}  // namespace
+
+DetectorOptions::DetectorOptions(Section& section) {
+  section.bind("timeout", timeout, "seconds that a rank may be silent or be waited for before the job ends; 0: no watchdog",
+               at_least(0));
+}
+
+double DetectorOptions::period() const noexcept { return std::clamp(timeout / 20, 0.02, 1.0); }
+
+double DetectorOptions::communicator_timeout() const noexcept {
+  constexpr double kForEver = 1e9;
+  return timeout > 0 ? 1.5 * timeout + 2 : kForEver;
+}
+
+/// A rank's side: sends heartbeats and waits for a verdict.
+class Detector::Member {
+ public:
+  /// Collective.
+  Member(Communicator& world, const DetectorOptions& options, std::function<void(const Verdict&)> last_resort)
+      : control_(world.duplicate()), period_(options.period()), last_resort_(std::move(last_resort)) {
+    connect(options);
+    if (!connected_) return;
+    thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
+  }
+  Member(const Member&) = delete;
+  Member& operator=(const Member&) = delete;
+  ~Member() {
+    thread_.request_stop();
+    wake_.signal();
+  }
+
+  [[nodiscard]] bool connected() const noexcept { return connected_; }
+
+  void close();
+  void report_failure(const std::string& reason) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (failure_.empty()) failure_ = reason;
+    }
+    acknowledge();
+    wake_.signal();
+  }
+  void acknowledge() noexcept { acknowledged_.store(true, std::memory_order_release); }
+  [[nodiscard]] Verdict verdict() const {
+    const std::lock_guard lock(mutex_);
+    return verdict_;
+  }
+
+ private:
+  void connect(const DetectorOptions& options);
+  [[nodiscard]] std::vector<std::string> start_coordinators(const DetectorOptions& options, std::uint64_t token);
+  void run(const std::stop_token& stop);
+  void wait_for_events(double until);
+  void listen();
+  void judge_alone();
+  void send_report();
+  void send_messages();
+  void accept(const Verdict& verdict);
+  void resort_to_last();
+
+  Communicator control_;
+  double period_;
+  std::function<void(const Verdict&)> last_resort_;
+  bool connected_ = false;
+  std::unique_ptr<Coordinator> coordinator_;     // ranks 0 and 1 only
+  std::vector<std::string> hosts_;
+
+  // Of the thread, once it runs.
+  std::array<Link, kCoordinators> links_;
+  std::size_t farewells_ = 0, needed_farewells_ = 0;
+  bool failure_sent_ = false, goodbye_sent_ = false, resorted_ = false;
+  double verdict_at_ = 0, alone_since_ = 0;
+
+  mutable std::mutex mutex_;
+  std::string failure_;                          // guarded, like
+  Verdict verdict_;
+  std::atomic<bool> acknowledged_{false}, leaving_{false}, free_to_go_{false};
+  WakeUp wake_;
+  std::jthread thread_;
+};
+
+std::vector<std::string> Detector::Member::start_coordinators(const DetectorOptions& options, std::uint64_t token) {
+  std::string address;
+  if (control_.rank() < static_cast<int>(kCoordinators)) {
+    coordinator_ = std::make_unique<Coordinator>(
+        CoordinatorOptions{.hosts = hosts_, .token = token, .timeout = options.timeout, .period = period_,
+                           .only = control_.rank() == 0 ? -1 : 0, .local = control_.nodes().nodes() == 1},
+        control_.context().log);
+    address = coordinator_->address();
+  }
+  return control_.all_gather(address);
+}
+
+void Detector::Member::connect(const DetectorOptions& options) {
+  hosts_ = control_.all_gather(control_.context().host);
+  std::uint64_t token = 0;
+  if (control_.rank() == 0) token = (std::uint64_t{std::random_device{}()} << 32) ^ std::random_device{}();
+  control_.broadcast_values(std::span(&token, 1), 0);
+  const std::vector<std::string> addresses = start_coordinators(options, token);
+  std::string unreachable;
+  for (std::size_t c = 0; c < kCoordinators; ++c) {
+    links_[c] = connect_to_coordinator(addresses[c], {.token = token, .rank = control_.rank()});
+    if (!links_[c].open()) unreachable = fmt::format("rank {} on {} at {}", c, hosts_[c], addresses[c]);
+  }
+  const std::vector<std::string> failed = control_.all_gather(unreachable);
+  const auto first = std::ranges::find_if(failed, [](const std::string& text) { return !text.empty(); });
+  connected_ = first == failed.end();
+  if (connected_) return;
+  coordinator_.reset();
+  if (control_.rank() != 0) return;
+  const auto rank = static_cast<std::size_t>(first - failed.begin());
+  control_.context().log.warning(fmt::format("no watchdog: rank {} on {} cannot connect to {}; ranks in trouble are only "
+                                             "noticed by long waits", rank, hosts_[rank], *first));
+}
+
+void Detector::Member::run(const std::stop_token& stop) {
+  double next = now();
+  while (!stop.stop_requested()) {
+    send_messages();
+    if (now() >= next) {
+      send_report();
+      next = now() + period_;
+    }
+    wait_for_events(next);
+    listen();
+    judge_alone();
+    resort_to_last();
+  }
+  send_messages();
+  for (const double end = now() + kFlushSeconds; now() < end;) {
+    for (Link& link : links_) link.flush();
+    if (std::ranges::all_of(links_, [](const Link& link) { return !link.open() || link.flushed(); })) break;
+    Clock::steady().sleep(0.001);
+  }
+}
+
+void Detector::Member::wait_for_events(double until) {
+  std::array<pollfd, kCoordinators + 1> waiting{};
+  waiting[0] = {.fd = wake_.fd(), .events = POLLIN, .revents = 0};
+  for (std::size_t c = 0; c < kCoordinators; ++c) {   // a negative fd is left out
+    waiting[c + 1] = {.fd = links_[c].open() ? links_[c].fd() : -1, .events = POLLIN, .revents = 0};
+  }
+  poll(waiting.data(), waiting.size(), std::max(0, static_cast<int>((until - now()) * 1000)) + 1);
+  wake_.clear();
+}
+
+void Detector::Member::send_messages() {
+  for (Link& link : links_) link.flush();
+  std::string failure;
+  {
+    const std::lock_guard lock(mutex_);
+    failure = failure_;
+  }
+  if (!failure.empty() && !failure_sent_) {
+    failure_sent_ = true;
+    send_report();                                // where it failed
+    for (Link& link : links_) link.send(FrameKind::failure, failure);
+  }
+  if (leaving_.load(std::memory_order_acquire) && !goodbye_sent_) {
+    goodbye_sent_ = true;
+    for (Link& link : links_) {
+      if (link.open()) ++needed_farewells_;
+      link.send(FrameKind::goodbye);
+    }
+  }
+}
+
+void Detector::Member::send_report() {
+  const RankActivity& activity = *control_.rank_activity();
+  const Report report(activity.longest_wait(), activity.position());
+  for (Link& link : links_) {
+    if (link.flushed()) link.send(FrameKind::report, as_body(report));   // else the coordinator does not listen now
+  }
+}
+
+void Detector::Member::listen() {
+  for (Link& link : links_) {
+    if (!link.open()) continue;
+    link.receive([&](FrameKind kind, std::string_view body) {
+      if (kind == FrameKind::query) send_report();
+      if (kind == FrameKind::verdict && !body.empty()) {
+        accept({.kind = static_cast<Verdict::Kind>(body[0]), .text = std::string(body.substr(1))});
+      }
+      if (kind != FrameKind::farewell) return;
+      if (++farewells_ == needed_farewells_) free_to_go_.store(true, std::memory_order_release);
+    });
+  }
+}
+
+/// Both coordinators have gone without a word, so nobody is left who could speak for all.
+void Detector::Member::judge_alone() {
+  const bool alone = std::ranges::none_of(links_, [](const Link& link) { return link.open(); });
+  if (!alone || farewells_ > 0 || acknowledged_.load(std::memory_order_acquire)) return;
+  if (verdict().kind != Verdict::Kind::none) return;
+  if (alone_since_ == 0) alone_since_ = now();
+  if (now() - alone_since_ < kSettle) return;
+  const Verdict mine{Verdict::Kind::lost, fmt::format("rank 0 on {} and rank 1 on {} ended before the job was done",
+                                                      hosts_[0], hosts_[1])};
+  control_.context().log.error(mine.text);
+  accept(mine);
+}
+
+void Detector::Member::accept(const Verdict& verdict) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (verdict_.kind != Verdict::Kind::none) return;
+    verdict_ = verdict;
+  }
+  if (coordinator_ != nullptr) coordinator_->stand_down();
+  verdict_at_ = now();
+  control_.cancel_flag()->set(verdict.text);
+}
+
+void Detector::Member::resort_to_last() {
+  if (resorted_ || verdict_at_ == 0 || acknowledged_.load(std::memory_order_acquire)) return;
+  if (now() < verdict_at_ + kGrace) return;
+  resorted_ = true;
+  last_resort_(verdict());
+}
+
+void Detector::Member::close() {
+  leaving_.store(true, std::memory_order_release);
+  wake_.signal();
+  // A message that nobody sends: asking for it keeps the library moving what this rank has sent to others before.
+  std::byte nothing{};
+  Transfer pump(control_.transport());
+  pump.receive((control_.rank() + 1) % control_.size(), 0, &nothing, 1);
+  control_.set_timeout(1e9);                      // the others may have work for hours; the coordinators watch
+  control_.wait(WaitStatus{.operation = "end of the job"}, [&] {
+    (void)pump.done();
+    return free_to_go_.load(std::memory_order_acquire);
+  });
+}
+
+Detector::Detector(Communicator& world, const DetectorOptions& options, std::function<void(const Verdict&)> last_resort) {
+  if (world.size() == 1 || options.timeout <= 0) return;
+  member_ = std::make_unique<Member>(world, options, std::move(last_resort));
+  if (!member_->connected()) member_.reset();
+}
+
+Detector::~Detector() = default;
+
+void Detector::close() {
+  if (member_ != nullptr) member_->close();
+}
+void Detector::report_failure(const std::string& reason) {
+  if (member_ != nullptr) member_->report_failure(reason);
+}
+void Detector::acknowledge() noexcept {
+  if (member_ != nullptr) member_->acknowledge();
+}
+Verdict Detector::verdict() const { return member_ != nullptr ? member_->verdict() : Verdict{}; }
+bool Detector::active() const noexcept { return member_ != nullptr; }
+
+}  // namespace cohort

@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace cohort {
+
+/// Owns a file descriptor; children of this process do not inherit it.
+class Descriptor {
+ public:
+  Descriptor() = default;
+  explicit Descriptor(int fd) noexcept : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Descriptor();
+  [[nodiscard]] int get() const noexcept { return fd_; }
+  [[nodiscard]] bool open() const noexcept { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+/// Ends a thread's poll() from another thread.
+class WakeUp {
+ public:
+  WakeUp();
+  [[nodiscard]] int fd() const noexcept { return event_.get(); }
+  void signal() noexcept;
+  void clear() noexcept;
+
+ private:
+  Descriptor event_;
+};
+
+/// Where other ranks can connect to: TCP over IPv4, at a port that the system chose.
+struct Listener {
+  /// Only from this machine if `local`, else at all its addresses. Error unavailable.
+  explicit Listener(bool local);
+  /// The next connection; closed if there is none.
+  [[nodiscard]] Descriptor accept() const noexcept;
+
+  Descriptor socket;
+  std::uint16_t port = 0;
+  std::vector<std::string> addresses;   ///< "10.0.0.7"
+};
+
+/// A connection, or a closed descriptor when nobody answers there within the time.
+[[nodiscard]] Descriptor connect_to(const std::string& address, std::uint16_t port, double seconds);
+
+enum class FrameKind : std::uint32_t { hello, welcome, report, failure, goodbye, query, verdict, farewell };
+
+/// Short messages over one connection. Never blocks: what the other side does not take yet is kept.
+class Link {
+ public:
+  using Handler = std::function<void(FrameKind kind, std::string_view body)>;
+  static constexpr std::size_t kLongest = 64 << 10;   ///< bytes of a body
+
+  Link() = default;
+  explicit Link(Descriptor socket) noexcept : socket_(std::move(socket)) {}
+  [[nodiscard]] int fd() const noexcept { return socket_.get(); }
+  [[nodiscard]] bool open() const noexcept { return socket_.open(); }
+  [[nodiscard]] bool flushed() const noexcept { return out_.empty(); }
+
+  void send(FrameKind kind, std::string_view body = {});
+  void flush() noexcept;
+  /// Hands over what has come. Closes the link when the other side has: then everything that came before was handed over.
+  void receive(const Handler& handler);
+  void close() noexcept { socket_ = Descriptor(); }
+
+ private:
+  void hand_over(const Handler& handler);
+
+  Descriptor socket_;
+  std::string in_, out_;
+};
+
+}  // namespace cohort

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "cohort/comm/detector.hpp"
+#include "cohort/comm/waiting.hpp"
+
+namespace cohort {
+
+/// What a rank says of itself in every heartbeat; sent as it lies in memory.
+struct Report {
+  std::array<char, 32> operation{};   // what it waits in; empty: it does not wait
+  std::int64_t wait_step = -1;
+  std::int64_t step = -1;             // that it is at
+  double since = 0;                   // by its own clock: only tells one wait from the next
+  std::int32_t wait_bucket = -1;
+  std::int32_t peer = -1;
+  std::int32_t bucket = -1;
+  std::int32_t unused = 0;
+
+  Report() = default;
+  Report(const WaitStatus& wait, StepPosition position);
+  [[nodiscard]] bool waits() const noexcept { return operation[0] != '\0'; }
+  /// "all_reduce of bucket 3 at step 17"
+  [[nodiscard]] std::string wait_text() const;
+  /// "all_reduce of bucket 3 at step 17", "bucket 3 of step 17", "step 17", "no step yet"
+  [[nodiscard]] std::string place_text() const;
+};
+
+/// What the coordinator knows of a rank. All times are its own clock's.
+struct RankView {
+  std::string host;
+  bool connected = false;
+  bool left = false;                  ///< said goodbye: it has done its part, and waits for the others' end
+  bool ended = false;                 ///< its connection closed before all had left
+  std::string failure;                ///< its error, if it has reported one
+  Report report;
+  double heard = 0;                   ///< when it last said anything
+  double waiting_since = 0;           ///< when the wait of the report was first seen
+  double left_at = 0, ended_at = 0, failed_at = 0;
+
+  void hear(const Report& next, double now);
+  /// The coordinator itself has not run for `seconds`: nobody else is late because of that.
+  void forgive(double seconds) noexcept;
+};
+
+/// Names the rank that is in trouble, if there is one. `only`: a rank that alone may be judged, -1: all of them.
+///  - Ended without a word: at once, but `kSettle` later, when the others have said where they wait for it.
+///  - Failed with an error: after `kAllFail`, unless all ranks fail (then they conclude without us).
+///  - Silent for longer than `timeout`.
+///  - Others have waited for it longer than `timeout`, or for a short while if it has left.
+[[nodiscard]] std::optional<Verdict> judge(std::span<const RankView> ranks, double now, double timeout, int only = -1);
+
+/// True while a rank has ended and its verdict is due soon: fresh reports make it better.
+[[nodiscard]] bool settling(std::span<const RankView> ranks, int only = -1);
+
+inline constexpr double kSettle = 0.25;
+inline constexpr double kAllFail = 1;
+
+}  // namespace cohort
