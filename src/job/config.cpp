@@ -108,9 +108,10 @@ void apply_setting(toml::table& root, const std::string& setting) {
   }
   toml::table value = parse_value(setting.substr(0, equals), setting.substr(equals + 1));
   const toml::node* old = table->get(keys.back());
-  if (old != nullptr && (old->is_table() || old->is_array_of_tables())) {
-    fail(Code::invalid_argument, fmt::format("--set {}: '{}' is a section in {}; set one of its keys", setting, keys.back(),
-                                             where_of(*old)));
+  const bool section = old != nullptr && (old->is_table() || old->is_array_of_tables());
+  if (section && old->type() != value.get("value")->type()) {
+    fail(Code::invalid_argument, fmt::format("--set {}: '{}' is a section in {}; set one of its keys, or all as in {}={{a=1}}",
+                                             setting, keys.back(), where_of(*old), keys.back()));
   }
   table->insert_or_assign(keys.back(), std::move(*value.get("value")));
 }

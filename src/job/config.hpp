@@ -17,8 +17,8 @@ struct Configuration {
 };
 
 /// Reads a TOML file ("" for none) and lays `settings`, each "a.b.c=value", over it. A value is read as TOML; what is none,
-/// such as adam or /data/set, is a text. An entry of a list of tables is named by its number: optimizer.group.0.decay=false.
-/// Errors name file, line and column: not_found, invalid_argument.
+/// such as adam or /data/set, is a text; {…} replaces a whole section. An entry of a list of tables is named by its number:
+/// optimizer.group.0.decay=false. Errors name file, line and column: not_found, invalid_argument.
 [[nodiscard]] Configuration load_configuration(const std::string& file, std::span<const std::string> settings);
 
 /// Collective. Error failed_precondition, alike on all ranks, with the lines that differ and the ranks that have them.

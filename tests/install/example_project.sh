@@ -24,5 +24,14 @@ accuracy_above "$work/own.log" 0.5
 "$work/prefix/bin/cohort" train job.toml --plugin build/libswish_plugin.so --set train.directory="$work/plugin" >"$work/plugin.log"
 accuracy_above "$work/plugin.log" 0.5
 "$work/prefix/bin/cohort" list model --plugin build/libswish_plugin.so | grep -q swish_net
+"$work/prefix/bin/cohort" train job.toml --plugin build/libswish_plugin.so --plugin "$work"/prefix/lib/cohort/cohort_debug.so \
+  --set train.device=DEBUG:0 --set train.max_steps=3 --set train.directory="$work/debug" >/dev/null
 # Nothing may point back into the build.
 ! grep -r "$build" "$work/prefix/lib/cmake" || { echo "the installed package names the build folder" >&2; exit 1; }
+
+# The model in README.md, built and run as the page says.
+awk '/^```cpp/ { on = 1; next } /^```/ { on = 0 } on' "$source/README.md" >my_net.cpp
+g++ -std=c++20 -O1 -Wall -Wextra -Werror -shared -fPIC my_net.cpp -o my_net.so -I "$work/prefix/include"
+"$work/prefix/bin/cohort" train "$source/jobs/synthetic.toml" --plugin my_net.so --set 'model={type="my_net", hidden=128}' \
+  --set train.directory="$work/readme" >"$work/readme.log"
+accuracy_above "$work/readme.log" 0.5

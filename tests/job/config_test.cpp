@@ -89,6 +89,11 @@ TEST(Configuration, SettingsOverrideAndBareWordsAreTexts) {
   ASSERT_EQ(c.root.children("fresh").size(), 1u);
 }
 
+TEST(Configuration, AWholeSectionCanBeReplaced) {
+  const std::string text = load("[model]\ntype = 'mlp'\nhidden = [64]\n[[g]]\nx = 1\n", {"model={type='mine'}", "g=[{y=1}]"}).text;
+  EXPECT_EQ(text, "g.0.y = 1\nmodel.type = 'mine'\n");
+}
+
 TEST(Configuration, DamagedFilesAreRefusedWithLineAndColumn) {
   EXPECT_THAT(refusal("a = 1\nb = = 2\n"), HasSubstr("job.toml:2:5: "));
   EXPECT_THAT(refusal("a = \"open\n"), HasSubstr("job.toml:1:"));
