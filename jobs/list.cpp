@@ -12,6 +12,7 @@
 
 #include "cohort/base/library.hpp"
 #include "cohort/comm/collective.hpp"
+#include "cohort/comm/detector.hpp"
 #include "cohort/data/pipeline.hpp"
 #include "cohort/exec/kernel.hpp"
 #include "cohort/job/job.hpp"
@@ -78,6 +79,7 @@ void print_sections() {
       {"[schedule]", [](Section& s) { (void)Schedule(s); }},
       {"[exchange]", [](Section& s) { (void)ExchangeOptions(s); }},
       {"[checkpoint]", [](Section& s) { (void)CheckpointOptions(s); }},
+      {"[watchdog]", [](Section& s) { (void)DetectorOptions(s); }},
   };
   fmt::print("section of a job file\n");
   for (const auto& [name, bind] : sections) fmt::print("    {}\n{}", name, options_of(bind));
