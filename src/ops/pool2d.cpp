@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "cohort/exec/kernel.hpp"
 #include "cohort/graph/graph.hpp"
@@ -65,18 +67,18 @@ class Windows {
     }
   }
 
-  [[nodiscard]] std::int64_t in_elements() const { return rows.in * columns.in * channels; }
-  [[nodiscard]] std::int64_t out_elements() const { return rows.out * columns.out * channels; }
-  [[nodiscard]] std::int64_t first(const Box& box) const { return (box.top * columns.in + box.left) * channels; }
-
-  Window rows, columns;
-  std::int64_t channels;
-
- private:
+  /// Where window i of a dimension begins and ends, without the padding.
   static std::pair<std::int64_t, std::int64_t> inside(const Window& w, std::int64_t i) {
     const std::int64_t begin = i * w.stride - w.before;
     return {std::max<std::int64_t>(begin, 0), std::min(begin + w.size, w.in)};
   }
+
+  [[nodiscard]] std::int64_t in_elements() const { return rows.in * columns.in * channels; }
+  [[nodiscard]] std::int64_t out_elements() const { return rows.out * columns.out * channels; }
+
+  Window rows, columns;
+  std::int64_t channels;
+
 };
 
 /// Runs over (image, output row) pairs, or over whole images where windows of different rows write to the same pixel.
@@ -102,26 +104,41 @@ class PoolKernel : public Kernel {
   std::int64_t images_;
 };
 
+/// First the maximum over the rows of a row of windows, in loops as long as the image is wide whatever the number of
+/// channels, then over the columns of each window.
 class MaxPoolKernel final : public PoolKernel {
  public:
-  explicit MaxPoolKernel(const NodeInfo& info) : PoolKernel(info.in[0].shape, info.attrs) {}
+  explicit MaxPoolKernel(const NodeInfo& info)
+      : PoolKernel(info.in[0].shape, info.attrs), width_(windows_.columns.in * windows_.channels),
+        lines_(static_cast<std::size_t>(images_ * width_)) {}
 
   void run(KernelContext& c) override {
-    const std::int64_t channels = windows_.channels;
-    for_rows(c, [&](std::int64_t n, std::int64_t begin, std::int64_t end) {
+    for_images(c, [&](std::int64_t n) {
       const float* x = c.in(0).data<float>() + n * windows_.in_elements();
       float* y = c.out().data<float>() + n * windows_.out_elements();
-      windows_.for_each(begin, end, [&](const Box& box) {
-        float* result = y + box.out;
-        std::copy_n(x + windows_.first(box), channels, result);
-        windows_.for_pixels(box, [&](std::int64_t at) {
-          for (std::int64_t k = 0; k < channels; ++k) {   // a NaN wins and stays
-            result[k] = (x[at + k] > result[k]) | (x[at + k] != x[at + k]) ? x[at + k] : result[k];
-          }
+      float* line = lines_.data() + n * width_;
+      for (std::int64_t i = 0; i < windows_.rows.out; ++i) {
+        const auto [top, bottom] = Windows::inside(windows_.rows, i);
+        std::copy_n(x + top * width_, width_, line);
+        for (std::int64_t row = top + 1; row < bottom; ++row) raise(line, x + row * width_, width_);
+        windows_.for_each(i, i + 1, [&](const Box& box) {
+          float* result = y + box.out;
+          std::copy_n(line + box.left * windows_.channels, windows_.channels, result);
+          for (std::int64_t j = box.left + 1; j < box.right; ++j)
+            raise(result, line + j * windows_.channels, windows_.channels);
         });
-      });
+      }
     });
   }
+
+ private:
+  /// a := max(a, b); a NaN wins and stays.
+  static void raise(float* __restrict a, const float* __restrict b, std::int64_t n) {
+    for (std::int64_t k = 0; k < n; ++k) a[k] = (b[k] > a[k]) | (b[k] != b[k]) ? b[k] : a[k];
+  }
+
+  std::int64_t width_;
+  std::vector<float> lines_;   // one per image
 };
 
 /// dx from dy, x and y: each dy goes to the first of the largest elements of its window (a NaN counts as largest).
