@@ -245,6 +245,27 @@ class Signals(unittest.TestCase):
     def test_mpirun_passes_sigusr1_on(self):
         self.stopped(ranks(2, "wait_for_stop", "--plugin", PLUGIN), lambda process, _: process.send_signal(signal.SIGUSR1))
 
+    def test_training_stops_with_a_checkpoint_and_goes_on_from_it(self):
+        file = str(SOURCE / "jobs" / "synthetic.toml")
+        with tempfile.TemporaryDirectory() as folder:
+            options = ["--set", f"train.directory={folder}/run", "--set", "train.epochs=100000"]
+            process = subprocess.Popen(ranks(2, "train", file, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            try:
+                self.assertIn("writing to", process.stdout.readline())
+                time.sleep(0.5)
+                process.send_signal(signal.SIGUSR1)   # to mpirun, which passes it on
+                out, err = process.communicate(timeout=LIMIT)
+            finally:
+                process.kill()
+            self.assertEqual(process.returncode, 0, err)
+            steps = int(re.search(r"Stopped as asked after (\d+) steps", out).group(1))
+            self.assertTrue(os.path.exists(f"{folder}/run/checkpoints/latest"))
+            more = ["--resume", "auto", "--set", f"train.max_steps={steps + 5}"]
+            run = Run(ranks(2, "train", file, *options, *more))
+            self.assertEqual(run.code, 0, run.err)
+            self.assertIn(f"at step {steps}", run.out)
+            self.assertIn(f"Done after {steps + 5} steps", run.out)
+
     def test_a_second_interrupt_ends_a_process_that_does_not_heed_the_first(self):
         command = [PROGRAM, "wait_for_stop", "--plugin", PLUGIN, "--set", "heed=false"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
