@@ -27,6 +27,13 @@ void* operator new(std::size_t bytes) { return cohort::testing::counted(bytes, 0
 void* operator new(std::size_t bytes, std::align_val_t alignment) {
   return cohort::testing::counted(bytes, static_cast<std::size_t>(alignment));
 }
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {   // std::stable_sort asks for its buffer this way
+  try {
+    return cohort::testing::counted(bytes, 0);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
