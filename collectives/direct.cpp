@@ -14,13 +14,14 @@ class DirectWork final : public Work {
   DirectWork(Collective& collective, Operation operation, const Bucket& bucket) : Work(collective, operation, bucket) {
     for (int r = 0; r < size(); ++r) peers_.emplace_back(communicator().transport(), bytes(rank()), bytes(r));
     own_.resize(mine().size);
+    wire_.resize(bytes(rank()));
   }
 
  private:
   struct Peer {
-    Peer(Transport& t, std::size_t mine, std::size_t theirs) : in(t), out(t), my_wire(mine), their_wire(theirs) {}
-    Transfer in, out;
+    Peer(Transport& t, std::size_t mine, std::size_t theirs) : my_wire(mine), their_wire(theirs), in(t), out(t) {}
     std::vector<std::byte> my_wire, their_wire;   // of my block, of theirs
+    Transfer in, out;                             // last, so that they end before the memory that they use
   };
 
   Progress run() override {
@@ -34,14 +35,13 @@ class DirectWork final : public Work {
       for (Peer& each : peers_) co_await until(each.out);
     }
     if (operation() == Operation::reduce_scatter || size() == 1) co_return;
-    std::vector<std::byte>& wire = peer(rank()).my_wire;
-    codec().encode(at(rank()), own_.size(), wire.data(), residual(rank()), context(mine().begin));
+    codec().encode(at(rank()), own_.size(), wire_.data(), residual(rank()), context(mine().begin));
     // The owner goes on with what the others get.
-    codec().decode(wire.data(), own_.size(), at(rank()), Accumulate::assign, context(mine().begin));
+    codec().decode(wire_.data(), own_.size(), at(rank()), Accumulate::assign, context(mine().begin));
     for (int i = 1; i < size(); ++i) {
       const int to = (rank() + i) % size();
       peer(to).in.receive(to, tag(), peer(to).their_wire.data(), bytes(to));
-      peer(to).out.send(to, tag(), wire.data(), bytes(rank()));
+      peer(to).out.send(to, tag(), wire_.data(), bytes(rank()));
     }
     for (int r = 0; r < size(); ++r) {
       co_await until(peer(r).in);
@@ -74,8 +74,9 @@ class DirectWork final : public Work {
     return bucket().residual == nullptr ? nullptr : bucket().residual + block(owner).begin;
   }
 
-  std::vector<Peer> peers_;
   std::vector<float> own_;
+  std::vector<std::byte> wire_;    // of the sum of my block, sent to all
+  std::vector<Peer> peers_;        // last, like the transfers in it
 };
 
 const Registered<CollectiveType> direct{"direct", {

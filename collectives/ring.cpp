@@ -32,9 +32,9 @@ class RingWork final : public Work {
  private:
   /// Transfers and receive buffer of one message in flight each way.
   struct Lane {
-    Lane(Transport& transport, std::size_t bytes) : in(transport), out(transport), came(bytes) {}
-    Transfer in, out;
+    Lane(Transport& transport, std::size_t bytes) : came(bytes), in(transport), out(transport) {}
     std::vector<std::byte> came;
+    Transfer in, out;         // last, so that they end before the memory that they use
   };
   struct Piece {
     Block part;                                       // of the bucket; empty in a short block: then no message travels
@@ -115,8 +115,8 @@ class RingWork final : public Work {
   int pieces_ = 0;              // messages per block; every block has as many, the last ones of a short block are empty
   int depth_ = 0;               // receives that are posted ahead
   std::size_t slot_bytes_ = 0;
-  std::vector<Lane> lanes_;
   std::vector<std::byte> wire_;
+  std::vector<Lane> lanes_;
 };
 
 const Registered<CollectiveType> ring{"ring", {

@@ -60,8 +60,8 @@ TEST_P(EveryCollective, LossyCodecKeepsItsErrors) {
 
 TEST_P(EveryCollectiveOnFew, ARankThatThrowsFreesTheOthers) {
   const auto body = [&](Communicator& c) {
+    std::vector<float> data(5000, 1.f);   // outlives the collective, whose messages may still be on their way
     const auto collective = make_collective(c, [&] { CollectiveOptions o; o.algorithm = algorithm(); return o; }());
-    std::vector<float> data(5000, 1.f);
     Work& work = collective->all_reduce({.data = data.data(), .n = data.size()});
     for (std::int64_t step = 0; step < 10; ++step) {
       if (step == 3 && c.rank() == c.size() - 1) throw std::runtime_error("no more data");

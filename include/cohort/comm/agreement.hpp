@@ -54,8 +54,8 @@ class Agreement : public FrameOwner {
   OperationHeader mine_;
   int tag_ = 0;
   Range heard_, sent_, came_;
-  Transfer in_, out_;
   std::vector<OperationHeader> all_;   // only filled on a mismatch
+  Transfer in_, out_;                  // after what they send and receive, so that they end before it
   std::string mismatch_;
   Progress progress_;
 };

@@ -119,7 +119,8 @@ class Collective {
   Collective& operator=(const Collective&) = delete;
 
   /// Collective. Zeroed memory in which buckets live at their best (64-byte aligned); any other memory works as well. All
-  /// ranks ask for the same sizes in the same order, and let go of them in the same order.
+  /// ranks ask for the same sizes in the same order, and let go of them in the same order, best after the collective: after an
+  /// error its messages may still be on their way.
   [[nodiscard]] virtual Buffer allocate(std::size_t bytes);
 
   /// Collective. Prepares data := sum over ranks.

@@ -73,8 +73,8 @@ class GradientExchange {
 
   const Parameters& parameters_;
   Device& device_;
+  std::vector<Bucket> buckets_;             // outlive the collective: after an error its messages may still be on their way
   std::unique_ptr<Collective> collective_;
-  std::vector<Bucket> buckets_;
   std::vector<std::size_t> bucket_of_;      // by parameter
   std::vector<float> accumulated_;          // by flat index; empty until the first use
   std::int64_t step_ = -1;
