@@ -113,12 +113,12 @@ class WaitGraph {
     }
     holding_up_.insert(rank);
   }
-  /// It did not say for whom it waits: whoever does not wait may be the one.
+  /// It did not say for whom it waits: whoever is not stuck in a wait itself may be the one.
   void everyone_else() {
-    const Ranks idle = find(ranks_, -1, [](const RankView& r) { return r.connected && !waits(r); });
-    const Ranks waiting = find(ranks_, -1, waits);
-    if (idle.empty()) in_circle_.insert(waiting.begin(), waiting.end());
-    holding_up_.insert(idle.begin(), idle.end());
+    for (int rank = 0; rank < static_cast<int>(ranks_.size()); ++rank) {
+      if (view(ranks_, rank).connected && !stuck(rank)) holding_up_.insert(rank);
+      if (stuck(rank)) in_circle_.insert(rank);
+    }
   }
   void follow_to_left(int rank) {
     const int peer = view(ranks_, rank).report.peer;
@@ -168,7 +168,7 @@ std::optional<Verdict> judge_silent(Views ranks, double now, double timeout, int
                              waiters_text(ranks, silent))};
 }
 
-std::string late_text(Views ranks, const Ranks& late, double now, double timeout) {
+std::string late_text(Views ranks, const Ranks& late, bool silent) {
   const std::string who = list_with_hosts(ranks, late);
   const auto all = [&](const auto& condition) {
     return std::ranges::all_of(late, [&](int rank) { return condition(view(ranks, rank)); });
@@ -177,18 +177,20 @@ std::string late_text(Views ranks, const Ranks& late, double now, double timeout
   if (all([](const RankView& r) { return r.left; })) {
     return who + (late.size() == 1 ? " has" : " have") + " finished already";
   }
-  const bool silent = all([&](const RankView& r) { return now - r.heard > timeout / 2; });
   return fmt::format("{} {} not {} (last seen in {})", who, does, silent ? "answer" : "move on", places_text(ranks, late));
 }
 
 std::optional<Verdict> judge_waits(Views ranks, double now, double timeout) {
   const WaitGraph graph(ranks, timeout);
-  if (!graph.holding_up().empty()) {
-    const Ranks late(graph.holding_up().begin(), graph.holding_up().end());
-    return Verdict{Verdict::Kind::lost, fmt::format("{}{}, for {:.1f} s", late_text(ranks, late, now, timeout),
+  if (graph.holding_up().empty() && graph.in_circle().empty()) return {};
+  // Where some ranks are silent already they are the reason, whatever they said last.
+  const Ranks silent =
+      find(ranks, -1, [&](const RankView& r) { return r.connected && !r.ended && now - r.heard > timeout / 2; });
+  const Ranks late = silent.empty() ? Ranks(graph.holding_up().begin(), graph.holding_up().end()) : silent;
+  if (!late.empty()) {
+    return Verdict{Verdict::Kind::lost, fmt::format("{}{}, for {:.1f} s", late_text(ranks, late, !silent.empty()),
                                                     waiters_text(ranks, late), graph.longest())};
   }
-  if (graph.in_circle().empty()) return {};
   return Verdict{Verdict::Kind::lost, fmt::format("the ranks wait for each other since {:.1f} s: {}", graph.longest(),
                                                   waits_text(ranks, find(ranks, -1, waits)))};
 }
