@@ -1,7 +1,10 @@
 #include "comm/mpi.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <string>
@@ -41,8 +44,21 @@ Environment::Environment() {
   check(MpiCode{MPI_Comm_size(MPI_COMM_WORLD, &ranks_)});
 }
 
+namespace {
+
+/// By a signal, so that it works wherever the process is stuck; 0 takes it back.
+void end_process_after(unsigned seconds) noexcept {
+  if (seconds > 0) std::signal(SIGALRM, SIG_DFL);
+  alarm(seconds);
+}
+
+}  // namespace
+
 Environment::~Environment() {
-  if (!abandoned_ && mpi_running()) MPI_Finalize();
+  if (abandoned_ || !mpi_running()) return;
+  end_process_after(finalize_seconds_);
+  MPI_Finalize();
+  end_process_after(0);
 }
 
 namespace {
@@ -100,6 +116,7 @@ std::string Environment::processor_name() {
 }
 
 void abort_job(int code) noexcept {
+  end_process_after(5);   // the launcher, whom MPI_Abort asks, may be in trouble as well
   if (mpi_running()) MPI_Abort(MPI_COMM_WORLD, code);
   std::_Exit(code);
 }

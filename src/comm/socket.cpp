@@ -83,7 +83,8 @@ Listener::Listener(bool local) : socket(::socket(AF_INET, SOCK_STREAM | SOCK_NON
                   getsockname(socket.get(), any, &length) == 0;
   if (!ok) fail(Code::unavailable, std::string("cannot listen for other ranks: ") + std::strerror(errno));
   port = ntohs(address.sin_port);
-  addresses = local ? std::vector<std::string>{"127.0.0.1"} : addresses_of_this_machine();
+  if (!local) addresses = addresses_of_this_machine();
+  addresses.emplace_back("127.0.0.1");
 }
 
 Descriptor Listener::accept() const noexcept {

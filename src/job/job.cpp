@@ -23,6 +23,8 @@ namespace {
 
 constexpr double kVerdictSeconds = 2;   ///< how long a rank that failed waits for the others to fail as well
 
+constexpr unsigned kFinalizeSeconds = 30;
+
 /// What all ranks of a job share to end it.
 struct Ending {
   std::optional<Communicator> verdict;    ///< where failures are compared
@@ -200,11 +202,15 @@ int run_job(int argc, char** argv) {
     Communicator world = environment->world(context);
     ending.verdict.emplace(world.duplicate());
     if (prepared.failure) std::rethrow_exception(prepared.failure);
-    return run_named_job(world, prepared.line, ending);
+    const int code = run_named_job(world, prepared.line, ending);
+    if (ending.detector->active()) environment->limit_finalize(kFinalizeSeconds);   // all ranks are there
+    return code;
   } catch (...) {   // the only place where a program ends because of an error
     const Failure failure = current_failure();
     const int rank = environment ? environment->rank() : 0, ranks = environment ? environment->ranks() : 1;
-    return conclude(ending, failure, rank, ranks);
+    const int code = conclude(ending, failure, rank, ranks);
+    if (environment) environment->limit_finalize(kFinalizeSeconds);
+    return code;
   }
 }
 

@@ -187,15 +187,17 @@ class Watched {
  public:
   using Body = std::function<void(Communicator&, Detector&)>;
 
-  Watched(int ranks, double timeout, const Body& body) : verdicts(static_cast<std::size_t>(ranks)) {
+  /// `nodes`: as if the ranks were spread over that many machines.
+  Watched(int ranks, double timeout, const Body& body, int nodes = 1) : verdicts(static_cast<std::size_t>(ranks)) {
     run_as_threads(ranks, [&](Communicator& plain) {
       Context context = plain.context();
       context.log = Log("", LogLevel::warning, [this](LogLevel, std::string_view line) {
         const std::lock_guard lock(mutex_);
         lines.emplace_back(line);
       });
-      Communicator world(plain.transport().subgroup(everybody(plain.size()), 29000), context,
-                         NodeMap(std::vector<int>(static_cast<std::size_t>(plain.size()), 0)));
+      std::vector<int> labels = everybody(ranks);
+      for (int& label : labels) label %= nodes;
+      Communicator world(plain.transport().subgroup(everybody(ranks), 29000), context, NodeMap(labels));
       world.set_timeout(30);
       DetectorOptions options;
       options.timeout = timeout;
@@ -280,6 +282,15 @@ TEST(Detector, OrdinaryEndsAtDifferentTimesAreSilent) {
     EXPECT_THAT(run.lines, ::testing::IsEmpty());
     for (const Verdict& verdict : run.verdicts) EXPECT_EQ(verdict.kind, Verdict::Kind::none) << verdict.text;
   }
+}
+
+TEST(Detector, ConnectsByTheAddressesOfTheMachineWhereThereAreSeveral) {
+  const Watched run(4, 10, [](Communicator& world, Detector& detector) {
+    EXPECT_TRUE(detector.active());
+    Loop(world).steps(5);
+    detector.close();
+  }, 2);
+  EXPECT_THAT(run.lines, ::testing::IsEmpty());
 }
 
 TEST(Detector, NamesTheRankThatHoldsUpTheOthers) {

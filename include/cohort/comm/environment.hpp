@@ -26,6 +26,10 @@ class Environment {
   /// The destructor will leave MPI alone: after the death of a rank MPI_Finalize may never return.
   void abandon() noexcept { abandoned_ = true; }
 
+  /// Where all ranks come to their end together: the process ends if MPI_Finalize takes longer, as it does for ever when a
+  /// rank dies meanwhile.
+  void limit_finalize(unsigned seconds) noexcept { finalize_seconds_ = seconds; }
+
   [[nodiscard]] static std::string thread_level();      ///< what MPI granted: "multiple", "serialized", …
   [[nodiscard]] static std::string library_version();   ///< "Open MPI v4.1.4"
   [[nodiscard]] static std::string processor_name();
@@ -36,9 +40,10 @@ class Environment {
   int rank_ = 0;
   int ranks_ = 1;
   bool abandoned_ = false;
+  unsigned finalize_seconds_ = 0;   // 0: no limit
 };
 
-/// Ends all ranks of the job at once with this exit code; does not return. Only the top of a job calls it.
+/// Ends all ranks of the job at once with this exit code; does not return, and takes 5 seconds at most. Only the top of a job calls it.
 [[noreturn]] void abort_job(int code) noexcept;
 
 }  // namespace cohort
