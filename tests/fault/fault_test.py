@@ -100,6 +100,39 @@ def exchange(ranks, fault, rank, step=11, bucket=2, recover=False, meddle=None, 
                recover=recover, meddle=meddle)
 
 
+JOB = """
+    [train]
+    epochs = 4
+    validate_every = 1
+    [model]
+    type = "trapped"
+    [data]
+    global_batch = 24
+    [data.train]
+    reader = "synthetic"
+    samples = 240
+    shape = [8, 8, 1]
+    [data.validation]
+    reader = "synthetic"
+    samples = 48
+    shape = [8, 8, 1]
+    [exchange]
+    first_bucket_mib = 0.0005
+    bucket_mib = 0.0005
+    """
+
+
+def train(ranks, fault, rank, recover=False, meddle=None, **more):
+    settings = {"model.fault": f"'{fault}'", "model.rank": rank, "model.step": 13, **more}
+    with tempfile.TemporaryDirectory() as folder:
+        job = os.path.join(folder, "job.toml")
+        with open(job, "w", encoding="utf-8") as file:
+            file.write(JOB)
+        settings["train.directory"] = f"'{folder}/run'"
+        return Run(ranks, "train", job, *[word for key, value in settings.items() for word in ("--set", f"{key}={value}")],
+                   recover=recover, meddle=meddle)
+
+
 class FaultTest(unittest.TestCase):
     def ends(self, run, seconds, code=None):
         """All processes are gone, `seconds` + ENDED after the fault at the latest."""
@@ -227,65 +260,34 @@ class Mismatches(FaultTest):
 class Training(FaultTest):
     """The same under `cohort train`."""
 
-    JOB = """
-        [train]
-        epochs = 4
-        validate_every = 1
-        [model]
-        type = "trapped"
-        [data]
-        global_batch = 24
-        [data.train]
-        reader = "synthetic"
-        samples = 240
-        shape = [8, 8, 1]
-        [data.validation]
-        reader = "synthetic"
-        samples = 48
-        shape = [8, 8, 1]
-        [exchange]
-        first_bucket_mib = 0.0005
-        bucket_mib = 0.0005
-        """
-
-    def train(self, ranks, fault, rank, recover=False, meddle=None, **more):
-        settings = {"model.fault": f"'{fault}'", "model.rank": rank, "model.step": 13, **more}
-        with tempfile.TemporaryDirectory() as folder:
-            job = os.path.join(folder, "job.toml")
-            with open(job, "w", encoding="utf-8") as file:
-                file.write(self.JOB)
-            settings["train.directory"] = f"'{folder}/run'"
-            return Run(ranks, "train", job, *[word for key, value in settings.items() for word in ("--set", f"{key}={value}")],
-                       recover=recover, meddle=meddle)
-
     def test_no_fault_no_word(self):
-        run = self.train(3, "none", 0)
+        run = train(3, "none", 0)
         self.ends(run, 0, code=0)
         self.assertEqual(run.complaints, [])
 
     def test_a_rank_that_throws_in_the_backward_pass(self):
-        run = self.train(3, "throw", 2, **{"model.backward": "true"})
+        run = train(3, "throw", 2, **{"model.backward": "true"})
         self.ends(run, 0, code=1)
         self.names(run, 2, "this rank has had enough")
 
     def test_a_rank_that_is_stopped(self):
-        run = self.train(3, "stop", 1, **{"model.backward": "true"})
+        run = train(3, "stop", 1, **{"model.backward": "true"})
         self.ends(run, WATCHDOG)
         self.names(run, 1, "does not (answer|move on)", r"waiting for it: .* in all_reduce of bucket \d at step 13")
 
     def test_a_rank_that_hangs_in_a_kernel(self):
-        run = self.train(2, "spin", 0)
+        run = train(2, "spin", 0)
         self.ends(run, WATCHDOG)
         self.names(run, 0, r"does not move on \(last seen in step 13\)", r"waiting for it: rank 1 in all_reduce of bucket 0 at step 13")
 
     def test_a_killed_rank(self):
         for rank in (0, 1):
-            run = self.train(3, "kill", rank, recover=True)
+            run = train(3, "kill", rank, recover=True)
             self.ends(run, 0, code=run.code)
             self.names(run, rank, "ended before the job was done", "waiting for it: .* in all_reduce of bucket 0 at step 13")
 
     def test_another_model_on_one_rank(self):
-        run = self.train(3, "none", 1, **{"model.differs": "true"})
+        run = train(3, "none", 1, **{"model.differs": "true"})
         self.ends(run, 0, code=1)
         self.assertEqual(len(run.complaints), 1, run.text)
         self.assertRegex(run.complaints[0], "^error: ranks 0 and 1 have built different models", run.text)
@@ -315,17 +317,22 @@ class Soak(FaultTest):
             run.fault_at = time.monotonic()
             os.kill(run.pids[rank], number)
 
-        run = exchange(ranks, "none", 0, steps=10**6, elements=numbers.choice((1, 1000, 10**6)), pause=numbers.choice((0, 0.02)),
-                       recover=kind != "kill", meddle=meddle, **{"exchange.algorithm": f"'{algorithm}'"})
-        with self.subTest(i=i, kind=kind, ranks=ranks, rank=rank, algorithm=algorithm, instant=instant):
+        how = {"recover": kind != "kill", "meddle": meddle, "exchange.algorithm": f"'{algorithm}'"}
+        job = numbers.choice((exchange, exchange, train))
+        if job is exchange:
+            run = exchange(ranks, "none", 0, steps=10**6, elements=numbers.choice((1, 1000, 10**6)),
+                           pause=numbers.choice((0, 0.02)), **how)
+        else:
+            run = train(ranks, "none", 0, **how, **{"train.epochs": 10**5, "checkpoint.every_epochs": numbers.choice((1, 10))})
+        with self.subTest(i=i, job=job.__name__, kind=kind, ranks=ranks, rank=rank, algorithm=algorithm, instant=instant):
             if kind == "kill":
                 self.ends(run, 0)
                 self.assertLessEqual(len(run.complaints), 1, run.text)
                 return
             self.ends(run, WATCHDOG if kind == "stop" else 0, code=run.code)
             self.names(run, rank, "does not (answer|move on)" if kind == "stop" else "ended before the job was done",
-                       r"of bucket \d at step \d+")
-        print(f"{i}: {kind} rank {rank} of {ranks}, {algorithm}: ended after {run.gone_at - run.fault_at:.2f} s", flush=True)
+                       r"of bucket \d at step \d+|no step yet" if job is exchange else None)
+        print(f"{i}: {job.__name__}, {kind} rank {rank} of {ranks}, {algorithm}: ended after {run.gone_at - run.fault_at:.2f} s", flush=True)
 
 
 if __name__ == "__main__":
