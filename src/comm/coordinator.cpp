@@ -58,11 +58,7 @@ void Coordinator::run(const std::stop_token& stop) {
     for (int rank = 0; rank < static_cast<int>(links_.size()); ++rank) hear(rank);
     if (!decided_ && !stood_down_.load(std::memory_order_acquire)) decide(time);
   }
-  for (const double end = now() + kFlushSeconds; now() < end;) {
-    for (Link& link : links_) link.flush();
-    if (std::ranges::all_of(links_, [](const Link& link) { return !link.open() || link.flushed(); })) break;
-    Clock::steady().sleep(0.001);
-  }
+  end_gently(links_, kFlushSeconds);
 }
 
 void Coordinator::wait_for_events(double seconds) {

@@ -186,11 +186,7 @@ void Detector::Member::run(const std::stop_token& stop) {
     resort_to_last();
   }
   send_messages();
-  for (const double end = now() + kFlushSeconds; now() < end;) {
-    for (Link& link : links_) link.flush();
-    if (std::ranges::all_of(links_, [](const Link& link) { return !link.open() || link.flushed(); })) break;
-    Clock::steady().sleep(0.001);
-  }
+  end_gently(links_, kFlushSeconds);
 }
 
 void Detector::Member::wait_for_events(double until) {

@@ -17,6 +17,7 @@
 #include <cstring>
 #include <memory>
 
+#include "cohort/base/clock.hpp"
 #include "cohort/base/error.hpp"
 
 namespace cohort {
@@ -144,6 +145,27 @@ void Link::receive(const Handler& handler) {
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
     close();
   }
+}
+
+void Link::finish_sending() noexcept {
+  if (open()) shutdown(socket_.get(), SHUT_WR);
+}
+
+void end_gently(std::span<Link> links, double seconds) {
+  Clock& clock = Clock::steady();
+  const double end = clock.now() + seconds;
+  const auto until = [&](auto&& done) {
+    while (!std::ranges::all_of(links, done) && clock.now() < end) clock.sleep(0.001);
+  };
+  until([](Link& link) {
+    link.flush();
+    return !link.open() || link.flushed();
+  });
+  for (Link& link : links) link.finish_sending();
+  until([](Link& link) {   // the other side closes when it has read everything
+    link.receive([](FrameKind, std::string_view) {});
+    return !link.open();
+  });
 }
 
 void Link::hand_over(const Handler& handler) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -73,6 +74,8 @@ class Link {
   /// Hands over what has come. Closes the link when the other side has: then everything that came before was handed over.
   void receive(const Handler& handler);
   void close() noexcept { socket_ = Descriptor(); }
+  /// Says that nothing more comes from here; what the other side sends can still be read.
+  void finish_sending() noexcept;
 
  private:
   void hand_over(const Handler& handler);
@@ -80,5 +83,9 @@ class Link {
   Descriptor socket_;
   std::string in_, out_;
 };
+
+/// Ends all links such that what was sent arrives, within about `seconds`. Merely closing a socket with unread data in it
+/// resets the connection, and what the system has not delivered by then is lost: a verdict, an error.
+void end_gently(std::span<Link> links, double seconds);
 
 }  // namespace cohort
