@@ -246,7 +246,8 @@ class Trainer {
   bool validate(std::int64_t epoch) {
     result_.validation = evaluate(communicator_, *setup_.replica, *validation_);
     const Evaluation& e = *result_.validation;
-    std::string text = fmt::format("epoch {}: validation loss {:.4f}", epoch, e.loss);
+    const std::string when = data_.position().sample == 0 ? fmt::format("epoch {}", epoch) : fmt::format("step {}", state_.step);
+    std::string text = fmt::format("{}: validation loss {:.4f}", when, e.loss);
     log("validation/loss", e.loss);
     double score = -e.loss;
     for (const auto& [name, value] : e.metrics) {
