@@ -10,14 +10,7 @@ say() { printf '\n==> %s\n' "$*"; }
 is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
 # Runs a command as root.
-as_root() {
-  if [ "$(id -u)" = 0 ]; then "$@"
-  elif command -v sudo >/dev/null; then sudo -E "$@"
-  else
-    echo "This needs root, and there is no sudo. Please run as root: $*" >&2
-    return 1
-  fi
-}
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 # install_missing PACKAGE...: with apt-get, only what is missing, and with fresh package lists only if the old ones do not do.
 install_missing() {
@@ -30,9 +23,12 @@ install_missing() {
     is_installed "$package" || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+    echo "Missing, and there is no sudo. Please run as root: apt-get install ${missing[*]}" >&2
+    return 1
+  fi
   say "Installing Debian packages: ${missing[*]}"
-  export DEBIAN_FRONTEND=noninteractive
-  local install=(apt-get -o DPkg::Lock::Timeout=300 -qq install -y --no-install-recommends "${missing[@]}")
+  local install=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq install -y --no-install-recommends "${missing[@]}")
   if as_root "${install[@]}" >"$LOG" 2>&1; then return 0; fi
   say "The package lists are out of date: apt-get update"
   as_root apt-get -o DPkg::Lock::Timeout=300 -qq update >"$LOG" 2>&1 || true
