@@ -100,10 +100,9 @@ class Alone(unittest.TestCase):
 class Together(unittest.TestCase):
     """Ranks under mpirun."""
 
-    def test_doctor_takes_less_than_5_seconds_and_shows_every_rank(self):
-        run = Run(ranks(3, "doctor"))
+    def test_doctor_shows_every_rank(self):
+        run = Run(ranks(3, "doctor"))   # takes a second or two; how long is the machine's affair, that it ends is ours
         self.assertEqual(run.code, 0, run.err)
-        self.assertLess(run.seconds, 5)
         for rank in range(3):
             self.assertRegex(run.out, rf"\n +{rank}  \S+ +\d+  \d+ of \d+ .*CPU.* works\n")
         for word in ("MPI", "HDF5", "zlib", "toml++", "threads: multiple"):
