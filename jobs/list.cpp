@@ -79,6 +79,7 @@ void print_sections() {
       {"[schedule]", [](Section& s) { (void)Schedule(s); }},
       {"[exchange]", [](Section& s) { (void)ExchangeOptions(s); }},
       {"[checkpoint]", [](Section& s) { (void)CheckpointOptions(s); }},
+      {"[trace]", [](Section& s) { (void)TraceOptions(s); }},
       {"[watchdog]", [](Section& s) { (void)DetectorOptions(s); }},
   };
   fmt::print("section of a job file\n");

@@ -53,13 +53,18 @@ void Work::start(std::int64_t step) {
                     .configuration = configuration},
                    agreement_tag(sequence_));
   begin();
+  started_at_ = agreed_at_ = 0;
+  if (collective_->lane_ != nullptr && collective_->lane_->on()) started_at_ = communicator().context().profile->now();
   state_ = State::agreeing;
   collective_->active_.push_back(this);
   collective_->advance();   // the first message leaves now
 }
 
 void Work::step_once(bool earlier_agreed, bool my_turn) {
-  if (state_ == State::agreeing && agreement_.advance()) state_ = State::agreed;
+  if (state_ == State::agreeing && agreement_.advance()) {
+    state_ = State::agreed;
+    if (started_at_ > 0) agreed_at_ = communicator().context().profile->now();
+  }
   // Results count in the order of the starts: a rank that gave up here could not help the others with an earlier agreement.
   if (state_ == State::agreed && earlier_agreed && !agreement_.mismatch().empty()) {
     fail(Code::failed_precondition, agreement_.mismatch());
@@ -68,7 +73,18 @@ void Work::step_once(bool earlier_agreed, bool my_turn) {
     progress_ = run();
     state_ = State::running;
   }
-  if (state_ == State::running && progress_.advance()) state_ = State::idle;
+  if (state_ != State::running || !progress_.advance()) return;
+  state_ = State::idle;
+  if (started_at_ > 0) record_end();
+}
+
+void Work::record_end() noexcept {
+  const double now = communicator().context().profile->now();
+  TraceEvent event{.begin = started_at_, .end = now, .name = collective_->bucket_name_, .id = bucket_.id, .step = step_ + 1, .overlaps = true};
+  collective_->lane_->add(event);
+  event.name = collective_->agreeing_name_;
+  event.end = agreed_at_;
+  collective_->lane_->add(event);
 }
 
 void Work::stop() noexcept {
@@ -80,6 +96,10 @@ void Work::stop() noexcept {
 bool Work::advance() {
   if (running()) collective_->advance();
   return !running();
+}
+
+void Work::wait_for_all() {
+  communicator().wait([this] { return status(); }, [this] { return advance() || state_ != State::agreeing; });
 }
 
 void Work::wait() {
@@ -118,6 +138,13 @@ Work& Collective::prepare(Operation operation, const Bucket& bucket) {
   works_.push_back(make_work(operation, bucket));
   active_.reserve(works_.size());
   return *works_.back();
+}
+
+void Collective::trace_to(std::string_view lane) {
+  Profile& profile = *communicator_.context().profile;
+  lane_ = &profile.lane(lane);
+  bucket_name_ = profile.name("bucket");
+  agreeing_name_ = profile.name("wait for all ranks");
 }
 
 bool Collective::advance() {

@@ -45,10 +45,11 @@ struct Executor::Action {
   std::atomic<bool> finished = true;
   bool later = false;
   int node = -1;
+  std::uint32_t name = 0;                              // in the trace
 };
 
-Executor::Executor(Plan plan, const ExternalMemory& memory, Device& device, ThreadPool& pool, StepHooks hooks)
-    : plan_(std::move(plan)), device_(device), hooks_(std::move(hooks)) {
+Executor::Executor(Plan plan, const ExternalMemory& memory, Device& device, ThreadPool& pool, StepHooks hooks, Profile* profile)
+    : plan_(std::move(plan)), device_(device), hooks_(std::move(hooks)), profile_(profile) {
   make_kernels(pool);
   MemoryRequest request;
   for (const auto& kernel : kernels_) request.finishes_later.push_back(kernel && kernel->finishes_later());
@@ -63,6 +64,7 @@ Executor::Executor(Plan plan, const ExternalMemory& memory, Device& device, Thre
   place_values(memory);
   make_actions(pool);
   place_fetches(memory);
+  if (profile_ != nullptr) name_spans();
 }
 
 Executor::~Executor() = default;
@@ -232,12 +234,44 @@ void Executor::run_action(Action& action) {
   if (action.later) action.finished.store(false, std::memory_order_relaxed);
   const auto copy = [](const DenseCopy& c) { c.to.copy_from(c.from); };
   for (const DenseCopy& c : action.before) copy(c);
-  if (device_.stream().immediate() || device_.info().kernels != "CPU") action.kernel->run(action.context);
-  else device_.stream().launch([&action] { action.kernel->run(action.context); });
+  if (trace_ == nullptr) {
+    run_kernel(action);
+  } else {
+    const TraceSpan span(*profile_, *trace_, action.name);
+    run_kernel(action);
+  }
   if (action.after.empty() && action.ready.empty()) return;
   if (action.later) wait(action);
   for (const DenseCopy& c : action.after) copy(c);
   deliver(action.ready);
+}
+
+void Executor::run_kernel(Action& action) {
+  if (device_.stream().immediate() || device_.info().kernels != "CPU") action.kernel->run(action.context);
+  else device_.stream().launch([&action] { action.kernel->run(action.context); });
+}
+
+void Executor::name_spans() {
+  first_backward_ = actions_.size();
+  for (std::size_t a = 0; a < actions_.size(); ++a) {
+    const PlanNode& node = plan_.nodes[at(actions_[a]->node)];
+    actions_[a]->name = profile_->name(node.name);
+    if (hooks_.backward_from >= 0 && node.origin >= hooks_.backward_from) first_backward_ = std::min(first_backward_, a);
+  }
+  forward_name_ = profile_->name("forward");
+  backward_name_ = profile_->name("backward");
+}
+
+void Executor::run_actions(std::size_t begin, std::size_t end) {
+  for (std::size_t a = begin; a < end; ++a) {
+    run_action(*actions_[a]);
+    if (hooks_.poll) hooks_.poll();
+  }
+}
+
+void Executor::run_traced(std::uint32_t name, std::size_t begin, std::size_t end) {
+  const TraceSpan span(*profile_, *trace_, name);
+  run_actions(begin, end);
 }
 
 void Executor::run(std::span<const Tensor> feeds, const RunOptions& options) {
@@ -246,9 +280,12 @@ void Executor::run(std::span<const Tensor> feeds, const RunOptions& options) {
   set_feeds(feeds);
   for (const DenseCopy& c : start_copies_) c.to.copy_from(c.from);
   deliver(ready_at_start_);
-  for (const auto& action : actions_) {
-    run_action(*action);
-    if (hooks_.poll) hooks_.poll();
+  trace_ = profile_ != nullptr && profile_->main().on() ? &profile_->main() : nullptr;
+  if (trace_ == nullptr) {
+    run_actions(0, actions_.size());
+  } else {
+    run_traced(forward_name_, 0, first_backward_);
+    if (first_backward_ < actions_.size()) run_traced(backward_name_, first_backward_, actions_.size());
   }
   for (const auto& action : actions_) {
     if (action->later) wait(*action);

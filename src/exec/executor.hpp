@@ -20,7 +20,7 @@ struct ExternalMemory {
 /// Runs one plan on one device, in order. Built once: kernels, contexts and memory are all there before the first run.
 class Executor {
  public:
-  Executor(Plan plan, const ExternalMemory& memory, Device& device, ThreadPool& pool, StepHooks hooks);
+  Executor(Plan plan, const ExternalMemory& memory, Device& device, ThreadPool& pool, StepHooks hooks, Profile* profile = nullptr);
   ~Executor();
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
@@ -44,6 +44,10 @@ class Executor {
   const Tensor* input_of(Action& action, PlanValue v, bool any_ld);
   void set_feeds(std::span<const Tensor> feeds);
   void run_action(Action& action);
+  void run_kernel(Action& action);
+  void run_actions(std::size_t begin, std::size_t end);
+  void run_traced(std::uint32_t name, std::size_t begin, std::size_t end);
+  void name_spans();
   void wait(Action& action);
   void deliver(const std::vector<std::size_t>& fetches);
   Tensor& slot(PlanValue v) { return slots_[static_cast<std::size_t>(v.node)][static_cast<std::size_t>(v.output)]; }
@@ -51,6 +55,10 @@ class Executor {
   Plan plan_;
   Device& device_;
   StepHooks hooks_;
+  Profile* profile_;                                   // may be null
+  TraceLane* trace_ = nullptr;                         // while this run is recorded
+  std::size_t first_backward_ = 0;                     // the first action of the backward pass
+  std::uint32_t forward_name_ = 0, backward_name_ = 0;
   MemoryPlan memory_;
   Buffer arena_;
   RunOptions options_;

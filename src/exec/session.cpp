@@ -93,7 +93,7 @@ struct Session::State {
              fmt::format("'{}' is {}, bound to memory of shape {}", fetches[f].name(), s.text(), storage.shape().text()));
       }
     }
-    return std::make_unique<Executor>(std::move(plan), memory, *device, pool, std::move(hooks));
+    return std::make_unique<Executor>(std::move(plan), memory, *device, pool, std::move(hooks), options.profile);
   }
 };
 

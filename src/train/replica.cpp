@@ -54,6 +54,7 @@ void Replica::bind_gradients(const Parameters& parameters, const std::function<T
                              std::function<void(std::size_t)> ready, std::function<void()> poll) {
   std::vector<Value> variables;
   for (const Parameter& parameter : parameters.trained()) variables.push_back(parameter.variable);
+  backward_from_ = graph_.size();
   std::vector<Value> gradient_values = gradients(training_.model.loss * weight_, variables);
   for (std::size_t p = 0; p < gradient_values.size(); ++p) {
     // Two parameters can have one and the same gradient; each needs it in its own memory.
@@ -84,6 +85,7 @@ Step& Replica::step_for(Fetches& fetches, std::int64_t samples, bool training) {
       if (fetch >= first && fetch < first + gradients_) ready_(fetch - first);
     };
     hooks.poll = [this] { poll_(); };
+    hooks.backward_from = backward_from_;
   }
   step = &session_->prepare(fetches.values, shapes, std::move(hooks));
   return *step;

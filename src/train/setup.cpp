@@ -69,10 +69,12 @@ Setup::Setup(Communicator& communicator, Section& config) {
   updater.exchange = ExchangeOptions(config.child("exchange"));
   updater.clip_norm = train.clip_norm;
   checkpoint = CheckpointOptions(config.child("checkpoint"));
+  trace = TraceOptions(config.child("trace"));
   config.finish();
   config_text = config.resolved();
   replica = std::make_unique<Replica>(build, training_data->fields(),
-                                      SessionOptions{.device = train.device, .threads = threads_of(train, communicator), .seed = train.seed});
+                                      SessionOptions{.device = train.device, .threads = threads_of(train, communicator), .seed = train.seed,
+                                                     .profile = communicator.context().profile.get()});
   parameters = std::make_unique<Parameters>(replica->session(), optimizer->slots(), [this](auto names, auto shapes) {
     return groups->assign(names, shapes);
   });

@@ -23,6 +23,7 @@ struct Setup {
 
   TrainOptions train;
   CheckpointOptions checkpoint;
+  TraceOptions trace;
   PipelineOptions pipeline;
   UpdaterOptions updater;
   std::string config_text;                         ///< resolved: given values and defaults

@@ -10,7 +10,8 @@ class SyncReplicas final : public Updater {
  public:
   SyncReplicas(Communicator& communicator, Parameters& parameters, const Optimizer& optimizer, Device& device, const UpdaterOptions& options)
       : parameters_(parameters), optimizer_(optimizer), device_(device), clip_norm_(options.clip_norm),
-        exchange_(communicator, parameters, device, options.exchange) {
+        exchange_(communicator, parameters, device, options.exchange), profile_(*communicator.context().profile),
+        update_name_(profile_.name("optimizer")) {
     const std::size_t n = parameters.trained().size();
     slot_pointers_.resize(n * parameters.slots());
     sums_.resize(optimizer.sums());
@@ -40,6 +41,7 @@ class SyncReplicas final : public Updater {
 
  private:
   void update_all(const StepInfo& info) {
+    const TraceSpan span(profile_, profile_.main(), update_name_);
     Stream& stream = device_.stream();
     if (stream.immediate() || device_.info().kernels != "CPU") {
       for (std::size_t p = 0; p < gradients_.size(); ++p) update(stream, p, info);
@@ -65,6 +67,8 @@ class SyncReplicas final : public Updater {
   Device& device_;
   double clip_norm_;
   GradientExchange exchange_;
+  Profile& profile_;
+  std::uint32_t update_name_;               // in a trace
   std::vector<Tensor> gradients_;
   std::vector<float*> slot_pointers_;       // by parameter, then slot
   std::vector<double> sums_;

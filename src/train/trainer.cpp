@@ -45,7 +45,7 @@ enum Word : std::size_t { kLoss, kStop, kMetrics };
 class Trainer {
  public:
   Trainer(Communicator& communicator, Section& config, const std::string& resume)
-      : communicator_(communicator), setup_(communicator, config),
+      : communicator_(communicator), profile_(*communicator.context().profile), setup_(communicator, config),
         directory_(choose_directory(communicator, setup_.train.directory, resume)),
         data_(setup_.training_data, setup_.pipeline, communicator.rank(), communicator.size()),
         updater_(make_updater()), steps_per_epoch_(updates_per_epoch()), total_steps_(setup_.train.epochs * steps_per_epoch_),
@@ -66,7 +66,7 @@ class Trainer {
   }
 
   TrainResult run() {
-    const double began = communicator_.context().clock->now();
+    profile_.start(*communicator_.context().clock, setup_.trace);
     describe();
     while (state_.step < total_steps_ && !result_.stopped) {
       update();
@@ -76,12 +76,13 @@ class Trainer {
       else if (setup_.checkpoint.every_steps > 0 && state_.step % setup_.checkpoint.every_steps == 0) save(false);
     }
     progress_.finish();
-    if (writer_) writer_->close();
+    close_writer();
     result_.steps = state_.step;
     result_.skipped = state_.skipped;
     result_.directory = directory_.path;
     if (saved_) result_.checkpoint = directory_.checkpoints() / "latest";
-    result_.seconds = communicator_.context().clock->now() - began;
+    profile_.stop();
+    result_.seconds = profile_.wall();
     return result_;
   }
 
@@ -160,7 +161,14 @@ class Trainer {
     for (std::size_t p = 0; p < parameters; ++p) exchange.accumulate(p);
   }
 
+  const SampleBatch* next_batch() {
+    const PhaseScope waiting(profile_, Phase::data);
+    return data_.next();
+  }
+
   void update() {
+    profile_.begin_step(state_.step + 1);
+    const PhaseScope computing(profile_, Phase::compute);
     const std::int64_t k = setup_.train.accumulate;
     const std::int64_t samples = samples_of_update();
     const TrainingLength length{.steps_per_epoch = steps_per_epoch_, .total_steps = setup_.train.epochs * steps_per_epoch_,
@@ -170,7 +178,7 @@ class Trainer {
     words_.fill(0);
     updater_->begin({.step = state_.step});
     for (std::int64_t i = 0; i < k; ++i) {
-      const SampleBatch* batch = data_.next();
+      const SampleBatch* batch = next_batch();
       last_of_update_ = i + 1 == k || batch->last_in_epoch;
       micro_step_ = state_.step * k + i;
       forward_backward(*batch, static_cast<double>(samples));
@@ -180,9 +188,11 @@ class Trainer {
     const Outcome outcome = updater_->finish(info, words_);
     if (k > 1) updater_->exchange().clear_accumulated();
     after_update(outcome, rate, samples);
+    profile_.end_step();
   }
 
   void after_update(const Outcome& outcome, double rate, std::int64_t samples) {
+    const PhaseScope reporting(profile_, Phase::other);
     const GradientExchange& exchange = updater_->exchange();
     ++state_.step;
     state_.samples += samples;
@@ -244,6 +254,7 @@ class Trainer {
 
   /// True if this is the best so far: by accuracy where the model reports it, else by loss.
   bool validate(std::int64_t epoch) {
+    const PhaseScope validating(profile_, Phase::validation);
     result_.validation = evaluate(communicator_, *setup_.replica, *validation_);
     const Evaluation& e = *result_.validation;
     const std::string when = data_.position().sample == 0 ? fmt::format("epoch {}", epoch) : fmt::format("step {}", state_.step);
@@ -263,10 +274,16 @@ class Trainer {
   }
 
   void save(bool best) {
+    const PhaseScope saving(profile_, Phase::checkpoint);
     average_statistics(communicator_, *setup_.parameters);
     saved_ = true;
     for (const auto& writer : metrics_) writer->flush();
     if (writer_) writer_->save(parts_, state_.step, best);
+  }
+
+  void close_writer() {
+    const PhaseScope saving(profile_, Phase::checkpoint);
+    if (writer_) writer_->close();
   }
 
   void log(const std::string& name, double value) {
@@ -274,6 +291,7 @@ class Trainer {
   }
 
   Communicator& communicator_;
+  Profile& profile_;
   Setup setup_;
   RunDirectory directory_;
   BatchPipeline data_;

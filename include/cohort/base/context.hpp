@@ -1,10 +1,12 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <string>
 
 #include "cohort/base/clock.hpp"
 #include "cohort/base/log.hpp"
+#include "cohort/base/profile.hpp"
 
 namespace cohort {
 
@@ -15,6 +17,7 @@ struct Context {
   std::string host = "localhost";
   Log log{};
   Clock* clock = &Clock::steady();
+  std::shared_ptr<Profile> profile = std::make_shared<Profile>();   ///< where this rank's time goes; copies share it
   const std::atomic<bool>* stop = nullptr;   ///< set when the user asked for a clean end (signal); may be null
 
   [[nodiscard]] bool stop_requested() const noexcept { return stop != nullptr && stop->load(std::memory_order_relaxed); }

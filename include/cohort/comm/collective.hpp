@@ -55,6 +55,8 @@ class Work : public FrameOwner {
   bool advance();
   /// Drives it to its end within the communicator's timeout; the error names rank, operation, bucket and step.
   void wait();
+  /// The same only until all ranks are known to have started it.
+  void wait_for_all();
 
   [[nodiscard]] bool running() const noexcept { return state_ != State::idle; }
   [[nodiscard]] Operation operation() const noexcept { return operation_; }
@@ -83,6 +85,7 @@ class Work : public FrameOwner {
   enum class State : std::uint8_t { idle, agreeing, agreed, running };
 
   void step_once(bool earlier_agreed, bool my_turn);
+  void record_end() noexcept;
   void stop() noexcept;
 
   Collective* collective_;
@@ -94,6 +97,7 @@ class Work : public FrameOwner {
   std::uint32_t sequence_ = 0;            // the how manieth start of the collective this is
   Agreement agreement_;
   Progress progress_;
+  double started_at_ = 0, agreed_at_ = 0;   // while a trace is recorded
 };
 
 struct CollectiveOptions {
@@ -136,6 +140,10 @@ class Collective {
   /// Drives all works that have been started; never blocks. True if none is left.
   bool advance();
 
+  /// Records every bucket from its start to its end in a lane of this rank's profile, which the thread that drives this
+  /// collective alone writes.
+  void trace_to(std::string_view lane);
+
   [[nodiscard]] const std::string& algorithm() const noexcept { return algorithm_; }
   [[nodiscard]] const CollectiveOptions& options() const noexcept { return options_; }
   [[nodiscard]] Communicator& communicator() noexcept { return communicator_; }
@@ -155,6 +163,8 @@ class Collective {
   std::vector<std::unique_ptr<Work>> works_;
   std::vector<Work*> active_;             // in the order of their start
   std::uint32_t started_ = 0;
+  TraceLane* lane_ = nullptr;
+  std::uint32_t bucket_name_ = 0, agreeing_name_ = 0;
 };
 
 /// How an algorithm enters: name → what it can and a function that makes it.

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "cohort/base/profile.hpp"
 #include "cohort/exec/kernel.hpp"
 #include "cohort/graph/graph.hpp"
 
@@ -22,12 +23,14 @@ using FeedShapes = std::vector<std::pair<Value, Shape>>;
 struct StepHooks {
   std::function<void(std::size_t fetch)> ready;   ///< the fetch of that position has been computed (on an asynchronous device: enqueued)
   std::function<void()> poll;                     ///< between nodes: drive communication
+  int backward_from = -1;                         ///< the graph's first node of the backward pass, for the trace; -1: none
 };
 
 struct SessionOptions {
   std::string device = "CPU:0";
   int threads = 1;                  ///< of kernels, the caller included
   std::uint64_t seed = 0;           ///< of initial values
+  Profile* profile = nullptr;       ///< where kernels leave their times while a trace is recorded; null: nowhere
 };
 
 class Session;

@@ -73,6 +73,7 @@ class GradientExchange {
 
   const Parameters& parameters_;
   Device& device_;
+  Profile& profile_;
   std::vector<Bucket> buckets_;             // outlive the collective: after an error its messages may still be on their way
   std::unique_ptr<Collective> collective_;
   std::vector<std::size_t> bucket_of_;      // by parameter

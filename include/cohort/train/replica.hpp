@@ -64,6 +64,7 @@ class Replica {
   Tensor weight_value_;
   std::vector<Tensor> feeds_;
   std::size_t gradients_ = 0;
+  int backward_from_ = -1;                      // the first node of the backward pass
   std::function<void(std::size_t)> ready_;
   std::function<void()> poll_;
   BatchResult result_;
