@@ -94,7 +94,11 @@ Value conv2d(Value x, Value filter, std::int64_t stride, std::string_view paddin
   return call("Conv2D", {x, filter}, {{"stride", stride}, {"padding", std::string(padding)}, {"dilation", dilation}, {"groups", groups}});
 }
 Value max_pool(Value x, std::int64_t size, std::int64_t stride, std::string_view padding) {
-  return call("MaxPool", {x}, {{"size", size}, {"stride", stride}, {"padding", std::string(padding)}})  ;
+  check(bool(x), Code::invalid_argument, "max_pool of an absent value");
+  const NodeData& node = x.graph->node(x.node);
+  const bool relu = node.op == "Relu";   // max and relu commute: after the pooling it has less to do, also backward
+  return call("MaxPool", {relu ? node.inputs[0] : x},
+              {{"size", size}, {"stride", stride}, {"padding", std::string(padding)}, {"relu", relu}});
 }
 Value average_pool(Value x, std::int64_t size, std::int64_t stride, std::string_view padding) {
   return call("AveragePool", {x}, {{"size", size}, {"stride", stride}, {"padding", std::string(padding)}});

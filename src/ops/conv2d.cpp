@@ -77,10 +77,11 @@ struct Geometry {
   Dims strides, dilations, before, after;
 };
 
-/// What one thread does: the primitive for some of the images, and the filter in oneDNN's layout.
+/// The primitive for some of the images, and the filter in oneDNN's layout.
 struct Part {
-  Part(const Shape& x, const Shape& filter_shape, const Attrs& attrs, std::int64_t first_image)
-      : geometry(x, filter_shape, attrs),
+  Part(const dnnl::engine& engine, const Shape& x, const Shape& filter_shape, const Attrs& attrs, std::int64_t first_image)
+      : cpu{engine, dnnl::stream(engine)},
+        geometry(x, filter_shape, attrs),
         first(first_image),
         image(cpu.wrap(geometry.image)),
         result(cpu.wrap(geometry.result)),
@@ -111,20 +112,24 @@ struct Part {
 
 void point(dnnl::memory& memory, float* data) { onednn::check(dnnl_memory_set_data_handle(memory.get(), data)); }
 
-/// What the three kernels share. The images are spread over the threads of the pool, one oneDNN thread each: OpenMP's own
-/// threads spin where they wait, which halves the speed of a machine that does anything else besides.
+/// What the three kernels share: parts of `images` images, spread over the threads of the pool, one oneDNN thread each.
+/// OpenMP's own threads spin where they wait, which halves the speed of a machine that does anything else besides.
 class ConvolutionKernel : public Kernel {
  protected:
-  ConvolutionKernel(const NodeInfo& info, const Shape& x, const Shape& filter, const Shape& y) {
+  ConvolutionKernel(const NodeInfo& info, const Shape& x, const Shape& filter, const Shape& y, std::int64_t images) {
     onednn::use_threads(1);
-    const std::int64_t count = y.elements() == 0 ? 0 : std::min<std::int64_t>(x[0], info.pool.threads());
-    for (std::int64_t i = 0; i < count; ++i) {
-      const std::int64_t first = x[0] * i / count;
+    const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+    for (std::int64_t first = 0; first < x[0] && y.elements() > 0; first += images) {
       Shape some = x;
-      some.set(0, x[0] * (i + 1) / count - first);
-      parts_.emplace_back(some, filter, info.attrs, first);
+      some.set(0, std::min(images, x[0] - first));
+      parts_.emplace_back(engine, some, filter, info.attrs, first);
     }
     if (x[0] > 0) x_size_ = x.elements() / x[0], y_size_ = y.elements() / x[0];
+  }
+
+  /// So many images that every thread of the pool has one part.
+  static std::int64_t share_of(const NodeInfo& info, const Shape& x) {
+    return std::max<std::int64_t>((x[0] + info.pool.threads() - 1) / info.pool.threads(), 1);
   }
 
   /// f(part) for every part, each on a thread of its own.
@@ -150,7 +155,8 @@ class ConvolutionKernel : public Kernel {
 class Conv2DKernel final : public ConvolutionKernel {
  public:
   explicit Conv2DKernel(const NodeInfo& info)
-      : ConvolutionKernel(info, info.in[0].shape, info.in[1].shape, info.out[0].shape), with_bias_(info.in.size() == 3) {
+      : ConvolutionKernel(info, info.in[0].shape, info.in[1].shape, info.out[0].shape, share_of(info, info.in[0].shape)),
+        with_bias_(info.in.size() == 3) {
     for (Part& part : parts_) {
       const auto desc = part.geometry.forward(part.cpu, with_bias_);
       onednn::refuse_reference(info.name, desc.impl_info_str());
@@ -182,7 +188,7 @@ class Conv2DKernel final : public ConvolutionKernel {
 class Conv2DInputGradKernel final : public ConvolutionKernel {
  public:
   explicit Conv2DInputGradKernel(const NodeInfo& info)
-      : ConvolutionKernel(info, info.in[2].shape, info.in[1].shape, info.in[0].shape) {
+      : ConvolutionKernel(info, info.in[2].shape, info.in[1].shape, info.in[0].shape, share_of(info, info.in[2].shape)) {
     using Backward = dnnl::convolution_backward_data;
     for (Part& part : parts_) {
       const Geometry& g = part.geometry;
@@ -209,13 +215,23 @@ class Conv2DInputGradKernel final : public ConvolutionKernel {
   }
 };
 
-/// dfilter, and dbias if asked for, from x and dy; the third input gives only the filter's shape. The first part writes the
-/// results, the others have memory of their own, which is added.
+/// dfilter, and dbias if asked for, from x and dy; the third input gives only the filter's shape. The images are cut into
+/// parts that depend on the shapes only and whose results are added in their order, so the bits do not depend on the
+/// number of threads. Parts run as many at a time as there are threads, each into memory of its own, the first into the sum.
 class Conv2DFilterGradKernel final : public ConvolutionKernel {
  public:
   explicit Conv2DFilterGradKernel(const NodeInfo& info)
-      : ConvolutionKernel(info, info.in[0].shape, info.in[2].shape, info.in[1].shape), with_bias_(info.out.size() == 2) {
-    for (std::size_t i = 0; i < parts_.size(); ++i) build(parts_[i], info.name, i > 0);
+      : ConvolutionKernel(info, info.in[0].shape, info.in[2].shape, info.in[1].shape, images_of_part(info.in[1].shape)),
+        with_bias_(info.out.size() == 2),
+        threads_(static_cast<std::size_t>(info.pool.threads())) {
+    for (std::size_t i = 0; i < parts_.size(); ++i) build(i, info.name);
+    if (parts_.empty()) return;
+    Part& first = parts_[0];
+    if (first.inner_filter != first.filter) reorder_ = first.reordered(first.inner_filter, first.filter);
+    if (parts_.size() == 1) return;
+    for (std::size_t i = 0; i < std::min(threads_, parts_.size()); ++i) {
+      partial_.push_back({first.cpu.scratch(first.inner_filter.get_desc()), first.cpu.scratch(first.geometry.bias)});
+    }
   }
 
   void run(KernelContext& c) override {
@@ -224,49 +240,88 @@ class Conv2DFilterGradKernel final : public ConvolutionKernel {
       for (std::size_t i = 0; i < results; ++i) std::fill_n(c.out(i).data<float>(), c.out(i).elements(), 0.f);
       return;
     }
-    point(parts_[0].filter, c.out(0).data<float>());
-    if (with_bias_) point(parts_[0].bias, c.out(1).data<float>());
-    for_parts(c.pool(), [&](Part& part) {
-      point_images(part, c.in(0), c.in(1));
-      part.call.run();
-      if (part.reorder) part.reorder.run();
-    });
-    for (std::size_t i = 1; i < parts_.size(); ++i) {
-      add(parts_[i].filter, c.out(0));
-      if (with_bias_) add(parts_[i].bias, c.out(1));
+    Part& first = parts_[0];
+    point(first.filter, c.out(0).data<float>());
+    if (with_bias_) point(first.bias, c.out(1).data<float>());
+    for (std::size_t wave = 0; wave < parts_.size(); wave += threads_) {
+      const std::size_t count = std::min(threads_, parts_.size() - wave);
+      c.pool().parallel_for(static_cast<std::int64_t>(count), 1, [&](std::int64_t begin, std::int64_t end) {
+        onednn::use_threads(1);
+        for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) run_part(c, wave + i, i);
+      });
+      add(c.pool(), wave == 0 ? 1 : 0, count);
     }
+    if (reorder_) reorder_.run();
   }
 
  private:
-  void build(Part& part, const std::string& name, bool own_memory) {
-    if (own_memory) {
-      part.filter = part.inner_filter = part.cpu.scratch(part.geometry.own_filter);
-      part.bias = part.cpu.scratch(part.geometry.bias);
-    }
+  struct Partial { dnnl::memory filter, bias; };
+
+  /// So few that there are parts for many threads, so many that adding the parts costs little beside computing them.
+  static std::int64_t images_of_part(const Shape& y) {
+    constexpr std::int64_t kMostParts = 16, kPixels = 512;
+    if (y[0] == 0) return 1;
+    const std::int64_t parts = std::clamp<std::int64_t>(y[0] * y[1] * y[2] / kPixels, 1, kMostParts);
+    return (y[0] + parts - 1) / parts;
+  }
+
+  void build(std::size_t i, const std::string& name) {
+    Part& part = parts_[i];
     const Geometry& g = part.geometry;
     using Backward = dnnl::convolution_backward_weights;
+    const Desc filter = i == 0 ? g.any_filter : parts_[0].inner_filter.get_desc();
     const auto what =
-        with_bias_
-            ? Backward::desc(kDirect, g.image, g.any_filter, g.bias, g.result, g.strides, g.dilations, g.before, g.after)
-            : Backward::desc(kDirect, g.image, g.any_filter, g.result, g.strides, g.dilations, g.before, g.after);
+        with_bias_ ? Backward::desc(kDirect, g.image, filter, g.bias, g.result, g.strides, g.dilations, g.before, g.after)
+                   : Backward::desc(kDirect, g.image, filter, g.result, g.strides, g.dilations, g.before, g.after);
     const Backward::primitive_desc desc(what, onednn::user_scratchpad(), part.cpu.engine, g.forward(part.cpu, with_bias_));
     onednn::refuse_reference(name, desc.impl_info_str());
-    if (part.set_filter(desc.diff_weights_desc())) part.reorder = part.reordered(part.inner_filter, part.filter);
+    if (i == 0) part.set_filter(desc.diff_weights_desc());
+    else part.inner_filter = part.cpu.wrap(filter);
+    // Parts that never run at the same time share their scratch memory.
+    const bool fits = i >= threads_ && desc.scratchpad_desc().get_size() <= scratch_[i - threads_].get_desc().get_size();
+    scratch_.push_back(fits ? dnnl::memory(desc.scratchpad_desc(), part.cpu.engine, scratch_[i - threads_].get_data_handle())
+                            : part.cpu.scratch(desc.scratchpad_desc()));
     std::vector<std::pair<int, dnnl::memory>> arguments{{DNNL_ARG_SRC, part.image},
                                                         {DNNL_ARG_DIFF_DST, part.result},
                                                         {DNNL_ARG_DIFF_WEIGHTS, part.inner_filter},
-                                                        {DNNL_ARG_SCRATCHPAD, part.cpu.scratch(desc.scratchpad_desc())}};
+                                                        {DNNL_ARG_SCRATCHPAD, scratch_.back()}};
     if (with_bias_) arguments.emplace_back(DNNL_ARG_DIFF_BIAS, part.bias);
     part.call = {part.cpu, Backward(desc), arguments};
   }
 
-  static void add(const dnnl::memory& from, const Tensor& to) {
-    const auto* x = static_cast<const float*>(from.get_data_handle());
-    float* sum = to.data<float>();
-    for (std::int64_t i = 0; i < to.elements(); ++i) sum[i] += x[i];
+  void run_part(KernelContext& c, std::size_t i, std::size_t slot) {
+    Part& part = parts_[i];
+    if (i > 0) {
+      point(part.inner_filter, static_cast<float*>(partial_[slot].filter.get_data_handle()));
+      point(part.bias, static_cast<float*>(partial_[slot].bias.get_data_handle()));
+    }
+    point_images(part, c.in(0), c.in(1));
+    part.call.run();
+  }
+
+  /// Adds the results that lie in the slots [begin, end) to the sum.
+  void add(ThreadPool& pool, std::size_t begin, std::size_t end) {
+    constexpr std::int64_t kGrain = 16384;   // elements per thread below which waking a thread costs more
+    const auto floats = [](const dnnl::memory& memory) { return static_cast<float*>(memory.get_data_handle()); };
+    for (const auto which : {&Partial::filter, &Partial::bias}) {
+      if (which == &Partial::bias && !with_bias_) continue;
+      const dnnl::memory& into = which == &Partial::filter ? parts_[0].inner_filter : parts_[0].bias;
+      const auto n = static_cast<std::int64_t>(into.get_desc().get_size() / sizeof(float));
+      for (std::size_t slot = begin; slot < end; ++slot) {
+        float* __restrict sum = floats(into);
+        const float* __restrict x = floats(partial_[slot].*which);
+        pool.parallel_for(n, kGrain, [&](std::int64_t from, std::int64_t to) {
+          for (std::int64_t i = from; i < to; ++i) sum[i] += x[i];
+        });
+      }
+    }
   }
 
   bool with_bias_;
+  std::size_t threads_;
+  std::vector<Partial> partial_;
+  std::vector<dnnl::memory> scratch_;     // by part
+  onednn::Call reorder_;
 };
 
 void expect_images(const Inference& c, std::initializer_list<std::size_t> inputs) {

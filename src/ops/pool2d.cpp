@@ -1,7 +1,10 @@
 // Pooling of images [n, h, w, c]: the maximum or the mean of each window, padding excluded (Dumoulin & Visin, "A guide to
 // convolution arithmetic for deep learning", 2016, chapter 3). The innermost loops run over channels.
 #include <algorithm>
-#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,9 +35,10 @@ std::vector<Signature> infer_pool(const Inference& c) {
   return {{DType::float32, infer_output(c, 0)}};
 }
 
-/// One window, cut to the part that lies inside the image, and the offset of the pixel that it gives.
+/// One window, cut to the part that lies inside the image, where it begins without the cut, and the offset of the pixel
+/// that it gives. `room`: elements from its pixels to the ends of their rows, at least, and from the one that it gives.
 struct Box {
-  std::int64_t out, top, bottom, left, right;
+  std::int64_t out, top, bottom, left, right, first_row, first_column, room;
   [[nodiscard]] float share() const { return 1.f / static_cast<float>((bottom - top) * (right - left)); }
 };
 
@@ -54,17 +58,45 @@ class Windows {
       const auto [top, bottom] = inside(rows, i);
       for (std::int64_t j = 0; j < columns.out; ++j) {
         const auto [left, right] = inside(columns, j);
-        f(Box{(i * columns.out + j) * channels, top, bottom, left, right});
+        f(Box{(i * columns.out + j) * channels, top, bottom, left, right, i * rows.stride - rows.before,
+              j * columns.stride - columns.before, std::min(columns.in - right + 1, columns.out - j) * channels});
       }
     }
   }
 
-  /// f(offset) for every pixel of the box, row by row.
+  /// f(offset, position in the window) for every pixel of the box, row by row.
   template <class F>
   void for_pixels(const Box& box, F f) const {
     for (std::int64_t i = box.top; i < box.bottom; ++i) {
-      for (std::int64_t j = box.left; j < box.right; ++j) f((i * columns.in + j) * channels);
+      const std::int64_t row = (i - box.first_row) * rows.size - box.first_column;
+      for (std::int64_t j = box.left; j < box.right; ++j) f((i * columns.in + j) * channels, row + j);
     }
+  }
+
+  /// The same for a box that is a whole window of kSize · kSize pixels, with loops that the compiler unrolls.
+  template <int kSize, class F>
+  [[gnu::always_inline]] void for_pixels_of(const Box& box, F f) const {
+    const std::int64_t first = (box.top * columns.in + box.left) * channels;
+    for (int i = 0; i < kSize; ++i) {
+      for (int j = 0; j < kSize; ++j) f(first + (i * columns.in + j) * channels, i * kSize + j);
+    }
+  }
+  template <class F>
+  [[gnu::always_inline]] void for_pixels_fast(const Box& box, F f) const {
+    const bool whole = box.bottom - box.top == rows.size && box.right - box.left == rows.size;
+    if (whole && rows.size == 2) for_pixels_of<2>(box, f);
+    else if (whole && rows.size == 3) for_pixels_of<3>(box, f);
+    else for_pixels(box, f);
+  }
+
+  [[nodiscard]] std::int64_t first_position(const Box& box) const {
+    return (box.top - box.first_row) * rows.size + box.left - box.first_column;
+  }
+
+  /// Does every pixel belong to exactly one window?
+  [[nodiscard]] bool tile() const {
+    const auto tiles = [](const Window& w) { return w.stride == w.size && w.before == 0 && w.out * w.size >= w.in; };
+    return tiles(rows) && tiles(columns);
   }
 
   /// Where window i of a dimension begins and ends, without the padding.
@@ -78,7 +110,6 @@ class Windows {
 
   Window rows, columns;
   std::int64_t channels;
-
 };
 
 /// Runs over (image, output row) pairs, or over whole images where windows of different rows write to the same pixel.
@@ -104,80 +135,156 @@ class PoolKernel : public Kernel {
   std::int64_t images_;
 };
 
-/// First the maximum over the rows of a row of windows, in loops as long as the image is wide whatever the number of
-/// channels, then over the columns of each window.
-class MaxPoolKernel final : public PoolKernel {
- public:
-  explicit MaxPoolKernel(const NodeInfo& info)
-      : PoolKernel(info.in[0].shape, info.attrs), width_(windows_.columns.in * windows_.channels),
-        lines_(static_cast<std::size_t>(images_ * width_)) {}
+bool with_relu(const Attrs& attrs) { return attrs.get("relu", false); }
 
-  void run(KernelContext& c) override {
-    for_images(c, [&](std::int64_t n) {
-      const float* x = c.in(0).data<float>() + n * windows_.in_elements();
-      float* y = c.out().data<float>() + n * windows_.out_elements();
-      float* line = lines_.data() + n * width_;
-      for (std::int64_t i = 0; i < windows_.rows.out; ++i) {
-        const auto [top, bottom] = Windows::inside(windows_.rows, i);
-        std::copy_n(x + top * width_, width_, line);
-        for (std::int64_t row = top + 1; row < bottom; ++row) raise(line, x + row * width_, width_);
-        windows_.for_each(i, i + 1, [&](const Box& box) {
-          float* result = y + box.out;
-          std::copy_n(line + box.left * windows_.channels, windows_.channels, result);
-          for (std::int64_t j = box.left + 1; j < box.right; ++j)
-            raise(result, line + j * windows_.channels, windows_.channels);
-        });
-      }
-    });
-  }
+/// Where in its window, counted row by row, a maximum lies; `kNone` where nothing flows back to it.
+template <class Index>
+constexpr Index kNone = std::numeric_limits<Index>::max();
 
- private:
-  /// a := max(a, b); a NaN wins and stays.
-  static void raise(float* __restrict a, const float* __restrict b, std::int64_t n) {
-    for (std::int64_t k = 0; k < n; ++k) a[k] = (b[k] > a[k]) | (b[k] != b[k]) ? b[k] : a[k];
-  }
+DType index_type(std::int64_t size) { return size * size < kNone<std::uint8_t> ? DType::uint8 : DType::int32; }
 
-  std::int64_t width_;
-  std::vector<float> lines_;   // one per image
+/// Eight channels at once. What lies in memory is copied in and out, so that nothing need be aligned.
+constexpr std::int64_t kLanes = 8;
+using Floats [[gnu::vector_size(kLanes * sizeof(float))]] = float;
+using Ints [[gnu::vector_size(kLanes * sizeof(std::int32_t))]] = std::int32_t;
+
+template <class V, class T>
+[[gnu::always_inline]] inline void load(V& v, const T* from) { std::memcpy(&v, from, sizeof(V)); }
+template <class V, class T>
+[[gnu::always_inline]] inline void store(T* to, const V& v) { std::memcpy(to, &v, sizeof(V)); }
+
+template <class Index>
+struct IndexLanes {
+  using Type [[gnu::vector_size(kLanes * sizeof(Index))]] = Index;
 };
 
-/// dx from dy, x and y: each dy goes to the first of the largest elements of its window (a NaN counts as largest).
-class MaxPoolGradKernel final : public PoolKernel {
+/// Goes over the channels of a pixel of the output: `eight(first)` where so many follow in the row, `one(channel)` for the
+/// rest. What is written too much belongs to pixels on the right, which are computed later.
+template <class Eight, class One>
+[[gnu::always_inline]] inline void for_channels(std::int64_t channels, std::int64_t room, Eight eight, One one) {
+  for (std::int64_t k = 0; k < channels;) {
+    if (k + kLanes <= room) {
+      eight(k);
+      k += kLanes;
+    } else {
+      one(k++);
+    }
+  }
+}
+
+/// y and the index of the first of the largest elements of each window; a NaN counts as largest. With relu, y is not below
+/// zero, and where the maximum is not above zero nothing flows back.
+template <class Index>
+class MaxPoolKernel final : public PoolKernel {
  public:
-  explicit MaxPoolGradKernel(const NodeInfo& info) : PoolKernel(info.in[1].shape, info.attrs) {}
+  explicit MaxPoolKernel(const NodeInfo& info) : PoolKernel(info.in[0].shape, info.attrs), relu_(with_relu(info.attrs)) {}
 
   void run(KernelContext& c) override {
-    for_images(c, [&](std::int64_t n) {
-      const float* x = c.in(1).data<float>() + n * windows_.in_elements();
-      const float* dy = c.in(0).data<float>() + n * windows_.out_elements();
-      const float* y = c.in(2).data<float>() + n * windows_.out_elements();
-      float* dx = c.out().data<float>() + n * windows_.in_elements();
-      std::fill_n(dx, windows_.in_elements(), 0.f);
-      windows_.for_each(0, windows_.rows.out, [&](const Box& box) {
-        for (std::int64_t first = 0; first < windows_.channels; first += kBlock) {
-          const std::int64_t count = std::min<std::int64_t>(kBlock, windows_.channels - first), out = box.out + first;
-          std::array<float, kBlock> todo;   // what has not found its element yet
-          std::copy_n(dy + out, count, todo.begin());
-          windows_.for_pixels(box, [&](std::int64_t at) {
-            take(x + at + first, y + out, todo.data(), dx + at + first, count);
-          });
-        }
+    for_rows(c, [&](std::int64_t n, std::int64_t begin, std::int64_t end) {
+      const float* x = c.in(0).data<float>() + n * windows_.in_elements();
+      float* y = c.out(0).data<float>() + n * windows_.out_elements();
+      Index* index = static_cast<Index*>(c.out(1).raw()) + n * windows_.out_elements();
+      windows_.for_each(begin, end, [&](const Box& box) {
+        for_channels(windows_.channels, box.room,
+                     [&](std::int64_t k) { eight(x + k, box, y + box.out + k, index + box.out + k); },
+                     [&](std::int64_t k) { one(x + k, box, y[box.out + k], index[box.out + k]); });
       });
     });
   }
 
  private:
-  static constexpr std::int64_t kBlock = 64;
-
-  static void take(const float* __restrict x, const float* __restrict y, float* __restrict todo, float* __restrict dx,
-                   std::int64_t count) {
-    for (std::int64_t k = 0; k < count; ++k) {
-      const bool hit = (x[k] == y[k]) | (x[k] != x[k]);
-      dx[k] += hit ? todo[k] : 0.f;
-      todo[k] = hit ? 0.f : todo[k];
+  [[gnu::always_inline]] void eight(const float* x, const Box& box, float* y, Index* index) const {
+    Floats most = Floats{} - std::numeric_limits<float>::infinity();
+    Ints at = Ints{} + static_cast<std::int32_t>(windows_.first_position(box));
+    windows_.for_pixels_fast(box, [&](std::int64_t pixel, std::int64_t position) {
+      Floats v;
+      load(v, x + pixel);
+      const Ints more = ~(v <= most) & (most == most);
+      most = more ? v : most;
+      at = more ? Ints{} + static_cast<std::int32_t>(position) : at;
+    });
+    if (relu_) {
+      const Ints off = most <= 0.f;
+      most = off ? Floats{} : most;
+      at = off ? Ints{} + static_cast<std::int32_t>(kNone<Index>) : at;
     }
+    store(y, most);
+    store(index, __builtin_convertvector(at, typename IndexLanes<Index>::Type));
   }
+
+  void one(const float* x, const Box& box, float& y, Index& index) const {
+    y = -std::numeric_limits<float>::infinity();
+    std::int64_t at = windows_.first_position(box);
+    windows_.for_pixels(box, [&](std::int64_t pixel, std::int64_t position) {
+      const float v = x[pixel];
+      if (v <= y || std::isnan(y)) return;
+      y = v;
+      at = position;
+    });
+    index = static_cast<Index>(at);
+    if (!relu_ || !(y <= 0.f)) return;
+    y = 0;
+    index = kNone<Index>;
+  }
+
+  bool relu_;
 };
+
+/// dx from dy and the index; the third input gives only its shape.
+template <class Index>
+class MaxPoolGradKernel final : public PoolKernel {
+ public:
+  explicit MaxPoolGradKernel(const NodeInfo& info) : PoolKernel(info.in[2].shape, info.attrs), tile_(windows_.tile()) {}
+
+  void run(KernelContext& c) override {
+    for_images(c, [&](std::int64_t n) {
+      const float* dy = c.in(0).data<float>() + n * windows_.out_elements();
+      const Index* index = static_cast<const Index*>(c.in(1).raw()) + n * windows_.out_elements();
+      float* dx = c.out().data<float>() + n * windows_.in_elements();
+      if (!tile_) std::fill_n(dx, windows_.in_elements(), 0.f);
+      windows_.for_each(0, windows_.rows.out, [&](const Box& box) {
+        for_channels(windows_.channels, tile_ ? box.room : windows_.channels,
+                     [&](std::int64_t k) {
+                       if (tile_) eight<false>(dy + box.out + k, index + box.out + k, box, dx + k);
+                       else eight<true>(dy + box.out + k, index + box.out + k, box, dx + k);
+                     },
+                     [&](std::int64_t k) { one(dy[box.out + k], index[box.out + k], box, dx + k); });
+      });
+    });
+  }
+
+ private:
+  template <bool kAdd>
+  [[gnu::always_inline]] void eight(const float* dy, const Index* index, const Box& box, float* dx) const {
+    Floats d;
+    typename IndexLanes<Index>::Type narrow;
+    load(d, dy);
+    load(narrow, index);
+    const Ints at = __builtin_convertvector(narrow, Ints);
+    windows_.for_pixels_fast(box, [&](std::int64_t pixel, std::int64_t position) {
+      const Floats part = at == static_cast<std::int32_t>(position) ? d : Floats{};
+      Floats before{};
+      if constexpr (kAdd) load(before, dx + pixel);
+      store(dx + pixel, kAdd ? before + part : part);
+    });
+  }
+
+  void one(float dy, Index index, const Box& box, float* dx) const {
+    windows_.for_pixels(box, [&](std::int64_t pixel, std::int64_t position) {
+      const float part = position == static_cast<std::int64_t>(index) ? dy : 0.f;
+      dx[pixel] = tile_ ? part : dx[pixel] + part;
+    });
+  }
+
+  bool tile_;
+};
+
+/// The kernel for the type of index that the window's size asks for.
+template <template <class> class K>
+std::unique_ptr<Kernel> make_max_kernel(const NodeInfo& info) {
+  if (index_type(info.attrs.get<std::int64_t>("size")) == DType::uint8) return std::make_unique<K<std::uint8_t>>(info);
+  return std::make_unique<K<std::int32_t>>(info);
+}
 
 class AveragePoolKernel final : public PoolKernel {
  public:
@@ -191,7 +298,7 @@ class AveragePoolKernel final : public PoolKernel {
       windows_.for_each(begin, end, [&](const Box& box) {
         float* result = y + box.out;
         std::fill_n(result, channels, 0.f);
-        windows_.for_pixels(box, [&](std::int64_t at) {
+        windows_.for_pixels(box, [&](std::int64_t at, std::int64_t) {
           for (std::int64_t k = 0; k < channels; ++k) result[k] += x[at + k];
         });
         const float share = box.share();
@@ -214,7 +321,7 @@ class AveragePoolGradKernel final : public PoolKernel {
       std::fill_n(dx, windows_.in_elements(), 0.f);
       windows_.for_each(0, windows_.rows.out, [&](const Box& box) {
         const float share = box.share();
-        windows_.for_pixels(box, [&](std::int64_t at) {
+        windows_.for_pixels(box, [&](std::int64_t at, std::int64_t) {
           for (std::int64_t k = 0; k < channels; ++k) dx[at + k] += share * dy[box.out + k];
         });
       });
@@ -235,12 +342,19 @@ void expect_result(const Inference& c, std::size_t input, const Shape& shape) {
   }
 }
 
+std::vector<Signature> infer_max(const Inference& c) {
+  c.expect_inputs(1);
+  const Shape y = infer_output(c, 0);
+  return {{DType::float32, y}, {index_type(size_of_window(c)), y}};
+}
+
 std::vector<Signature> infer_max_grad(const Inference& c) {
   c.expect_inputs(3);
-  const Shape y = infer_output(c, 1);
+  const Shape y = infer_output(c, 2);
   expect_result(c, 0, y);
-  expect_result(c, 2, y);
-  return {c.in(1)};
+  if (!compatible(c.shape(1), y)) c.refuse("input 1 must have the result's shape " + y.text());
+  c.expect_dtype(1, index_type(size_of_window(c)));
+  return {c.in(2)};
 }
 
 std::vector<Signature> infer_average_grad(const Inference& c) {
@@ -250,7 +364,7 @@ std::vector<Signature> infer_average_grad(const Inference& c) {
 }
 
 std::vector<Value> gradient_of_max(const Backward& b) {
-  return {b.graph.add("MaxPoolGrad", {b.dy(), b.x(0), b.y()}, attrs_of(b.attrs))};
+  return {b.graph.add("MaxPoolGrad", {b.dy(), b.y(1), b.x(0)}, attrs_of(b.attrs))};
 }
 std::vector<Value> gradient_of_average(const Backward& b) {
   return {b.graph.add("AveragePoolGrad", {b.dy(), b.x(0)}, attrs_of(b.attrs))};
@@ -264,12 +378,12 @@ Attrs attrs(std::int64_t size, std::int64_t stride, const char* padding) {
 }
 
 /// All different, and further apart than a finite difference: a permutation of the whole numbers.
-ExampleInput distinct(const Shape& shape) {
+ExampleInput distinct(const Shape& shape, double least = -3) {
   ExampleInput input{.shape = shape};
   const std::int64_t n = shape.elements();
   std::int64_t step = 7;                       // coprime to n, so that i · step mod n takes every value once
   while (n % step == 0) step += 4;
-  for (std::int64_t i = 0; i < n; ++i) input.values.push_back(static_cast<double>(i * step % n) * 0.25 - 3);
+  for (std::int64_t i = 0; i < n; ++i) input.values.push_back(static_cast<double>(i * step % n) * 0.25 + least);
   return input;
 }
 
@@ -280,28 +394,49 @@ std::vector<Example> pool_examples() {
   list.push_back({.in = {distinct({1, 5, 4, 2})}, .attrs = attrs(3, 2, "same")});
   list.push_back({.in = {distinct({1, 4, 5, 2})}, .attrs = attrs(3, 1, "valid")});
   list.push_back({.in = {distinct({1, 3, 3, 1})}, .attrs = attrs(1, 1, "same")});
+  return list;
+}
+
+std::vector<Example> max_examples() {
+  std::vector<Example> list = pool_examples();
+  Attrs relu = attrs(2, 2, "valid");
+  relu.set("relu", true);
+  list.push_back({.in = {distinct({2, 4, 4, 3}, -11.1)}, .attrs = relu});
+  list.push_back({.in = {distinct({1, 16, 17, 1}, -3)}, .attrs = attrs(16, 1, "valid")});   // an index of 32 bits
+  list.push_back({.in = {{.shape = {0, 4, 4, 2}}}, .attrs = attrs(2, 2, "valid"), .expected = {{}, {}}});
+  return list;
+}
+
+std::vector<Example> average_examples() {
+  std::vector<Example> list = pool_examples();
   list.push_back({.in = {{.shape = {0, 4, 4, 2}}}, .attrs = attrs(2, 2, "valid"), .expected = {{}}});
   return list;
 }
 
-const Registered<Op> max_op{"MaxPool", {.infer = infer_pool, .gradient = gradient_of_max, .examples = pool_examples()}};
-const RegisteredKernel max_kernel{"MaxPool", "CPU", make_kernel<MaxPoolKernel>};
+const Registered<Op> max_op{"MaxPool", {.infer = infer_max, .gradient = gradient_of_max, .examples = max_examples()}};
+const RegisteredKernel max_kernel{"MaxPool", "CPU", make_max_kernel<MaxPoolKernel>};
 
 const Registered<Op> max_grad_op{
     "MaxPoolGrad",
     {.infer = infer_max_grad,
      .examples = {{.in = {{.shape = {1, 1, 2, 1}, .values = {10, 20}},
-                          {.shape = {1, 2, 3, 1}, .values = {1, 5, 2, 5, 0, 3}},
-                          {.shape = {1, 1, 2, 1}, .values = {5, 5}}},
+                          {.shape = {1, 1, 2, 1}, .dtype = DType::uint8, .values = {1, 0}},
+                          {.shape = {1, 2, 3, 1}}},
                    .attrs = attrs(2, 1, "valid"),
-                   .expected = {{0, 30, 0, 0, 0, 0}}},      // the first of two equal ones
-                  {.in = {{.shape = {0, 1, 1, 1}}, {.shape = {0, 1, 1, 1}}, {.shape = {0, 1, 1, 1}}},
+                   .expected = {{0, 30, 0, 0, 0, 0}}},
+                  {.in = {{.shape = {1, 1, 2, 1}, .values = {10, 20}},
+                          {.shape = {1, 1, 2, 1}, .dtype = DType::uint8, .values = {255, 3}},
+                          {.shape = {1, 2, 4, 1}}},
+                   .attrs = attrs(2, 2, "valid"),
+                   .expected = {{0, 0, 0, 0, 0, 0, 0, 20}}},
+                  {.in = {{.shape = {0, 1, 1, 1}}, {.shape = {0, 1, 1, 1}, .dtype = DType::uint8}, {.shape = {0, 1, 1, 1}}},
                    .attrs = attrs(1, 1, "valid"),
-                   .expected = {{}}}}}};
-const RegisteredKernel max_grad_kernel{"MaxPoolGrad", "CPU", make_kernel<MaxPoolGradKernel>};
+                   .expected = {{}}}},
+     .shapes_from = 2}};
+const RegisteredKernel max_grad_kernel{"MaxPoolGrad", "CPU", make_max_kernel<MaxPoolGradKernel>};
 
 const Registered<Op> average_op{"AveragePool",
-                                {.infer = infer_pool, .gradient = gradient_of_average, .examples = pool_examples()}};
+                                {.infer = infer_pool, .gradient = gradient_of_average, .examples = average_examples()}};
 const RegisteredKernel average_kernel{"AveragePool", "CPU", make_kernel<AveragePoolKernel>};
 
 const Registered<Op> average_grad_op{

@@ -7,12 +7,15 @@
 // Padding 16 puts 16 floats after every row, which takes leading dimensions off multiples of 4 KiB.
 #include <benchmark/benchmark.h>
 
+#include <array>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "cohort/base/random.hpp"
 #include "cohort/exec/session.hpp"
+#include "cohort/graph/functions.hpp"
+#include "cohort/graph/gradients.hpp"
 
 namespace {
 
@@ -74,6 +77,20 @@ void add_conv(const std::string& name, const Shape& x, std::int64_t size, std::i
   add("Conv2DFilterGrad/" + name, "Conv2DFilterGrad", {x, y, filter}, {{"padding", "same"}, {"bias", true}}, flops);
 }
 
+/// The pooling of a rectified value, forward and backward.
+void add_pool_gradient(const std::string& name, const Shape& x, const Shape& y) {
+  benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
+    Graph graph;
+    const Value image = graph.variable("x", x, "zeros"), weight = graph.variable("w", y, "zeros");
+    Session session(graph);
+    session.bind(image, random_tensor(x, 0));
+    session.bind(weight, random_tensor(y, 0));
+    const std::vector<Value> dx = gradients(sum(max_pool(relu(image), 2, 2) * weight), std::array{image});
+    Step& step = session.prepare(dx, {});
+    for (auto _ : state) step.run({});
+  })->Unit(benchmark::kMillisecond);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -90,7 +107,7 @@ int main(int argc, char** argv) {
     const Shape x{64, 28, 28, channels}, y{64, 14, 14, channels};
     const std::string name = "28x28, " + std::to_string(channels) + " channels, batch 64";
     add("MaxPool/" + name, "MaxPool", {x}, halves, 0);
-    add("MaxPoolGrad/" + name, "MaxPoolGrad", {y, x, y}, halves, 0);
+    add_pool_gradient("MaxPool and MaxPoolGrad/" + name, x, y);
   }
   add("BatchNormTraining/64x28x28x32", "BatchNormTraining", {{64, 28, 28, 32}, {32}, {32}}, {{"epsilon", 1e-5}}, 0);
   add("Dropout/128x1024", "Dropout", {{128, 1024}}, {{"rate", 0.5}}, 0);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 
+#include "cohort/graph/functions.hpp"
+#include "cohort/graph/gradients.hpp"
 #include "ops/run_node.hpp"
 
 namespace cohort {
@@ -115,6 +117,27 @@ TEST(Conv2D, ForwardAndBothGradientsEqualTheDefinition) {
   }
 }
 
+TEST(Conv2D, TheBitsDoNotDependOnTheNumberOfThreads) {
+  for (const Case& c : {Case{{33, 14, 14, 8}, {5, 5, 8, 16}}, Case{{17, 28, 28, 1}, {3, 3, 1, 6}},
+                        Case{{9, 16, 16, 16}, {1, 1, 16, 32}, 2}, Case{{7, 9, 9, 6}, {3, 3, 1, 6}, 1, true, 1, 6}}) {
+    SCOPED_TRACE(c.text());
+    const Tensor x = random_tensor(c.x, 1), filter = random_tensor(c.filter, 2), dy = random_tensor(c.y(), 4);
+    Attrs with_bias = c.attrs();
+    with_bias.set("bias", true);
+    std::vector<std::vector<float>> first;
+    for (const int threads : {1, 2, 3, 5}) {
+      std::vector<std::vector<float>> results;
+      for (const Tensor& r : run_node("Conv2DFilterGrad", {x, dy, filter}, with_bias, {.threads = threads})) {
+        results.push_back(r.to_vector<float>());
+      }
+      results.push_back(run_node("Conv2D", {x, filter}, c.attrs(), {.threads = threads})[0].to_vector<float>());
+      results.push_back(run_node("Conv2DInputGrad", {dy, filter, x}, c.attrs(), {.threads = threads})[0].to_vector<float>());
+      if (threads == 1) first = results;
+      EXPECT_EQ(results, first) << threads << " threads";
+    }
+  }
+}
+
 TEST(Conv2D, TrainingShapesAvoidTheReferenceImplementation) {
   // Making these kernels fails if oneDNN has only its plain loops for them. The first is a net's first layer, where blocked
   // images would need them for the filter's gradient.
@@ -195,10 +218,10 @@ TEST(Pool, MaximumMeanAndTheirGradientsEqualTheDefinition) {
       const auto run = [&](const char* op, const std::vector<Tensor>& in) {
         return run_node(op, in, pooling(p.size, p.stride, p.same), {.threads = threads})[0];
       };
-      const Tensor y = run("MaxPool", {x});
-      EXPECT_EQ(y.shape(), c.y());
-      EXPECT_EQ(difference(y, largest), 0);
-      EXPECT_LT(difference(run("MaxPoolGrad", {dy, x, y}), dx_largest), 1e-6);
+      const auto y = run_node("MaxPool", {x}, pooling(p.size, p.stride, p.same), {.threads = threads});
+      EXPECT_EQ(y[0].shape(), c.y());
+      EXPECT_EQ(difference(y[0], largest), 0);
+      EXPECT_LT(difference(run("MaxPoolGrad", {dy, y[1], x}), dx_largest), 1e-6);
       EXPECT_LT(difference(run("AveragePool", {x}), mean), 1e-6);
       EXPECT_LT(difference(run("AveragePoolGrad", {dy, x}), dx_mean), 1e-6);
     }
@@ -208,12 +231,32 @@ TEST(Pool, MaximumMeanAndTheirGradientsEqualTheDefinition) {
 TEST(Pool, MaximumKeepsNaNAndGivesItTheGradient) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const Tensor x = Tensor::of<float>({1, 2, 4, 1}, {1, nan, 5, 5, 3, 2, 5, 0});
-  const Tensor y = run_node("MaxPool", {x}, pooling(2, 2, false))[0];
-  EXPECT_TRUE(std::isnan(y.data<float>()[0]));
-  EXPECT_EQ(y.data<float>()[1], 5);
-  EXPECT_THAT(
-      run_node("MaxPoolGrad", {Tensor::of<float>({1, 1, 2, 1}, {7, 8}), x, y}, pooling(2, 2, false))[0].to_vector<float>(),
-      ElementsAre(0, 7, 8, 0, 0, 0, 0, 0));
+  for (const bool relu : {false, true}) {
+    Attrs attrs = pooling(2, 2, false);
+    attrs.set("relu", relu);
+    const auto y = run_node("MaxPool", {x}, attrs);
+    EXPECT_TRUE(std::isnan(y[0].data<float>()[0]));
+    EXPECT_EQ(y[0].data<float>()[1], 5);
+    const auto dx = run_node("MaxPoolGrad", {Tensor::of<float>({1, 1, 2, 1}, {7, 8}), y[1], x}, pooling(2, 2, false));
+    EXPECT_THAT(dx[0].to_vector<float>(), ElementsAre(0, 7, 8, 0, 0, 0, 0, 0));
+  }
+}
+
+TEST(Pool, MaximumOfARectifiedValueIsOneOpWithTheSameBits) {
+  for (const std::int64_t channels : {1, 6, 32, 70}) {
+    const Tensor x = random_tensor({2, 7, 8, channels}, 1), weight = random_tensor({2, 3, 4, channels}, 2);
+    Graph g;
+    const Value image = g.placeholder("x", DType::float32, x.shape()), w = g.placeholder("w", DType::float32, weight.shape());
+    const Value rectified = relu(image), pooled = max_pool(rectified, 2, 2);
+    const Value apart = g.add("MaxPool", {rectified}, pooling(2, 2, false));
+    EXPECT_EQ(g.node(pooled.node).inputs[0], image);
+    std::vector<Value> fetches{pooled, apart};
+    for (const Value y : {pooled, apart}) fetches.push_back(gradients(sum(y * w), std::array{image})[0]);
+    Session session(g);
+    const auto results = session.run(fetches, {{image, x}, {w, weight}});
+    EXPECT_EQ(results[0].to_vector<float>(), results[1].to_vector<float>());
+    EXPECT_EQ(results[2].to_vector<float>(), results[3].to_vector<float>());
+  }
 }
 
 TEST(Pool, RefusesWindowsThatDoNotFit) {

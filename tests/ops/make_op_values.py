@@ -128,7 +128,14 @@ def conv2d_filter_grad(x, a):
 def max_pool(x, a):
     image = x[0].permute(0, 3, 1, 2)
     image = F.pad(image, same_padding(image, a, [a["size"]] * 2), value=-math.inf)
-    return F.max_pool2d(image, a["size"], a["stride"]).permute(0, 2, 3, 1)
+    y, at = F.max_pool2d(image, a["size"], a["stride"], return_indices=True)   # of the whole padded image
+    row = at // image.shape[3] - torch.arange(y.shape[2])[:, None] * a["stride"]
+    column = at % image.shape[3] - torch.arange(y.shape[3]) * a["stride"]
+    index = row * a["size"] + column
+    if a.get("relu"):
+        index = torch.where(y > 0, index, 255)
+        y = F.relu(y)
+    return y.permute(0, 2, 3, 1), index.permute(0, 2, 3, 1)
 
 
 def average_pool(x, a):
