@@ -154,6 +154,7 @@ void Executor::make_actions(ThreadPool& pool) {
     action->context.pool_ = &pool;
     action->context.stream_ = &stream;
     action->context.options_ = &options_;
+    action->context.sum_over_replicas_ = &hooks_.sum_over_replicas;
     action->context.done_ = [raw = action.get()] { raw->finished.store(true, std::memory_order_release); };
     const auto wait_for = [&](int producer) {
       if (action_of_[at(producer)] >= 0 && actions_[at(action_of_[at(producer)])]->later) {

@@ -44,7 +44,7 @@ Value conv2d(Value x, std::int64_t filters, std::int64_t size, std::string_view 
                "conv2d");
 }
 
-Value batch_norm(Value x, bool training, std::string_view name, float decay, float epsilon) {
+Value batch_norm(Value x, bool training, std::string_view name, const BatchNormOptions& options) {
   Graph& g = *x.graph;
   const Scope scope = g.name_scope(name);
   const std::int64_t channels = known_last(x, name);
@@ -52,13 +52,15 @@ Value batch_norm(Value x, bool training, std::string_view name, float decay, flo
   const Value offset = g.variable("offset", {channels}, "zeros");
   const Value running_mean = g.variable("running_mean", {channels}, "zeros", 1.0, false);
   const Value running_variance = g.variable("running_variance", {channels}, "ones", 1.0, false);
-  if (!training) {
-    return g.add("BatchNormInference", {x, scale, offset, running_mean, running_variance}, {{"epsilon", epsilon}},
-                 "batch_norm");
-  }
-  const Node y = g.add("BatchNormTraining", {x, scale, offset}, {{"epsilon", epsilon}}, "batch_norm");
-  g.add_update(g.add("MoveTowards", {running_mean, y[1]}, {{"decay", decay}}, "running_mean_update"));
-  g.add_update(g.add("MoveTowards", {running_variance, y[2]}, {{"decay", decay}}, "running_variance_update"));
+  std::vector<Value> inputs{x, scale, offset};
+  Attrs attrs{{"epsilon", options.epsilon}, {"relu", options.relu}};
+  if (!training) inputs.insert(inputs.end(), {running_mean, running_variance});
+  if (options.add) inputs.push_back(options.add);
+  if (!training) return g.add("BatchNormInference", inputs, attrs, "batch_norm");
+  attrs.set("over_replicas", options.over_replicas);
+  const Node y = g.add("BatchNormTraining", inputs, attrs, "batch_norm");
+  g.add_update(g.add("MoveTowards", {running_mean, y[1]}, {{"decay", options.decay}}, "running_mean_update"));
+  g.add_update(g.add("MoveTowards", {running_variance, y[2]}, {{"decay", options.decay}}, "running_variance_update"));
   return y;
 }
 

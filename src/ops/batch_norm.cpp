@@ -2,9 +2,14 @@
 // x̂ = (x − mean) / √(variance + ε), with the statistics of the batch (algorithm 1; gradients: section 3) or given ones.
 // The variance in the formula is the biased one, Σ(x − mean)² / m. The one that is returned for the running statistics is
 // the unbiased one, Σ(x − mean)² / (m − 1), as algorithm 2 asks and PyTorch does; of a single row it is 0.
+// Both ops can add another image (the shortcut of a residual block) and apply relu in the same pass. With "over_replicas"
+// the sums go over the batches of all replicas, so that the statistics are those of the whole batch.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "cohort/exec/kernel.hpp"
@@ -31,27 +36,37 @@ void check_epsilon(const Inference& c) {
   if (!(epsilon > 0)) c.refuse("epsilon is " + std::to_string(epsilon) + ", it must be above 0");
 }
 
+bool flag(const Attrs& attrs, std::string_view name) { return attrs.get(name, false); }
+
+/// A 4th input, if there is one, is added before the activation.
 std::vector<Signature> infer_training(const Inference& c) {
-  c.expect_inputs(3);
+  if (c.inputs() != 4) c.expect_inputs(3);
   expect_channels(c, 0, 1, 2);
+  if (c.inputs() == 4) (void)c.expect_same_shape(0, 3);
   check_epsilon(c);
   const Signature channels{DType::float32, Shape{c.shape(0)[-1]}};
   return {c.in(0), channels, channels};
 }
 
-/// Inputs dy, x, scale, mean and variance as the forward op returned them, and optionally their gradients.
+/// Inputs dy, x, scale, mean and variance as the forward op returned them; y if "relu"; the gradients of mean and variance
+/// if "statistics". Results dx, dscale, doffset, and the gradient of what was added if "added".
 std::vector<Signature> infer_training_grad(const Inference& c) {
-  if (c.inputs() != 7) c.expect_inputs(5);
+  const std::size_t relu = flag(c.attrs, "relu") ? 1 : 0;
+  c.expect_inputs(5 + relu + (flag(c.attrs, "statistics") ? 2 : 0));
   c.expect_float(0);
   const Shape shape = c.expect_same_shape(0, 1);
-  expect_channels(c, 1, 2, c.inputs() - 1);
-  const Signature channels{DType::float32, Shape{shape[-1]}};
-  return {{DType::float32, shape}, channels, channels};
+  expect_channels(c, 1, 2, 4);
+  if (relu == 1) (void)c.expect_same_shape(1, 5);
+  if (c.inputs() > 5 + relu) expect_channels(c, 1, 5 + relu, c.inputs() - 1);
+  const Signature image{DType::float32, shape}, channels{DType::float32, Shape{shape[-1]}};
+  if (!flag(c.attrs, "added")) return {image, channels, channels};
+  return {image, channels, channels, image};
 }
 
 std::vector<Signature> infer_inference(const Inference& c) {
-  c.expect_inputs(5);
+  if (c.inputs() != 6) c.expect_inputs(5);
   expect_channels(c, 0, 1, 4);
+  if (c.inputs() == 6) (void)c.expect_same_shape(0, 5);
   check_epsilon(c);
   return {c.in(0)};
 }
@@ -65,146 +80,228 @@ std::vector<Signature> infer_inference_grad(const Inference& c) {
   return {{DType::float32, shape}, channels, channels, channels, channels};
 }
 
-/// What the kernels share: the image as a matrix of one column per channel, and scratch of a row of it.
+constexpr std::int64_t kWide = 64;        // channels from which a row is long enough for loops of its own
+constexpr std::int64_t kMostWidth = 2 * kWide;
+
+/// What the kernels share: the image as a matrix of one column per channel. Where channels are few, loops go over several
+/// rows at once, with coefficients that repeat.
 class ChannelsKernel : public Kernel {
  protected:
   ChannelsKernel(const NodeInfo& info, const Shape& x)
-      : rows_(x.rows()), channels_(x.columns()), epsilon_(static_cast<float>(info.attrs.get<double>("epsilon"))) {}
+      : rows_(x.rows()), channels_(x.columns()), epsilon_(static_cast<float>(info.attrs.get<double>("epsilon"))),
+        width_(channels_ == 0 || channels_ >= kWide ? channels_ : channels_ * ((kWide + channels_ - 1) / channels_)) {}
 
-  [[nodiscard]] std::vector<float> row() const { return std::vector<float>(static_cast<std::size_t>(channels_)); }
-
-  /// f(row begin, row end) on several threads.
-  template <class F>
-  void for_rows(ThreadPool& pool, F f) const {
-    constexpr std::int64_t kGrain = 16384;   // elements per thread below which waking a thread costs more
-    pool.parallel_for(rows_, kGrain / std::max<std::int64_t>(channels_, 1) + 1, f);
+  /// Coefficients for a run of `width_` elements.
+  [[nodiscard]] std::vector<float> coefficients() const { return std::vector<float>(static_cast<std::size_t>(width_)); }
+  /// Repeats the first of each channel.
+  void repeat(std::vector<float>& values) const {
+    for (std::int64_t k = channels_; k < width_; ++k) values[k] = values[k - channels_];
   }
 
-  /// y := a · x + b per channel.
-  void scale_and_shift(ThreadPool& pool, const float* x, const float* a, const float* b, float* y) const {
-    for_rows(pool, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        for (std::int64_t k = 0; k < channels_; ++k) y[i * channels_ + k] = a[k] * x[i * channels_ + k] + b[k];
-      }
+  /// f(first element, number of elements) for runs that begin with a row, on several threads.
+  template <class F>
+  void for_runs(ThreadPool& pool, F f) const {
+    constexpr std::int64_t kGrain = 16384;   // elements per thread below which waking a thread costs more
+    pool.parallel_for(rows_, kGrain / std::max<std::int64_t>(channels_, 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t at = begin * channels_; at < end * channels_; at += width_) f(at, std::min(width_, end * channels_ - at));
     });
   }
 
-  /// sums[0 … c) := Σ dy, sums[c … 2c) := Σ dy · (x − mean).
-  void gradient_sums(ThreadPool& pool, ColumnSums& two, const float* dy, const float* x, const float* mean,
+  /// term(first element, number, sums) adds what the elements of a run give to kSums sums of `width_` each.
+  template <int kSums, class Term>
+  void sum_columns(ThreadPool& pool, ColumnSums& columns, Term term, float* out) const {
+    columns.run(pool, [&](std::int64_t begin, std::int64_t end, float* sums) {
+      std::array<float, kSums * kMostWidth> wide;
+      if (channels_ < kWide) wide.fill(0);
+      float* into = channels_ < kWide ? wide.data() : sums;
+      for (std::int64_t at = begin * channels_; at < end * channels_; at += width_) {
+        term(at, std::min(width_, end * channels_ - at), into);
+      }
+      if (channels_ >= kWide) return;
+      for (std::int64_t s = 0; s < kSums; ++s) {
+        for (std::int64_t k = 0; k < width_; ++k) sums[s * channels_ + k % channels_] += wide[s * width_ + k];
+      }
+    }, out);
+  }
+
+  /// sums[0 … c) := Σ dz, sums[c … 2c) := Σ dz · (x − mean), where dz is dy, or 0 where a relu let nothing through.
+  template <bool kRelu>
+  void gradient_sums(ThreadPool& pool, ColumnSums& two, const float* dy, const float* y, const float* x, const float* mean,
                      float* sums) const {
-    two.run(pool, [&](std::int64_t begin, std::int64_t end, float* partial) {
-      float* with_x = partial + channels_;
-      for (std::int64_t i = begin; i < end; ++i) {
-        const float *dy_row = dy + i * channels_, *x_row = x + i * channels_;
-        for (std::int64_t k = 0; k < channels_; ++k) {
-          partial[k] += dy_row[k];
-          with_x[k] += dy_row[k] * (x_row[k] - mean[k]);
-        }
+    sum_columns<2>(pool, two, [&](std::int64_t at, std::int64_t n, float* __restrict plain) {
+      float* __restrict with_x = plain + width_;
+      for (std::int64_t k = 0; k < n; ++k) {
+        const float dz = kRelu && y[at + k] <= 0.f ? 0.f : dy[at + k];
+        plain[k] += dz;
+        with_x[k] += dz * (x[at + k] - mean[k]);
       }
     }, sums);
   }
 
+  /// y := a · x + b per channel, + added where that is not null, then relu.
+  void scale_and_shift(ThreadPool& pool, const float* x, const float* a, const float* b, const float* added, bool relu,
+                       float* y) const {
+    const auto apply = [&](auto with_added, auto with_relu) {
+      for_runs(pool, [&](std::int64_t at, std::int64_t n) {
+        for (std::int64_t k = 0; k < n; ++k) {
+          float z = a[k] * x[at + k] + b[k];
+          if constexpr (with_added.value) z += added[at + k];
+          y[at + k] = with_relu.value && z <= 0.f ? 0.f : z;
+        }
+      });
+    };
+    using Yes = std::true_type;
+    using No = std::false_type;
+    if (added != nullptr) relu ? apply(Yes{}, Yes{}) : apply(Yes{}, No{});
+    else relu ? apply(No{}, Yes{}) : apply(No{}, No{});
+  }
+
   std::int64_t rows_, channels_;
   float epsilon_;
+  std::int64_t width_;
 };
 
 class BatchNormTrainingKernel final : public ChannelsKernel {
  public:
   explicit BatchNormTrainingKernel(const NodeInfo& info)
-      : ChannelsKernel(info, info.in[0].shape), sums_(rows_, channels_), factor_(row()), shift_(row()) {}
+      : ChannelsKernel(info, info.in[0].shape), relu_(flag(info.attrs, "relu")), joint_(flag(info.attrs, "over_replicas")),
+        sums_(rows_, channels_), moments_(static_cast<std::size_t>(channels_) + 1), mean_(coefficients()),
+        factor_(coefficients()), shift_(coefficients()) {}
 
   void run(KernelContext& c) override {
     const float *x = c.in(0).data<float>(), *scale = c.in(1).data<float>(), *offset = c.in(2).data<float>();
-    float *mean = c.out(1).data<float>(), *variance = c.out(2).data<float>();
-    const auto m = static_cast<float>(rows_);
-    sums_.run(c.pool(), [&](std::int64_t begin, std::int64_t end, float* sums) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        for (std::int64_t k = 0; k < channels_; ++k) sums[k] += x[i * channels_ + k];
-      }
-    }, mean);
-    for (std::int64_t k = 0; k < channels_; ++k) mean[k] /= m;
-    sums_.run(c.pool(), [&](std::int64_t begin, std::int64_t end, float* sums) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        for (std::int64_t k = 0; k < channels_; ++k) {
-          const float d = x[i * channels_ + k] - mean[k];
-          sums[k] += d * d;
-        }
-      }
-    }, variance);
+    const float m = statistics(c, x, c.out(1).data<float>(), c.out(2).data<float>());
+    const float *mean = c.out(1).data<float>();
+    float* variance = c.out(2).data<float>();
     for (std::int64_t k = 0; k < channels_; ++k) {
-      const auto at = static_cast<std::size_t>(k);
-      factor_[at] = scale[k] / std::sqrt(variance[k] / m + epsilon_);
-      shift_[at] = offset[k] - mean[k] * factor_[at];
-      variance[k] = rows_ == 1 ? 0.f : variance[k] / (m - 1);
-      if (rows_ == 0) variance[k] = std::numeric_limits<float>::quiet_NaN();   // of no rows, like their mean
+      factor_[k] = scale[k] / std::sqrt(variance[k] / m + epsilon_);
+      shift_[k] = offset[k] - mean[k] * factor_[k];
+      variance[k] = m == 1.f ? 0.f : variance[k] / (m - 1);
+      if (m == 0.f) variance[k] = std::numeric_limits<float>::quiet_NaN();   // of no rows, like their mean
     }
-    scale_and_shift(c.pool(), x, factor_.data(), shift_.data(), c.out(0).data<float>());
+    repeat(factor_);
+    repeat(shift_);
+    const float* added = c.inputs() == 4 ? c.in(3).data<float>() : nullptr;
+    scale_and_shift(c.pool(), x, factor_.data(), shift_.data(), added, relu_, c.out(0).data<float>());
   }
 
  private:
+  /// The mean and Σ (x − mean)² of each channel; returns the number of rows.
+  float statistics(KernelContext& c, const float* x, float* mean, float* squares) {
+    sum_columns<1>(c.pool(), sums_, [&](std::int64_t at, std::int64_t n, float* __restrict sums) {
+      for (std::int64_t k = 0; k < n; ++k) sums[k] += x[at + k];
+    }, moments_.data());
+    moments_.back() = static_cast<float>(rows_);
+    if (joint_) c.sum_over_replicas(moments_);
+    const float m = moments_.back();
+    for (std::int64_t k = 0; k < channels_; ++k) mean[k] = mean_[k] = moments_[k] / m;
+    repeat(mean_);
+    sum_columns<1>(c.pool(), sums_, [&](std::int64_t at, std::int64_t n, float* __restrict sums) {
+      for (std::int64_t k = 0; k < n; ++k) {
+        const float d = x[at + k] - mean_[k];
+        sums[k] += d * d;
+      }
+    }, squares);
+    if (joint_) c.sum_over_replicas({squares, static_cast<std::size_t>(channels_)});
+    return m;
+  }
+
+  bool relu_, joint_;
   ColumnSums sums_;
-  std::vector<float> factor_, shift_;
+  std::vector<float> moments_, mean_, factor_, shift_;
 };
 
 class BatchNormTrainingGradKernel final : public ChannelsKernel {
  public:
   explicit BatchNormTrainingGradKernel(const NodeInfo& info)
-      : ChannelsKernel(info, info.in[1].shape), two_(rows_, 2 * channels_), sums_(2 * static_cast<std::size_t>(channels_)),
-        factor_(row()), slope_(row()), shift_(row()) {}
+      : ChannelsKernel(info, info.in[1].shape), relu_(flag(info.attrs, "relu")), joint_(flag(info.attrs, "over_replicas")),
+        statistics_(flag(info.attrs, "statistics")), two_(rows_, 2 * channels_),
+        sums_(static_cast<std::size_t>((statistics_ ? 4 : 2) * channels_ + 1)), mean_(coefficients()), factor_(coefficients()),
+        slope_(coefficients()), shift_(coefficients()) {}
 
   void run(KernelContext& c) override {
-    const float *dy = c.in(0).data<float>(), *x = c.in(1).data<float>(), *scale = c.in(2).data<float>();
-    const float *mean = c.in(3).data<float>(), *variance = c.in(4).data<float>();
-    float *dx = c.out(0).data<float>(), *dscale = c.out(1).data<float>(), *doffset = c.out(2).data<float>();
-    gradient_sums(c.pool(), two_, dy, x, mean, sums_.data());
-    const auto m = static_cast<float>(rows_);
+    const float *dy = c.in(0).data<float>(), *x = c.in(1).data<float>(), *mean = c.in(3).data<float>();
+    const float* y = relu_ ? c.in(5).data<float>() : nullptr;
+    std::copy_n(mean, channels_, mean_.data());
+    repeat(mean_);
+    if (relu_) gradient_sums<true>(c.pool(), two_, dy, y, x, mean_.data(), sums_.data());
+    else gradient_sums<false>(c.pool(), two_, dy, y, x, mean_.data(), sums_.data());
+    find_coefficients(c);
+    float* dx = c.out(0).data<float>();
+    float* added = c.outputs() == 4 ? c.out(3).data<float>() : nullptr;
+    if (relu_) spread<true>(c.pool(), dy, y, x, dx, added);
+    else spread<false>(c.pool(), dy, y, x, dx, added);
+  }
+
+ private:
+  /// dscale and doffset, which are this replica's, and with the sums of all replicas
+  /// dx = factor · (dz − Σdz / m − x̂ Σ(dz x̂) / m) = factor · dz + slope · (x − mean) + shift.
+  void find_coefficients(KernelContext& c) {
+    const float *scale = c.in(2).data<float>(), *variance = c.in(4).data<float>();
+    float *dscale = c.out(1).data<float>(), *doffset = c.out(2).data<float>();
+    const float *plain = sums_.data(), *with_x = plain + channels_;
+    std::copy_n(plain, channels_, doffset);
+    std::copy_n(with_x, channels_, dscale);
+    const std::size_t used = relu_ ? 6 : 5;
+    if (statistics_) {
+      std::copy_n(c.in(used).data<float>(), channels_, sums_.data() + 2 * channels_);
+      std::copy_n(c.in(used + 1).data<float>(), channels_, sums_.data() + 3 * channels_);
+    }
+    sums_.back() = static_cast<float>(rows_);
+    if (joint_) c.sum_over_replicas(sums_);
+    const float m = sums_.back();
     for (std::int64_t k = 0; k < channels_; ++k) {
-      const auto at = static_cast<std::size_t>(k);
       const float inverse = 1.f / std::sqrt(variance[k] * (m - 1) / m + epsilon_);
-      doffset[k] = sums_[at];
-      dscale[k] = sums_[at + factor_.size()] * inverse;
-      // dx = factor · (dy − Σdy / m − x̂ Σ(dy x̂) / m) = factor · dy + slope · (x − mean) + shift
-      factor_[at] = scale[k] * inverse;
-      slope_[at] = -factor_[at] * inverse * dscale[k] / m;
-      shift_[at] = -factor_[at] * doffset[k] / m;
-      if (c.inputs() == 7) {               // the statistics are used themselves
-        shift_[at] += c.in(5).data<float>()[k] / m;
-        slope_[at] += rows_ > 1 ? 2 * c.in(6).data<float>()[k] / (m - 1) : 0.f;
+      dscale[k] *= inverse;
+      factor_[k] = scale[k] * inverse;
+      slope_[k] = -factor_[k] * inverse * inverse * with_x[k] / m;
+      shift_[k] = -factor_[k] * plain[k] / m;
+      if (statistics_) {               // the statistics are used themselves
+        shift_[k] += plain[k + 2 * channels_] / m;
+        slope_[k] += m > 1 ? 2 * plain[k + 3 * channels_] / (m - 1) : 0.f;
       }
     }
-    for_rows(c.pool(), [&](std::int64_t begin, std::int64_t end) {
-      const float *factor = factor_.data(), *slope = slope_.data(), *shift = shift_.data();
-      for (std::int64_t i = begin; i < end; ++i) {
-        for (std::int64_t k = 0; k < channels_; ++k) {
-          const std::int64_t at = i * channels_ + k;
-          dx[at] = factor[k] * dy[at] + slope[k] * (x[at] - mean[k]) + shift[k];
-        }
+    for (std::vector<float>* coefficient : {&factor_, &slope_, &shift_}) repeat(*coefficient);
+  }
+
+  template <bool kRelu>
+  void spread(ThreadPool& pool, const float* dy, const float* y, const float* x, float* dx, float* added) const {
+    const float *mean = mean_.data(), *factor = factor_.data(), *slope = slope_.data(), *shift = shift_.data();
+    for_runs(pool, [&](std::int64_t at, std::int64_t n) {
+      for (std::int64_t k = 0; k < n; ++k) {
+        const float dz = kRelu && y[at + k] <= 0.f ? 0.f : dy[at + k];
+        if (added != nullptr) added[at + k] = dz;
+        dx[at + k] = factor[k] * dz + slope[k] * (x[at + k] - mean[k]) + shift[k];
       }
     });
   }
 
- private:
+  bool relu_, joint_, statistics_;
   ColumnSums two_;
-  std::vector<float> sums_, factor_, slope_, shift_;
+  std::vector<float> sums_, mean_, factor_, slope_, shift_;
 };
 
 class BatchNormInferenceKernel final : public ChannelsKernel {
  public:
   explicit BatchNormInferenceKernel(const NodeInfo& info)
-      : ChannelsKernel(info, info.in[0].shape), factor_(row()), shift_(row()) {}
+      : ChannelsKernel(info, info.in[0].shape), relu_(flag(info.attrs, "relu")), factor_(coefficients()),
+        shift_(coefficients()) {}
 
   void run(KernelContext& c) override {
     const float *scale = c.in(1).data<float>(), *offset = c.in(2).data<float>();
     const float *mean = c.in(3).data<float>(), *variance = c.in(4).data<float>();
     for (std::int64_t k = 0; k < channels_; ++k) {
-      const auto at = static_cast<std::size_t>(k);
-      factor_[at] = scale[k] / std::sqrt(variance[k] + epsilon_);
-      shift_[at] = offset[k] - mean[k] * factor_[at];
+      factor_[k] = scale[k] / std::sqrt(variance[k] + epsilon_);
+      shift_[k] = offset[k] - mean[k] * factor_[k];
     }
-    scale_and_shift(c.pool(), c.in(0).data<float>(), factor_.data(), shift_.data(), c.out().data<float>());
+    repeat(factor_);
+    repeat(shift_);
+    const float* added = c.inputs() == 6 ? c.in(5).data<float>() : nullptr;
+    scale_and_shift(c.pool(), c.in(0).data<float>(), factor_.data(), shift_.data(), added, relu_, c.out().data<float>());
   }
 
  private:
+  bool relu_;
   std::vector<float> factor_, shift_;
 };
 
@@ -212,50 +309,64 @@ class BatchNormInferenceKernel final : public ChannelsKernel {
 class BatchNormInferenceGradKernel final : public ChannelsKernel {
  public:
   explicit BatchNormInferenceGradKernel(const NodeInfo& info)
-      : ChannelsKernel(info, info.in[1].shape),
-        two_(rows_, 2 * channels_),
-        sums_(2 * static_cast<std::size_t>(channels_)),
-        factor_(row()),
-        zero_(row()) {}
+      : ChannelsKernel(info, info.in[1].shape), two_(rows_, 2 * channels_), sums_(2 * static_cast<std::size_t>(channels_)),
+        mean_(coefficients()), factor_(coefficients()), zero_(coefficients()) {}
 
   void run(KernelContext& c) override {
     const float *dy = c.in(0).data<float>(), *x = c.in(1).data<float>(), *scale = c.in(2).data<float>();
-    const float *mean = c.in(3).data<float>(), *variance = c.in(4).data<float>();
-    gradient_sums(c.pool(), two_, dy, x, mean, sums_.data());
+    const float* variance = c.in(4).data<float>();
+    std::copy_n(c.in(3).data<float>(), channels_, mean_.data());
+    repeat(mean_);
+    gradient_sums<false>(c.pool(), two_, dy, nullptr, x, mean_.data(), sums_.data());
     for (std::int64_t k = 0; k < channels_; ++k) {
-      const auto at = static_cast<std::size_t>(k);
       const float inverse = 1.f / std::sqrt(variance[k] + epsilon_);
-      const float sum = sums_[at], with_x = sums_[at + factor_.size()];
-      factor_[at] = scale[k] * inverse;
+      const float sum = sums_[k], with_x = sums_[k + channels_];
+      factor_[k] = scale[k] * inverse;
       c.out(1).data<float>()[k] = with_x * inverse;
       c.out(2).data<float>()[k] = sum;
-      c.out(3).data<float>()[k] = -sum * factor_[at];
-      c.out(4).data<float>()[k] = -0.5f * with_x * factor_[at] * inverse * inverse;
+      c.out(3).data<float>()[k] = -sum * factor_[k];
+      c.out(4).data<float>()[k] = -0.5f * with_x * factor_[k] * inverse * inverse;
     }
-    scale_and_shift(c.pool(), dy, factor_.data(), zero_.data(), c.out(0).data<float>());
+    repeat(factor_);
+    scale_and_shift(c.pool(), dy, factor_.data(), zero_.data(), nullptr, false, c.out(0).data<float>());
   }
 
  private:
   ColumnSums two_;
-  std::vector<float> sums_, factor_, zero_;
+  std::vector<float> sums_, mean_, factor_, zero_;
 };
 
 std::vector<Value> gradient_of_training(const Backward& b) {
+  const bool relu = flag(b.attrs, "relu"), statistics = b.has_dy(1) || b.has_dy(2), added = b.inputs() == 4 && b.wants(3);
   std::vector<Value> inputs{b.dy(0), b.x(0), b.x(1), b.y(1), b.y(2)};
-  if (b.has_dy(1) || b.has_dy(2)) inputs.insert(inputs.end(), {b.dy(1), b.dy(2)});
-  const Node d = b.graph.add("BatchNormTrainingGrad", inputs, {{"epsilon", b.attrs.get<double>("epsilon")}});
-  return {d[0], d[1], d[2]};
+  if (relu) inputs.push_back(b.y(0));
+  if (statistics) inputs.insert(inputs.end(), {b.dy(1), b.dy(2)});
+  const Node d = b.graph.add("BatchNormTrainingGrad", inputs,
+                             {{"epsilon", b.attrs.get<double>("epsilon")},
+                              {"relu", relu},
+                              {"statistics", statistics},
+                              {"added", added && relu},
+                              {"over_replicas", flag(b.attrs, "over_replicas")}});
+  std::vector<Value> result{d[0], d[1], d[2]};
+  if (b.inputs() == 4) result.push_back(!added ? Value{} : relu ? d[3] : b.dy(0));
+  return result;
 }
 
 std::vector<Value> gradient_of_inference(const Backward& b) {
-  const Node d = b.graph.add("BatchNormInferenceGrad", {b.dy(), b.x(0), b.x(1), b.x(3), b.x(4)},
+  const Value dz = flag(b.attrs, "relu") ? b.graph.add("ReluGrad", {b.dy(), b.y()}) : b.dy();
+  const Node d = b.graph.add("BatchNormInferenceGrad", {dz, b.x(0), b.x(1), b.x(3), b.x(4)},
                              {{"epsilon", b.attrs.get<double>("epsilon")}});
-  return {d[0], d[1], d[2], d[3], d[4]};
+  std::vector<Value> result{d[0], d[1], d[2], d[3], d[4]};
+  if (b.inputs() == 6) result.push_back(dz);
+  return result;
 }
 
 ExampleInput random(const Shape& shape) { return {.shape = shape}; }
 ExampleInput positive(const Shape& shape) { return {.shape = shape, .low = 0.5, .high = 2}; }
 const Attrs kAttrs = {{"epsilon", 1e-3}};
+Attrs with_relu() { return {{"epsilon", 1e-3}, {"relu", true}}; }
+/// Values so large that a finite difference does not reach the kink of relu.
+ExampleInput apart(const Shape& shape) { return {.shape = shape, .low = -5, .high = 5}; }
 
 const Registered<Op> training_op{
     "BatchNormTraining",
@@ -263,9 +374,13 @@ const Registered<Op> training_op{
      .gradient = gradient_of_training,
      .examples = {{.in = {random({7, 3}), random({3}), random({3})}, .attrs = kAttrs},
                   {.in = {random({2, 3, 2, 5}), random({5}), random({5})}, .attrs = kAttrs},
+                  {.in = {random({9, 70}), random({70}), random({70}), random({9, 70})}, .attrs = kAttrs},
+                  {.in = {apart({8, 2}), positive({2}), random({2})}, .attrs = with_relu()},
+                  {.in = {apart({4, 1, 2, 2}), positive({2}), random({2}), apart({4, 1, 2, 2})}, .attrs = with_relu()},
                   {.in = {{.shape = {1, 2}, .values = {3, -4}}, random({2}), {.shape = {2}, .values = {0.5, 0.25}}},
                    .attrs = kAttrs,
-                   .expected = {{0.5, 0.25}, {3, -4}, {0, 0}}}}}};
+                   .expected = {{0.5, 0.25}, {3, -4}, {0, 0}}}},
+     .reuse = {{.output = 0, .input = 0}, {.output = 0, .input = 3}}}};
 const RegisteredKernel training_kernel{"BatchNormTraining", "CPU", make_kernel<BatchNormTrainingKernel>};
 
 // With scale 1, ε = 3 and x = ±1 (variance 1) 1/σ is 1/2: dx = (dy − 1.5 − x̂ · Σ(dy x̂) / 2) / 2, x̂ = ±1/2.
@@ -277,7 +392,8 @@ const Registered<Op> training_grad_op{"BatchNormTrainingGrad",
                                                             {.shape = {1}, .values = {0}},
                                                             {.shape = {1}, .values = {2}}},
                                                      .attrs = {{"epsilon", 3.0}},
-                                                     .expected = {{-0.1875, 0.1875}, {0.5}, {3}}}}}};
+                                                     .expected = {{-0.1875, 0.1875}, {0.5}, {3}}}},
+                                       .reuse = {{.output = 0, .input = 0}}}};
 const RegisteredKernel training_grad_kernel{"BatchNormTrainingGrad", "CPU", make_kernel<BatchNormTrainingGradKernel>};
 
 const Registered<Op> inference_op{
@@ -286,9 +402,12 @@ const Registered<Op> inference_op{
      .gradient = gradient_of_inference,
      .examples = {{.in = {random({7, 3}), random({3}), random({3}), random({3}), positive({3})}, .attrs = kAttrs},
                   {.in = {random({2, 3, 2, 5}), random({5}), random({5}), random({5}), positive({5})}, .attrs = kAttrs},
+                  {.in = {apart({3, 2}), positive({2}), random({2}), random({2}), positive({2}), apart({3, 2})},
+                   .attrs = with_relu()},
                   {.in = {random({0, 2}), random({2}), random({2}), random({2}), positive({2})},
                    .attrs = kAttrs,
-                   .expected = {{}}}}}};
+                   .expected = {{}}}},
+     .reuse = {{.output = 0, .input = 0}, {.output = 0, .input = 5}}}};
 const RegisteredKernel inference_kernel{"BatchNormInference", "CPU", make_kernel<BatchNormInferenceKernel>};
 
 const Registered<Op> inference_grad_op{"BatchNormInferenceGrad",

@@ -88,7 +88,9 @@ TEST(BatchNorm, GradientsWithUsedStatisticsEqualFiniteDifferences) {
   }
   const auto y = run_node("BatchNormTraining", {x, scale, offset}, {{"epsilon", epsilon}});
   EXPECT_LT(
-      difference(run_node("BatchNormTrainingGrad", {a, x, scale, y[1], y[2], b, c}, {{"epsilon", epsilon}})[0], expected),
+      difference(run_node("BatchNormTrainingGrad", {a, x, scale, y[1], y[2], b, c},
+                          {{"epsilon", epsilon}, {"statistics", true}})[0],
+                 expected),
       1e-5);
 }
 

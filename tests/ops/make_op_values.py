@@ -145,16 +145,21 @@ def average_pool(x, a):
     return (F.avg_pool2d(F.pad(image, padding), a["size"], a["stride"]) / count).permute(0, 2, 3, 1)
 
 
+def batch_norm_end(y, added, a):
+    y = y + added[0] if added else y
+    return F.relu(y) if a.get("relu") else y
+
+
 def batch_norm_training(x, a):
     dims = tuple(range(x[0].dim() - 1))
     mean, biased = x[0].mean(dim=dims), x[0].var(dim=dims, unbiased=False)
-    y = (x[0] - mean) / torch.sqrt(biased + a["epsilon"]) * x[1] + x[2]
+    y = batch_norm_end((x[0] - mean) / torch.sqrt(biased + a["epsilon"]) * x[1] + x[2], x[3:], a)
     rows = x[0].numel() // x[0].shape[-1]
     return y, mean, biased * rows / max(rows - 1, 1)   # of a single row 0, where PyTorch's is NaN
 
 
 def batch_norm_inference(x, a):
-    return (x[0] - x[3]) / torch.sqrt(x[4] + a["epsilon"]) * x[1] + x[2]
+    return batch_norm_end((x[0] - x[3]) / torch.sqrt(x[4] + a["epsilon"]) * x[1] + x[2], x[5:], a)
 
 
 def philox(seed, stream, index):

@@ -38,9 +38,14 @@ class KernelContext {
   [[nodiscard]] const Tensor& in(std::size_t i) const { return *in_[i]; }
   [[nodiscard]] std::size_t inputs() const noexcept { return in_.size(); }
   [[nodiscard]] const Tensor& out(std::size_t i = 0) const { return *out_[i]; }
+  [[nodiscard]] std::size_t outputs() const noexcept { return out_.size(); }
   [[nodiscard]] ThreadPool& pool() const noexcept { return *pool_; }
   [[nodiscard]] Stream& stream() const noexcept { return *stream_; }   ///< of the device that the kernel is written for
   [[nodiscard]] const RunOptions& options() const noexcept { return *options_; }
+  /// values := their sum over all replicas of the graph, which must all come here with as many; of one replica, themselves.
+  void sum_over_replicas(std::span<float> values) const {
+    if (*sum_over_replicas_) (*sum_over_replicas_)(values);
+  }
   void done() const { done_(); }       ///< only for kernels that finish later: exactly once, from any thread
 
  private:
@@ -49,6 +54,7 @@ class KernelContext {
   ThreadPool* pool_ = nullptr;
   Stream* stream_ = nullptr;
   const RunOptions* options_ = nullptr;
+  const std::function<void(std::span<float>)>* sum_over_replicas_ = nullptr;
   std::function<void()> done_;
 };
 
