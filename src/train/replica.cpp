@@ -43,6 +43,7 @@ Replica::Replica(const ModelBuilder& build, const std::vector<Field>& fields, co
     for (const auto& [name, value] : fetches->model.metrics) fetches->values.push_back(value);
   }
   for (const auto& [name, value] : training_.model.metrics) metric_names_.push_back(name);
+  for (int id = 0; id < graph_.size(); ++id) joint_ = joint_ || graph_.node(id).attrs.get("over_replicas", false);
   result_.metrics.resize(metric_names_.size());
   weight_value_ = Tensor::zeros({});
   feeds_.resize(placeholders_.size());
@@ -85,6 +86,7 @@ Step& Replica::step_for(Fetches& fetches, std::int64_t samples, bool training) {
       if (fetch >= first && fetch < first + gradients_) ready_(fetch - first);
     };
     hooks.poll = [this] { poll_(); };
+    hooks.sum_over_replicas = sum_over_replicas_;
     hooks.backward_from = backward_from_;
   }
   step = &session_->prepare(fetches.values, shapes, std::move(hooks));

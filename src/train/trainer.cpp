@@ -8,6 +8,7 @@
 #include "cohort/base/random.hpp"
 #include "cohort/train/checkpoint.hpp"
 #include "cohort/train/report.hpp"
+#include "train/replica_sums.hpp"
 #include "train/report/progress_line.hpp"
 #include "train/run_directory.hpp"
 #include "train/setup.hpp"
@@ -62,6 +63,10 @@ class Trainer {
         *setup_.parameters, [this](std::size_t p) { return updater_->exchange().gradient(p); }, [this](std::size_t p) { gradient_ready(p); },
         [this] { updater_->poll(); });
     check_same_model(communicator_, setup_.replica->graph());
+    if (setup_.replica->is_joint()) {
+      sums_ = std::make_unique<ReplicaSums>(communicator_);
+      setup_.replica->bind_sum_over_replicas([this](std::span<float> values) { sums_->sum(values); });
+    }
     start();
   }
 
@@ -143,10 +148,15 @@ class Trainer {
     return std::min(data_.global_batch() * setup_.train.accumulate, all - data_.position().sample);
   }
 
+  void add_words(const BatchResult& result, double weight) {
+    words_[kLoss] += static_cast<float>(weight * result.loss);
+    for (std::size_t m = 0; m < result.metrics.size(); ++m) words_[kMetrics + m] += static_cast<float>(weight * result.metrics[m]);
+  }
+
   void forward_backward(const SampleBatch& batch, double update_samples) {
     GradientExchange& exchange = updater_->exchange();
     const std::size_t parameters = setup_.parameters->trained().size();
-    if (batch.samples == 0) {                   // nothing reached this rank: it contributes zeros and keeps step with the others
+    if (batch.samples == 0 && !sums_) {         // nothing reached this rank: it contributes zeros and keeps step with the others
       if (!last_of_update_) return;
       exchange.zero_gradients();
       for (std::size_t p = 0; p < parameters; ++p) gradient_ready(p);
@@ -154,9 +164,9 @@ class Trainer {
     }
     const double weight = static_cast<double>(batch.samples) / update_samples;
     const RunOptions options{.seed = setup_.train.seed, .step = micro_step_, .row_offset = batch.row_offset, .row_stride = batch.row_stride};
+    if (sums_) sums_->begin(micro_step_);
     const BatchResult& result = setup_.replica->train(batch, weight, options);
-    words_[kLoss] += static_cast<float>(weight * result.loss);
-    for (std::size_t m = 0; m < result.metrics.size(); ++m) words_[kMetrics + m] += static_cast<float>(weight * result.metrics[m]);
+    if (batch.samples > 0) add_words(result, weight);
     if (last_of_update_) return;
     for (std::size_t p = 0; p < parameters; ++p) exchange.accumulate(p);
   }
@@ -296,6 +306,7 @@ class Trainer {
   RunDirectory directory_;
   BatchPipeline data_;
   std::unique_ptr<BatchPipeline> validation_;
+  std::unique_ptr<ReplicaSums> sums_;                         // if the model takes statistics over all replicas
   std::unique_ptr<Updater> updater_;
   std::int64_t steps_per_epoch_, total_steps_;
   ProgressLine progress_;

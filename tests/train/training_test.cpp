@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -11,6 +12,7 @@
 #include "cohort/train/model.hpp"
 #include "cohort/train/optimizer.hpp"
 #include "support/training.hpp"
+#include "train/replica_sums.hpp"
 
 namespace cohort {
 namespace {
@@ -157,6 +159,52 @@ TEST_F(Training, RunningStatisticsAreAveragedOverTheRanksWhenSaved) {
   const TrainResult whole = train_with(3, with(longer, {{"checkpoint.every_steps", std::int64_t{5}}}));
   const TrainResult first = train_with(3, with(longer, {{"train.max_steps", std::int64_t{5}}}));
   expect_same_bits(whole.checkpoint, train_with(3, longer, first.directory.string()).checkpoint);
+}
+
+const Registered<ModelType> joint{"test_joint_batch_norm", {[](Section&) -> ModelBuilder {
+                                    return [](Graph& g, const Batch& b) -> Model {   // no biases: their gradients would be 0
+                                      const nn::BatchNormOptions options{.relu = true, .over_replicas = true};
+                                      Value h = matmul(flatten(b["image"]), g.variable("first", {16, 5}, "he_normal"));
+                                      h = nn::batch_norm(h, b.training, "norm_1", options);
+                                      h = matmul(h, g.variable("second", {5, 6}, "he_normal"));
+                                      h = nn::batch_norm(h, b.training, "norm_2", options);
+                                      return classifier(b, nn::dense(h, 10, "third"));
+                                    };
+                                  }}};
+
+TEST_F(Training, BatchNormOverAllReplicasIsOneRankWithTheWholeBatch) {
+  // 51 samples in batches of 24: a last batch of 3, which leaves ranks of 4 and 5 without any.
+  Options base = options({{"model.type", std::string("test_joint_batch_norm")}, {"data.train.samples", std::int64_t{51}},
+                          {"train.max_steps", std::int64_t{7}}, {"train.epochs", std::int64_t{3}}, {"data.global_batch", std::int64_t{24}}, {"schedule.learning_rate", 0.01}});
+  base.erase("model.hidden");
+  base.erase("data.batch");
+  for (const std::int64_t accumulate : {1, 2}) {
+    base["train.accumulate"] = accumulate;
+    base["train.max_steps"] = 6 / accumulate;
+    const TrainResult one = train_with(1, base);
+    for (const int ranks : {2, 3, 4, 5}) {
+      SCOPED_TRACE(std::to_string(ranks) + " ranks, accumulate " + std::to_string(accumulate));
+      expect_close(one.checkpoint, train_with(ranks, base).checkpoint, 1e-5);
+    }
+  }
+}
+
+TEST(ReplicaSums, RanksThatDoNotAgreeAllThrowTheSameError) {
+  std::array<std::string, 3> errors;
+  run_as_threads(3, [&](Communicator& communicator) {
+    ReplicaSums sums(communicator);
+    sums.begin(4);
+    std::vector<float> values{1, 2, static_cast<float>(communicator.rank())};
+    sums.sum(values);
+    EXPECT_THAT(values, ::testing::ElementsAre(3, 6, 3));
+    values.resize(communicator.rank() == 2 ? 2 : 3);
+    try {
+      sums.sum(values);
+    } catch (const Error& error) {
+      errors[static_cast<std::size_t>(communicator.rank())] = error.what();
+    }
+  }, {.timeout = 30});
+  for (const std::string& error : errors) EXPECT_THAT(error, HasSubstr("rank 0 is at sum 1 of step 4, 3 values, rank 2 at sum 1 of step 4, 2 values"));
 }
 
 // Samples of a line y = 2 x; sample 5 is not a number on its first visit only if `poison` says so.

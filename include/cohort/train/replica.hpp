@@ -38,7 +38,12 @@ class Replica {
   void bind_gradients(const Parameters& parameters, const std::function<Tensor(std::size_t)>& memory,
                       std::function<void(std::size_t)> ready, std::function<void()> poll);
 
-  /// Forward and backward. Gradients are those of weight · loss. Precondition: bind_gradients, batch.samples > 0.
+  /// Does the model take statistics over the batches of all replicas? Then each of them must train in every step, with a
+  /// batch of no samples and weight 0 if need be, and `sum` is called for them.
+  [[nodiscard]] bool is_joint() const noexcept { return joint_; }
+  void bind_sum_over_replicas(std::function<void(std::span<float>)> sum) { sum_over_replicas_ = std::move(sum); }
+
+  /// Forward and backward. Gradients are those of weight · loss. Precondition: bind_gradients, and samples if not is_joint().
   const BatchResult& train(const SampleBatch& batch, double weight, const RunOptions& options);
   /// Forward only, with the evaluation graph.
   const BatchResult& evaluate(const SampleBatch& batch);
@@ -67,6 +72,8 @@ class Replica {
   int backward_from_ = -1;                      // the first node of the backward pass
   std::function<void(std::size_t)> ready_;
   std::function<void()> poll_;
+  std::function<void(std::span<float>)> sum_over_replicas_;
+  bool joint_ = false;
   BatchResult result_;
 };
 
