@@ -1,6 +1,8 @@
 // A fully connected layer as one op: y = activation(x·weight + bias). With z the argument of the activation, the gradients
 // are dz = dy ⊙ activation'(z), written in terms of y; dx = dz·weightᵀ; dweight = xᵀ·dz; dbias = the column sums of dz
 // (Goodfellow, Bengio, Courville, "Deep Learning", 2016, algorithm 6.4).
+//
+// The derivative of gelu is no function of y: with it the op has a second result, activation'(z), which costs little beside y.
 #include <algorithm>
 #include <array>
 #include <string>
@@ -11,30 +13,32 @@
 #include "cohort/graph/gradients.hpp"
 #include "cohort/tensor/vector_math.hpp"
 #include "column_sums.hpp"
+#include "gelu.hpp"
 #include "onednn.hpp"
 
 namespace cohort {
 namespace {
 
-enum class Activation { none, relu, tanh, sigmoid };
-constexpr std::array<std::string_view, 4> kNames = {"none", "relu", "tanh", "sigmoid"};
+enum class Activation { none, relu, tanh, sigmoid, gelu };
+constexpr std::array<std::string_view, 5> kNames = {"none", "relu", "tanh", "sigmoid", "gelu"};
 constexpr std::int64_t kGrain = 16384;   // elements per thread below which waking a thread costs more
 
 Activation activation_of(const Attrs& attrs) {
   const std::string name = attrs.get<std::string>("activation", "none");
   const auto at = std::find(kNames.begin(), kNames.end(), name);
-  check(at != kNames.end(), Code::invalid_argument, "activation is \"" + name + "\", known: none relu tanh sigmoid");
+  check(at != kNames.end(), Code::invalid_argument, "activation is \"" + name + "\", known: none relu tanh sigmoid gelu");
   return static_cast<Activation>(at - kNames.begin());
 }
 
 void check_activation(const Inference& c) {
   const std::string name = c.attrs.get<std::string>("activation", "none");
   if (std::find(kNames.begin(), kNames.end(), name) == kNames.end()) {
-    c.refuse("activation is \"" + name + "\", known: none relu tanh sigmoid");
+    c.refuse("activation is \"" + name + "\", known: none relu tanh sigmoid gelu");
   }
 }
 
-/// Calls f with the activation and its derivative in terms of the result, so that the branch is outside the loops.
+/// Calls f with the activation and its derivative in terms of the result (gelu: of the second result), so that the branch is
+/// outside the loops.
 template <class F>
 void with(Activation activation, F f) {
   switch (activation) {
@@ -44,6 +48,7 @@ void with(Activation activation, F f) {
     case Activation::tanh: return f([](float z) { return vec::tanh(z); }, [](float y) { return 1.f - y * y; });
     case Activation::sigmoid:
       return f([](float z) { return vec::sigmoid(z); }, [](float y) { return y * (1.f - y); });
+    case Activation::gelu: return f([](float z) { return gelu_with_slope(z).y; }, [](float slope) { return slope; });
   }
 }
 
@@ -58,7 +63,8 @@ std::vector<Signature> infer_dense(const Inference& c) {
   if (!compatible(Shape{c.shape(1)[1]}, c.shape(2))) c.refuse("the bias must have one element per column of the weight");
   Shape result = c.shape(0);
   result.set(-1, c.shape(1)[1]);
-  return {{DType::float32, result}};
+  const Signature y{DType::float32, result};
+  return activation_of(c.attrs) == Activation::gelu ? std::vector{y, y} : std::vector{y};
 }
 
 class DenseKernel final : public Kernel {
@@ -76,18 +82,36 @@ class DenseKernel final : public Kernel {
     onednn::multiply(c.pool(), {x.data<float>(), x.ld(), false}, {weight.data<float>(), weight.ld(), false}, y.data<float>(),
                      y.ld(), {rows_, units_, in_});
     const float* bias = c.in(2).data<float>();
+    if (activation_ == Activation::gelu) return run_gelu(c, bias);
     with(activation_, [&](auto f, auto) {
-      const std::int64_t grain = kGrain / std::max<std::int64_t>(units_, 1) + 1;
-      c.pool().parallel_for(rows_, grain, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) {
-          float* row = y.data<float>() + i * y.ld();
-          for (std::int64_t j = 0; j < units_; ++j) row[j] = f(row[j] + bias[j]);
-        }
+      for_rows(c.pool(), [&](std::int64_t i) {
+        float* row = y.data<float>() + i * y.ld();
+        for (std::int64_t j = 0; j < units_; ++j) row[j] = f(row[j] + bias[j]);
       });
     });
   }
 
  private:
+  template <class F>
+  void for_rows(ThreadPool& pool, F f) const {
+    pool.parallel_for(rows_, kGrain / std::max<std::int64_t>(units_, 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) f(i);
+    });
+  }
+
+  void run_gelu(KernelContext& c, const float* bias) const {
+    const Tensor &y = c.out(0), &slope = c.out(1);
+    for_rows(c.pool(), [&](std::int64_t i) {
+      float *row = y.data<float>() + i * y.ld(), *slopes = slope.data<float>() + i * slope.ld();
+#pragma GCC ivdep
+      for (std::int64_t j = 0; j < units_; ++j) {
+        const GeluResult both = gelu_with_slope(row[j] + bias[j]);
+        row[j] = both.y;
+        slopes[j] = both.slope;
+      }
+    });
+  }
+
   std::int64_t rows_, in_, units_;
   Activation activation_;
 };
@@ -148,15 +172,26 @@ class DenseBiasGradKernel final : public Kernel {
   ColumnSums sums_;
 };
 
+/// What comes back to gelu's second result: the second derivative is φ(z) (2 − z²).
+Value through_slope(const Backward& b) {
+  const Value z = b.graph.add("Dense", {b.x(0), b.x(1), b.x(2)}), squares = square(z);
+  return b.dy(1) * exp(squares * -0.5f) * (b.graph.constant(2.f) - squares) * 0.39894228040143268f;
+}
+
 std::vector<Value> gradient_of_dense(const Backward& b) {
   const Value x = b.x(0), weight = b.x(1);
+  const Activation activation = activation_of(b.attrs);
   std::vector<Value> d(3);
   Value dz = b.dy();
-  if (activation_of(b.attrs) != Activation::none) {
-    const Node both =
-        b.graph.add("DenseActivationGrad", {dz, b.y()}, {{"activation", b.attrs.get<std::string>("activation")}});
+  if (activation != Activation::none) {
+    const Node both = b.graph.add("DenseActivationGrad", {dz, b.y(activation == Activation::gelu ? 1 : 0)},
+                                  {{"activation", b.attrs.get<std::string>("activation")}});
     dz = both[0];
     d[2] = both[1];
+    if (activation == Activation::gelu && b.has_dy(1)) {
+      dz = dz + through_slope(b);
+      d[2] = b.graph.add("DenseBiasGrad", {dz});
+    }
   } else if (b.wants(2)) {
     d[2] = b.graph.add("DenseBiasGrad", {dz});
   }
@@ -189,7 +224,7 @@ std::vector<Signature> infer_bias_grad(const Inference& c) {
 
 std::vector<Example> dense_examples() {
   std::vector<Example> list;
-  for (const char* activation : {"none", "tanh", "sigmoid"}) {
+  for (const char* activation : {"none", "tanh", "sigmoid", "gelu"}) {
     list.push_back({.in = {{.shape = {3, 5}}, {.shape = {5, 2}}, {.shape = {2}}}, .attrs = {{"activation", activation}}});
   }
   // Away from the kink of relu: all arguments positive, then some negative.
@@ -200,6 +235,8 @@ std::vector<Example> dense_examples() {
                   .attrs = {{"activation", "relu"}},
                   .expected = {{1.25, 0, 0.375, 0, 2.5, 0}}});
   list.push_back({.in = {{.shape = {2, 3, 4}}, {.shape = {4, 5}}, {.shape = {5}}}, .attrs = {{"activation", "tanh"}}});
+  list.push_back({.in = {{.shape = {4, 3}, .low = -3, .high = 3}, {.shape = {3, 17}, .low = -2, .high = 2}, {.shape = {17}}},
+                  .attrs = {{"activation", "gelu"}}});
   list.push_back({.in = {{.shape = {0, 4}}, {.shape = {4, 5}}, {.shape = {5}}}, .expected = {{}}});
   return list;
 }
@@ -219,7 +256,10 @@ const Registered<Op> activation_grad_op{
                    .expected = {{1.5, 3}, {1.5, 3}}},
                   {.in = {{.shape = {2, 1}, .values = {2, 4}}, {.shape = {2, 1}, .values = {0.5, 0.25}}},
                    .attrs = {{"activation", "sigmoid"}},
-                   .expected = {{0.5, 0.75}, {1.25}}}},
+                   .expected = {{0.5, 0.75}, {1.25}}},
+                  {.in = {{.shape = {2, 1}, .values = {2, 4}}, {.shape = {2, 1}, .values = {0.5, -0.25}}},
+                   .attrs = {{"activation", "gelu"}},
+                   .expected = {{1, -1}, {0}}}},
      .reuse = {{.output = 0, .input = 0}}}};
 const RegisteredKernel activation_grad_kernel{"DenseActivationGrad", "CPU", make_kernel<DenseActivationGradKernel>};
 

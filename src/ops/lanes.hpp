@@ -13,6 +13,12 @@ struct SumOf {
   static constexpr Acc kStart = 0;
   static Acc join(Acc a, Acc x) { return a + x; }
 };
+/// For a few thousand numbers at most: the lanes keep the rounding error low.
+struct FloatSumOf {
+  using Acc = float;
+  static constexpr Acc kStart = 0;
+  static Acc join(Acc a, Acc x) { return a + x; }
+};
 /// NaN wins.
 struct MaxOf {
   using Acc = float;

@@ -99,6 +99,9 @@ ACTIVATIONS = {"none": lambda z: z, "relu": F.relu, "tanh": torch.tanh, "sigmoid
 
 
 def dense(x, a):
+    if a.get("activation") == "gelu":
+        z = x[0] @ x[1] + x[2]
+        return F.gelu(z), 0.5 * torch.erfc(-z / math.sqrt(2)) + z * torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     return ACTIVATIONS[a.get("activation", "none")](x[0] @ x[1] + x[2])
 
 
@@ -160,6 +163,26 @@ def batch_norm_training(x, a):
 
 def batch_norm_inference(x, a):
     return batch_norm_end((x[0] - x[3]) / torch.sqrt(x[4] + a["epsilon"]) * x[1] + x[2], x[5:], a)
+
+
+def layer_norm(x, a):
+    mean, variance = x[0].mean(dim=-1), x[0].var(dim=-1, unbiased=False)
+    return F.layer_norm(x[0], x[1].shape, x[1], x[2], a["epsilon"]), mean, 1 / torch.sqrt(variance + a["epsilon"])
+
+
+def residual_layer_norm(x, a):
+    total = x[0] + x[1]
+    return (*layer_norm([total, x[2], x[3]], a), total)
+
+
+def attention(x, a):
+    n, t, columns = x[0].shape
+    heads = a["heads"]
+    q, k, v = x[0].view(n, t, 3, heads, columns // 3 // heads).permute(2, 0, 3, 1, 4)
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    if a["causal"]:
+        scores = scores.masked_fill(torch.triu(torch.ones(t, t, dtype=torch.bool), 1), -math.inf)
+    return (scores.softmax(-1) @ v).transpose(1, 2).reshape(n, t, columns // 3), scores.logsumexp(-1)
 
 
 def philox(seed, stream, index):
@@ -257,6 +280,9 @@ OPS = {
     "AveragePoolGrad": lambda x, a: gradient_of(lambda image: average_pool([image], a), x[1], x[0]),
     "BatchNormTraining": batch_norm_training,
     "BatchNormInference": batch_norm_inference,
+    "LayerNorm": layer_norm,
+    "ResidualLayerNorm": residual_layer_norm,
+    "Attention": attention,
     "Dropout": dropout,
 }
 
