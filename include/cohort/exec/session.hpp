@@ -21,9 +21,9 @@ using FeedShapes = std::vector<std::pair<Value, Shape>>;
 
 /// What the trainer wants to hear while a step runs; all may be empty. Called on the thread that runs the step.
 struct StepHooks {
-  std::function<void(std::size_t fetch)> ready;   ///< the fetch of that position has been computed (on an asynchronous device: enqueued)
-  std::function<void()> poll;                     ///< between nodes: drive communication
-  std::function<void(std::span<float>)> sum_over_replicas;   ///< for statistics over the batches of all replicas
+  std::function<void(std::size_t fetch)> ready{}; ///< the fetch of that position has been computed (on an asynchronous device: enqueued)
+  std::function<void()> poll{};                   ///< between nodes: drive communication
+  std::function<void(std::span<float>)> sum_over_replicas{};   ///< for statistics over the batches of all replicas
   int backward_from = -1;                         ///< the graph's first node of the backward pass, for the trace; -1: none
 };
 
