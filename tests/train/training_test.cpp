@@ -175,9 +175,8 @@ const Registered<ModelType> joint{"test_joint_batch_norm", {[](Section&) -> Mode
 TEST_F(Training, BatchNormOverAllReplicasIsOneRankWithTheWholeBatch) {
   // 51 samples in batches of 24: a last batch of 3, which leaves ranks of 4 and 5 without any.
   Options base = options({{"model.type", std::string("test_joint_batch_norm")}, {"data.train.samples", std::int64_t{51}},
-  for (const std::string& error : errors) {
-    EXPECT_THAT(error, HasSubstr("rank 0 is at sum 1 of step 4, 3 values, rank 2 at sum 1 of step 4, 2 values"));
-  }
+                          {"train.max_steps", std::int64_t{7}}, {"train.epochs", std::int64_t{3}},
+                          {"data.global_batch", std::int64_t{24}}, {"schedule.learning_rate", 0.01}});
   base.erase("model.hidden");
   base.erase("data.batch");
   for (const std::int64_t accumulate : {1, 2}) {
