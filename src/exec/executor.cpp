@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cohort/base/clock.hpp"
+#include "exec/leading_dimensions.hpp"
 
 namespace cohort {
 namespace {
@@ -51,13 +52,19 @@ struct Executor::Action {
 Executor::Executor(Plan plan, const ExternalMemory& memory, Device& device, ThreadPool& pool, StepHooks hooks, Profile* profile)
     : plan_(std::move(plan)), device_(device), hooks_(std::move(hooks)), profile_(profile) {
   make_kernels(pool);
+  LeadingDimensionRequest rows;
   MemoryRequest request;
-  for (const auto& kernel : kernels_) request.finishes_later.push_back(kernel && kernel->finishes_later());
+  for (const auto& kernel : kernels_) {
+    request.finishes_later.push_back(kernel && kernel->finishes_later());
+    rows.runs.push_back(kernel != nullptr);
+    rows.any_ld.push_back(kernel && kernel->any_ld());
+  }
+  for (const Tensor& bound : memory.bound_fetches) rows.bound_ld.push_back(bound.empty() ? 0 : bound.ld());
+  ld_ = request.ld = choose_leading_dimensions(plan_, rows);
   for (std::size_t f = 0; f < plan_.fetches.size(); ++f) {
     const Tensor& bound = memory.bound_fetches[f];
-    const auto& kernel = kernels_[at(plan_.fetches[f].node)];
-    // Computed in place only where the kernel can write it as it lies.
-    request.bound_fetches.push_back(!bound.empty() && (bound.dense() || (kernel && kernel->any_ld())));
+    // Computed in place only where it can be written as it lies.
+    request.bound_fetches.push_back(!bound.empty() && ld_[at(plan_.fetches[f].node)][at(plan_.fetches[f].output)] == bound.ld());
   }
   memory_ = plan_memory(plan_, request);
   arena_ = device_.allocate(memory_.arena_bytes);
@@ -121,10 +128,9 @@ void Executor::place_values(const ExternalMemory& memory) {
         if (feed_of[i] >= 0) views_of_feed_[at(feed_of[i])].push_back(static_cast<int>(i));
       } else if (group.place == MemoryPlan::Place::bound) {
         const Tensor& bound = memory.bound_fetches[at(group.binding)];
-        const bool whole = bound.shape() == s.shape;
-        mine.push_back(whole ? bound : Tensor(device_, s.dtype, s.shape, bound.raw(), bound.owner()));
+        mine.emplace_back(device_, s.dtype, s.shape, bound.raw(), bound.owner(), ld_[i][o]);
       } else {
-        mine.emplace_back(device_, s.dtype, s.shape, static_cast<std::byte*>(arena_.memory.get()) + group.offset, arena_.memory);
+        mine.emplace_back(device_, s.dtype, s.shape, static_cast<std::byte*>(arena_.memory.get()) + group.offset, arena_.memory, ld_[i][o]);
       }
     }
   }

@@ -59,6 +59,7 @@ class Executor {
   TraceLane* trace_ = nullptr;                         // while this run is recorded
   std::size_t first_backward_ = 0;                     // the first action of the backward pass
   std::uint32_t forward_name_ = 0, backward_name_ = 0;
+  std::vector<std::vector<std::int64_t>> ld_;          // by node and output
   MemoryPlan memory_;
   Buffer arena_;
   RunOptions options_;

@@ -10,9 +10,9 @@ namespace {
 constexpr int kForever = std::numeric_limits<int>::max();
 constexpr std::size_t kAlignment = 64;
 
-std::size_t exact_bytes_of(const Signature& s) { return static_cast<std::size_t>(s.shape.elements()) * size_of(s.dtype); }
+std::size_t exact_bytes_of(const Signature& s, std::int64_t ld) { return static_cast<std::size_t>(s.shape.rows() * ld) * size_of(s.dtype); }
 
-std::size_t bytes_of(const Signature& s) { return (exact_bytes_of(s) + kAlignment - 1) / kAlignment * kAlignment; }
+std::size_t bytes_of(const Signature& s, std::int64_t ld) { return (exact_bytes_of(s, ld) + kAlignment - 1) / kAlignment * kAlignment; }
 
 class Planner {
  public:
@@ -78,10 +78,19 @@ class Planner {
       } else {
         mine[o] = static_cast<int>(result_.groups.size());
         result_.groups.push_back({.place = node.definition->source ? MemoryPlan::Place::source : MemoryPlan::Place::arena,
-                                  .bytes = bytes_of(node.outputs[o]), .first = id, .last = last_[at(id)][o],
+                                  .bytes = bytes_of(node.outputs[o], request_.ld[at(id)][o]), .first = id, .last = last_[at(id)][o],
                                   .source = {id, static_cast<int>(o)}});
       }
     }
+  }
+
+  [[nodiscard]] std::int64_t ld_of(PlanValue v) const { return request_.ld[at(v.node)][at(v.output)]; }
+
+  /// Is element i of both at the same address if both begin at the same?
+  static bool same_place(const Signature& a, std::int64_t lda, const Signature& b, std::int64_t ldb) {
+    if (exact_bytes_of(a, lda) != exact_bytes_of(b, ldb) || size_of(a.dtype) != size_of(b.dtype)) return false;
+    const bool dense = lda == a.shape.columns() && ldb == b.shape.columns();
+    return dense || (lda == ldb && a.shape.columns() == b.shape.columns());
   }
 
   /// The group of an input that this output may overwrite: arena memory of the same size that nobody reads later.
@@ -94,7 +103,7 @@ class Planner {
       const MemoryPlan::Group& candidate = result_.groups[at(group)];
       if (candidate.place != MemoryPlan::Place::arena || candidate.last != id) continue;
       // Exactly the same size: an input that is broadcast is read again after its first element has been overwritten.
-      if (exact_bytes_of(node.outputs[output]) != exact_bytes_of(plan_.signature(input))) continue;
+      if (!same_place(node.outputs[output], request_.ld[at(id)][output], plan_.signature(input), ld_of(input))) continue;
       // Another input in the same memory would be overwritten while it is read.
       const auto sharing = std::count_if(node.inputs.begin(), node.inputs.end(), [&](PlanValue v) {
         return result_.group[at(v.node)][at(v.output)] == group;

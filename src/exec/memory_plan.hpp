@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "exec/plan.hpp"
@@ -28,6 +29,7 @@ struct MemoryPlan {
 struct MemoryRequest {
   std::vector<bool> bound_fetches;        ///< by fetch: may be computed directly in bound memory
   std::vector<bool> finishes_later;       ///< by node: its inputs and outputs are kept to the end of the step
+  std::vector<std::vector<std::int64_t>> ld;   ///< by node and output: leading dimensions, see exec/leading_dimensions.hpp
 };
 
 /// Life times by plan order, in place where the op allows it and the input has no later reader, then first fit by size.

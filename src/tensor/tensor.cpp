@@ -57,9 +57,17 @@ void Tensor::copy_from(const Tensor& source) const {
 }
 
 Tensor Tensor::reshaped(const Shape& shape) const {
-  check(dense() && layout_ == Layout::plain, Code::failed_precondition, "reshape of a tensor with padded rows or a blocked layout");
+  const bool same_rows = shape.columns() == columns();
+  check((dense() || same_rows) && layout_ == Layout::plain, Code::failed_precondition,
+        "reshape of a tensor with padded rows to other rows, or of a blocked layout");
   check(shape.elements() == elements(), Code::invalid_argument, "reshape of " + shape_.text() + " to " + shape.text());
-  return {*device_, dtype_, shape, data_, owner_};
+  return {*device_, dtype_, shape, data_, owner_, same_rows ? ld_ : 0};
+}
+
+std::int64_t padded_ld(const Shape& shape) noexcept {
+  constexpr std::int64_t kUnit = 256, kLine = 16;   // floats: 1 KiB, a cache line
+  const std::int64_t columns = shape.columns();
+  return shape.rows() > 1 && columns > 0 && columns % kUnit == 0 ? columns + kLine : columns;
 }
 
 void Tensor::fail_dtype(DType asked) const {

@@ -84,8 +84,8 @@ float* GradientExchange::host_gradient(std::size_t parameter) const {
 Tensor GradientExchange::gradient(std::size_t parameter) const {
   const Bucket& bucket = buckets_[bucket_of_[parameter]];
   const Parameter& p = parameters_.trained()[parameter];
-  if (bucket.on_device.empty()) return {device_, DType::float32, p.shape, host_gradient(parameter), bucket.memory.memory};
-  return {device_, DType::float32, p.shape, bucket.on_device.data<float>() + (p.offset - bucket.begin), bucket.on_device.owner()};
+  if (bucket.on_device.empty()) return {device_, DType::float32, p.shape, host_gradient(parameter), bucket.memory.memory, p.ld};
+  return {device_, DType::float32, p.shape, bucket.on_device.data<float>() + (p.offset - bucket.begin), bucket.on_device.owner(), p.ld};
 }
 
 void GradientExchange::begin(std::int64_t step) {
@@ -149,26 +149,31 @@ void GradientExchange::zero_gradients() {
   }
 }
 
-void GradientExchange::accumulate(std::size_t parameter) {
-  if (accumulated_.empty()) accumulated_.resize(static_cast<std::size_t>(parameters_.flat_size()));
+Tensor GradientExchange::accumulated(std::size_t parameter) {
+  accumulated_.resize(static_cast<std::size_t>(parameters_.flat_size()));
   const Parameter& p = parameters_.trained()[parameter];
-  const Tensor sum(host(), DType::float32, p.shape, accumulated_.data() + p.offset);
-  const Tensor mine = gradient(parameter);
-  if (mine.device().info().host_accessible) {
-    const float* x = mine.data<float>();
-    float* y = sum.data<float>();
-    for (std::int64_t i = 0; i < p.n; ++i) y[i] += x[i];
-    return;
+  return {host(), DType::float32, p.shape, accumulated_.data() + p.offset, nullptr, p.ld};
+}
+
+void GradientExchange::accumulate(std::size_t parameter) {
+  const Tensor sum = accumulated(parameter);
+  Tensor mine = gradient(parameter);
+  if (!mine.device().info().host_accessible) {
+    const Tensor copy(host(), DType::float32, mine.shape(), mine.ld());
+    copy.copy_from(mine);
+    mine = copy;
   }
-  const std::vector<float> x = mine.to_vector<float>();
-  for (std::int64_t i = 0; i < p.n; ++i) sum.data<float>()[i] += x[static_cast<std::size_t>(i)];
+  for (std::int64_t row = 0; row < sum.rows(); ++row) {
+    const float* x = mine.data<float>() + row * mine.ld();
+    float* y = sum.data<float>() + row * sum.ld();
+    for (std::int64_t i = 0; i < sum.columns(); ++i) y[i] += x[i];
+  }
 }
 
 void GradientExchange::add_accumulated(std::size_t parameter) {
   if (accumulated_.empty()) return;
   accumulate(parameter);
-  const Parameter& p = parameters_.trained()[parameter];
-  gradient(parameter).copy_from(Tensor(host(), DType::float32, p.shape, accumulated_.data() + p.offset));
+  gradient(parameter).copy_from(accumulated(parameter));
 }
 
 void GradientExchange::clear_accumulated() { std::fill(accumulated_.begin(), accumulated_.end(), 0.f); }

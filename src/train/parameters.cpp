@@ -5,8 +5,6 @@
 namespace cohort {
 namespace {
 
-constexpr std::int64_t kAlignment = 16;   // floats: a cache line
-
 Tensor zeroed(Device& device, std::int64_t n) {
   Tensor result(device, DType::float32, {n});
   result.copy_from(Tensor::zeros({n}));
@@ -31,10 +29,11 @@ Parameters::Parameters(Session& session, std::span<const std::string_view> slots
       others_.push_back({names[v], session.variable(trainable[v]), false});
       continue;
     }
-    const std::int64_t n = shapes[v].elements();
-    trained_.push_back({names[v], trainable[v], shapes[v], flat_size_, n, groups[v]});
-    elements_ += n;
-    flat_size_ += (n + kAlignment - 1) / kAlignment * kAlignment;
+    // Only matrices are padded: they are multiplied; whoever else reads a variable wants it dense.
+    const std::int64_t ld = shapes[v].rank() == 2 ? padded_ld(shapes[v]) : shapes[v].columns(), n = shapes[v].rows() * ld;
+    trained_.push_back({names[v], trainable[v], shapes[v], ld, flat_size_, n, groups[v]});
+    elements_ += shapes[v].elements();
+    flat_size_ += (n + kUnit - 1) / kUnit * kUnit;
   }
   for (const Value& variable : session.graph().variables()) {
     const NodeData& node = session.graph().node(variable.node);
@@ -49,7 +48,7 @@ Parameters::Parameters(Session& session, std::span<const std::string_view> slots
 }
 
 Tensor Parameters::view(const Tensor& flat, const Parameter& parameter) const {
-  return {flat.device(), DType::float32, parameter.shape, flat.data<float>() + parameter.offset, flat.owner()};
+  return {flat.device(), DType::float32, parameter.shape, flat.data<float>() + parameter.offset, flat.owner(), parameter.ld};
 }
 
 void Parameters::for_each_start_value(const std::function<void(const std::string&, const Tensor&)>& visit) const {

@@ -9,34 +9,47 @@
 namespace cohort {
 
 /// The kernel of a formula `float F::operator()(float x...) const` of one to three inputs of the output's shape. It
-/// registers itself for the device that its file is compiled for. Inputs and output are float32, plain and dense.
+/// registers itself for the device that its file is compiled for. Inputs and output are float32 and plain, with any leading
+/// dimension.
 template <class F>
 class ElementwiseKernel {
  public:
   explicit ElementwiseKernel(std::string_view op, std::source_location where = std::source_location::current())
-      : registered_{op, kKernelFamily, stateless(&run), where} {}
+      : registered_{op, kKernelFamily, make_kernel<Runner>, where} {}
 
  private:
-  static constexpr std::int64_t kGrain = 16384;   // elements per thread below which waking a thread costs more
+  class Runner final : public Kernel {
+   public:
+    explicit Runner(const NodeInfo&) {}
+    [[nodiscard]] bool any_ld() const noexcept override { return true; }
 
-  static void run(KernelContext& c) {
-    float* y = c.out().data<float>();
-    if constexpr (std::is_invocable_v<F, float>) {
-      over(c, [](const float& a, float& r) { r = F{}(a); }, c.in(0).data<float>(), y);
-    } else if constexpr (std::is_invocable_v<F, float, float>) {
-      over(c, [](const float& a, const float& b, float& r) { r = F{}(a, b); }, c.in(0).data<float>(), c.in(1).data<float>(), y);
-    } else {
-      over(c, [](const float& a, const float& b, const float& d, float& r) { r = F{}(a, b, d); }, c.in(0).data<float>(),
-           c.in(1).data<float>(), c.in(2).data<float>(), y);
+    void run(KernelContext& c) override {
+      if constexpr (std::is_invocable_v<F, float>) {
+        over(c, [](const float& a, float& r) { r = F{}(a); }, c.in(0), c.out());
+      } else if constexpr (std::is_invocable_v<F, float, float>) {
+        over(c, [](const float& a, const float& b, float& r) { r = F{}(a, b); }, c.in(0), c.in(1), c.out());
+      } else {
+        over(c, [](const float& a, const float& b, const float& d, float& r) { r = F{}(a, b, d); }, c.in(0), c.in(1), c.in(2), c.out());
+      }
     }
-  }
 
-  template <class G, class... T>
-  static void over(KernelContext& c, G g, T*... p) {
-    c.pool().parallel_for(c.out().elements(), kGrain, [&](std::int64_t begin, std::int64_t end) {
-      apply(c.stream(), g, end - begin, (p + begin)...);
-    });
-  }
+   private:
+    static constexpr std::int64_t kGrain = 16384;   // elements per thread below which waking a thread costs more
+
+    template <class G, class... T>
+    static void over(KernelContext& c, G g, const T&... x) {
+      if ((x.dense() && ...)) {
+        c.pool().parallel_for(c.out().elements(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+          apply(c.stream(), g, end - begin, (x.template data<float>() + begin)...);
+        });
+        return;
+      }
+      const std::int64_t columns = c.out().columns();
+      c.pool().parallel_for(c.out().rows(), kGrain / columns + 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin; row < end; ++row) apply(c.stream(), g, columns, (x.template data<float>() + row * x.ld())...);
+      });
+    }
+  };
 
   RegisteredKernel registered_;
 };

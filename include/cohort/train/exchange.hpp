@@ -70,6 +70,7 @@ class GradientExchange {
   void launch_full_buckets(std::size_t end);
   void launch(Bucket& bucket);
   [[nodiscard]] float* host_gradient(std::size_t parameter) const;
+  [[nodiscard]] Tensor accumulated(std::size_t parameter);
 
   const Parameters& parameters_;
   Device& device_;

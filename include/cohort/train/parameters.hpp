@@ -18,16 +18,20 @@ struct Parameter {
   std::string name;
   Value variable;
   Shape shape;
-  std::int64_t offset = 0;             ///< of its first element; a multiple of 16
-  std::int64_t n = 0;
+  std::int64_t ld = 0;                 ///< of its rows; padding between them is zero for ever
+  std::int64_t offset = 0;             ///< of its first element; a multiple of kUnit
+  std::int64_t n = 0;                  ///< elements of the flat space, padding included
   ParameterGroup group;
 };
 
 /// All variables of a model. The trained ones lie in one flat index space, shared by values, slots and gradients, last
-/// defined first: the order in which a backward pass finishes them. The gaps that align them are zero for ever. Values and
-/// slots live in this object's memory on the session's device, and the session works in it.
+/// defined first: the order in which a backward pass finishes them. What aligns them and pads the rows of matrices is zero
+/// for ever. Values and slots live in this object's memory on the session's device, and the session works in it.
 class Parameters final : public Stateful {
  public:
+  /// Elements of the flat space that are never cut: by the alignment of parameters, by blocks of the exchange, by sums.
+  static constexpr std::int64_t kUnit = 256;
+
   /// The group of each trainable variable, by name and shape.
   using Grouping = std::function<std::vector<ParameterGroup>(std::span<const std::string> names, std::span<const Shape> shapes)>;
 
@@ -36,7 +40,7 @@ class Parameters final : public Stateful {
 
   [[nodiscard]] std::span<const Parameter> trained() const noexcept { return trained_; }
   [[nodiscard]] std::int64_t flat_size() const noexcept { return flat_size_; }
-  [[nodiscard]] std::int64_t elements() const noexcept { return elements_; }           ///< without gaps
+  [[nodiscard]] std::int64_t elements() const noexcept { return elements_; }           ///< without padding
   [[nodiscard]] float* values(std::int64_t offset = 0) const { return values_.data<float>() + offset; }
   [[nodiscard]] float* slot(std::size_t s, std::int64_t offset = 0) const { return slots_[s].data<float>() + offset; }
   [[nodiscard]] std::size_t slots() const noexcept { return slots_.size(); }
