@@ -58,6 +58,10 @@ Value matmul(Value a, Value b, bool transpose_a, bool transpose_b) {
   return call("MatMul", {a, b}, {{"transpose_a", transpose_a}, {"transpose_b", transpose_b}});
 }
 
+Value attention(Value qkv, std::int64_t heads, bool causal) {
+  return qkv.graph->add("Attention", {qkv}, {{"heads", heads}, {"causal", causal}});
+}
+
 Value softmax(Value x) { return call("Softmax", {x}); }
 Value log_softmax(Value x) { return call("LogSoftmax", {x}); }
 Value softmax_cross_entropy(Value logits, Value labels, float label_smoothing) {

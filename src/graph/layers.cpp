@@ -5,7 +5,7 @@
 namespace cohort::nn {
 namespace {
 
-constexpr std::array<const char*, 4> kActivations = {"none", "relu", "tanh", "sigmoid"};
+constexpr std::array<const char*, 5> kActivations = {"none", "relu", "tanh", "sigmoid", "gelu"};
 
 std::int64_t known_last(Value x, std::string_view name) {
   if (x.shape().rank() == 0 || x.shape()[-1] == Shape::kUnknown) {
@@ -17,13 +17,64 @@ std::int64_t known_last(Value x, std::string_view name) {
 
 }  // namespace
 
-Value dense(Value x, std::int64_t units, std::string_view name, Activation activation) {
+Value dense(Value x, std::int64_t units, std::string_view name, const DenseOptions& options) {
   Graph& g = *x.graph;
   const Scope scope = g.name_scope(name);
-  const Value weight =
-      g.variable("weight", {known_last(x, name), units}, activation == Activation::relu ? "he_normal" : "glorot_uniform");
+  const char* init = options.activation == Activation::relu ? "he_normal" : "glorot_uniform";
+  const Value weight = g.variable("weight", {known_last(x, name), units}, init, options.gain);
+  if (!options.bias) {
+    check(options.activation == Activation::none, Code::invalid_argument,
+          "layer '" + std::string(name) + "': an activation needs a layer with a bias");
+    return matmul(x, weight);
+  }
   const Value bias = g.variable("bias", {units}, "zeros");
-  return g.add("Dense", {x, weight, bias}, {{"activation", kActivations[static_cast<std::size_t>(activation)]}}, "dense");
+  return g.add("Dense", {x, weight, bias}, {{"activation", kActivations[static_cast<std::size_t>(options.activation)]}}, "dense");
+}
+
+Value dense(Value x, std::int64_t units, std::string_view name, Activation activation) {
+  return dense(x, units, name, DenseOptions{.activation = activation});
+}
+
+Value embedding(Value indices, std::int64_t count, std::int64_t width, std::string_view name, double deviation) {
+  Graph& g = *indices.graph;
+  const Scope scope = g.name_scope(name);
+  return gather(g.variable("weight", {count, width}, "normal", deviation), indices);
+}
+
+Value layer_norm(Value x, std::string_view name, float epsilon) {
+  Graph& g = *x.graph;
+  const Scope scope = g.name_scope(name);
+  const Shape columns{known_last(x, name)};
+  const Value scale = g.variable("scale", columns, "ones"), offset = g.variable("offset", columns, "zeros");
+  return g.add("LayerNorm", {x, scale, offset}, {{"epsilon", epsilon}}, "layer_norm");
+}
+
+ResidualNorm residual_layer_norm(Value residual, Value branch, std::string_view name, float epsilon) {
+  Graph& g = *residual.graph;
+  const Scope scope = g.name_scope(name);
+  const Shape columns{known_last(residual, name)};
+  const Value scale = g.variable("scale", columns, "ones"), offset = g.variable("offset", columns, "zeros");
+  const Node both = g.add("ResidualLayerNorm", {residual, branch, scale, offset}, {{"epsilon", epsilon}}, "layer_norm");
+  return {.sum = both[3], .normal = both[0]};
+}
+
+Value attention(Value x, std::int64_t heads, std::string_view name, const AttentionOptions& options) {
+  Graph& g = *x.graph;
+  const Scope scope = g.name_scope(name);
+  const std::int64_t width = known_last(x, name);
+  if (heads < 1 || width % heads != 0) {
+    fail(Code::invalid_argument, "layer '" + std::string(name) + "': " + std::to_string(heads) + " heads do not divide " +
+                                     std::to_string(width) + " columns");
+  }
+  const Value mixed = cohort::attention(dense(x, 3 * width, "qkv"), heads, options.causal);
+  return dense(mixed, width, "output", {.gain = options.output_gain});
+}
+
+Value lstm(Value x, std::int64_t units, std::string_view name) {
+  Graph& g = *x.graph;
+  const Scope scope = g.name_scope(name);
+  const Value gates = dense(x, 4 * units, "input");
+  return g.add("Lstm", {gates, g.variable("recurrent", {units, 4 * units}, "glorot_uniform")}, {}, "lstm");
 }
 
 Value conv2d(Value x, std::int64_t filters, std::int64_t size, std::string_view name, const ConvOptions& options) {

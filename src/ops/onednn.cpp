@@ -41,16 +41,16 @@ void Call::run() {
   check(dnnl_primitive_execute(primitive_.get(), stream_.get(), static_cast<int>(arguments_.size()), arguments_.data()));
 }
 
-void multiply(const Matrix& a, const Matrix& b, float* c, std::int64_t ld, const ProductSize& size) {
+void multiply(const Matrix& a, const Matrix& b, float* c, std::int64_t ld, const ProductSize& size, bool add) {
   const auto [m, n, k] = size;
   if (m == 0 || n == 0) return;
   if (k == 0) {
-    for (std::int64_t i = 0; i < m; ++i) std::fill_n(c + i * ld, n, 0.f);
+    for (std::int64_t i = 0; i < m && !add; ++i) std::fill_n(c + i * ld, n, 0.f);
     return;
   }
   use_threads(1);
   const char ta = a.transposed ? 'T' : 'N', tb = b.transposed ? 'T' : 'N';
-  check(dnnl_sgemm(ta, tb, m, n, k, 1.f, a.data, a.ld, b.data, b.ld, 0.f, c, ld));
+  check(dnnl_sgemm(ta, tb, m, n, k, 1.f, a.data, a.ld, b.data, b.ld, add ? 1.f : 0.f, c, ld));
 }
 
 void multiply(ThreadPool& pool, const Matrix& a, const Matrix& b, float* c, std::int64_t ld, const ProductSize& size) {

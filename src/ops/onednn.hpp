@@ -72,8 +72,8 @@ struct Matrix {
 struct ProductSize {
   std::int64_t m, n, k;
 };
-/// c [m, n] := a [m, k] · b [k, n] (the shapes after transposition) on the calling thread; zeros if k = 0.
-void multiply(const Matrix& a, const Matrix& b, float* c, std::int64_t ld, const ProductSize& size);
+/// c [m, n] := a [m, k] · b [k, n] (the shapes after transposition) on the calling thread; zeros if k = 0. add: c + a · b.
+void multiply(const Matrix& a, const Matrix& b, float* c, std::int64_t ld, const ProductSize& size, bool add = false);
 /// The same with rows or columns of c spread over the threads of `pool`.
 void multiply(ThreadPool& pool, const Matrix& a, const Matrix& b, float* c, std::int64_t ld, const ProductSize& size);
 

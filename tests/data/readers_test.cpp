@@ -77,6 +77,13 @@ const std::map<std::string, Maker> kMakers = {
        write_bytes(folder.file("set.csv"), text);
        return Options().with("file", folder.file("set.csv"));
      }},
+    {"text",
+     [](const TemporaryFolder& folder, int n) {
+       std::string text;
+       for (int i = 0; i <= 2 * n; ++i) text += static_cast<char>('a' + i * i % 23);
+       write_bytes(folder.file("text.gz"), gzip(text));
+       return Options().with("files", {folder.file("text.gz").c_str()}).with("context", 2);
+     }},
     {"synthetic", [](const TemporaryFolder&, int n) { return Options().with("samples", n).with("shape", {3, 5, 1}); }},
 };
 

@@ -185,6 +185,26 @@ def attention(x, a):
     return (scores.softmax(-1) @ v).transpose(1, 2).reshape(n, t, columns // 3), scores.logsumexp(-1)
 
 
+def lstm(x, a):
+    """torch.nn.LSTM whose input is the gates themselves; cell by cell, since c and the gates are wanted, too."""
+    gates, weight = x
+    n, t, u = gates.shape[0], gates.shape[1], gates.shape[2] // 4
+    h, c, all_h, all_c, all_gates = torch.zeros(n, u), torch.zeros(n, u), [], [], []
+    for step in range(t):
+        z = gates[:, step] + h @ weight
+        i, f, g, o = torch.sigmoid(z[:, :u]), torch.sigmoid(z[:, u:2 * u]), torch.tanh(z[:, 2 * u:3 * u]), torch.sigmoid(z[:, 3 * u:])
+        c = f * c + i * g
+        h = o * torch.tanh(c)
+        all_h.append(h), all_c.append(c), all_gates.append(torch.cat([i, f, g, o], dim=1))
+    results = [torch.stack(part, dim=1) for part in (all_h, all_c, all_gates)]
+    if n:
+        eye = torch.eye(4 * u)
+        given = torch._VF.lstm(gates, (torch.zeros(1, n, u), torch.zeros(1, n, u)), [eye, weight.T.contiguous(), torch.zeros(4 * u), torch.zeros(4 * u)],
+                               True, 1, 0.0, False, False, True)[0]
+        assert torch.allclose(given, results[0])
+    return tuple(results)
+
+
 def philox(seed, stream, index):
     """Philox4x32-10, transcribed from the paper (Salmon et al., SC 2011)."""
     c = [index & 0xffffffff, index >> 32, stream & 0xffffffff, stream >> 32]
@@ -283,6 +303,7 @@ OPS = {
     "LayerNorm": layer_norm,
     "ResidualLayerNorm": residual_layer_norm,
     "Attention": attention,
+    "Lstm": lstm,
     "Dropout": dropout,
 }
 

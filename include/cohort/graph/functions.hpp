@@ -54,6 +54,9 @@ Value argmax(Value x, std::int64_t axis = -1);                       ///< int32
 // Products. Batched over leading dimensions, which broadcast.
 Value matmul(Value a, Value b, bool transpose_a = false, bool transpose_b = false);
 
+/// Scaled dot-product self-attention of `heads` heads: [n, t, 3 d] (queries, keys, values) to [n, t, d].
+Value attention(Value qkv, std::int64_t heads, bool causal = true);
+
 // Losses and distributions over the last axis.
 Value softmax(Value x);
 Value log_softmax(Value x);

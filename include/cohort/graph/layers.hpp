@@ -9,10 +9,39 @@
 /// twice with one name they share the parameters.
 namespace cohort::nn {
 
-enum class Activation { none, relu, tanh, sigmoid };
+enum class Activation { none, relu, tanh, sigmoid, gelu };
 
-/// x·weight + bias, then the activation: one fused op. x [n, in]; weight [in, units]; result [n, units].
+struct DenseOptions {
+  Activation activation = Activation::none;
+  bool bias = true;        ///< without one there can be no activation
+  double gain = 1;         ///< of the weight's initial values
+};
+/// x·weight + bias, then the activation: one fused op. x [n, …, in]; weight [in, units]; result [n, …, units].
+Value dense(Value x, std::int64_t units, std::string_view name, const DenseOptions& options);
 Value dense(Value x, std::int64_t units, std::string_view name, Activation activation = Activation::none);
+
+/// Rows of a table of `count` vectors of `width`, by their numbers: int32 [...] to float32 [..., width]. The table begins with
+/// normal numbers of that deviation.
+Value embedding(Value indices, std::int64_t count, std::int64_t width, std::string_view name, double deviation = 0.1);
+
+/// Normalises over the last axis (Ba et al. 2016), then scales and shifts each column.
+Value layer_norm(Value x, std::string_view name, float epsilon = 1e-5f);
+struct ResidualNorm {
+  Value sum, normal;       ///< residual + branch, and that normalised
+};
+/// What stands between two blocks of a pre-norm transformer, in one pass.
+ResidualNorm residual_layer_norm(Value residual, Value branch, std::string_view name, float epsilon = 1e-5f);
+
+struct AttentionOptions {
+  bool causal = true;
+  double output_gain = 1;  ///< of the output weight's initial values
+};
+/// Multi-head self-attention with its two dense layers, "qkv" and "output". x [n, t, d]; `heads` must divide d.
+Value attention(Value x, std::int64_t heads, std::string_view name, const AttentionOptions& options = {});
+
+/// A layer of long short-term memory over whole sequences from a state of zeros: x [n, t, in] to [n, t, units]. The weights
+/// "input" [in, 4 units], "recurrent" [units, 4 units] and the bias hold the gates in PyTorch's order: input, forget, cell, output.
+Value lstm(Value x, std::int64_t units, std::string_view name);
 
 struct ConvOptions {
   std::int64_t stride = 1;
