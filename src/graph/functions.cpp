@@ -108,6 +108,9 @@ Value average_pool(Value x, std::int64_t size, std::int64_t stride, std::string_
   return call("AveragePool", {x}, {{"size", size}, {"stride", stride}, {"padding", std::string(padding)}});
 }
 Value global_average_pool(Value x) { return mean(x, {1, 2}); }
+Value resize(Value x, std::int64_t height, std::int64_t width, std::string_view method) {
+  return call("Resize", {x}, {{"height", height}, {"width", width}, {"method", std::string(method)}});
+}
 
 Value dropout(Value x, float rate) { return call("Dropout", {x}, {{"rate", rate}}); }
 

@@ -115,6 +115,14 @@ Value batch_norm(Value x, bool training, std::string_view name, const BatchNormO
   return y;
 }
 
+Value group_norm(Value x, std::int64_t groups, std::string_view name, float epsilon) {
+  Graph& g = *x.graph;
+  const Scope scope = g.name_scope(name);
+  const std::int64_t channels = known_last(x, name);
+  const Value scale = g.variable("scale", {channels}, "ones"), offset = g.variable("offset", {channels}, "zeros");
+  return g.add("GroupNorm", {x, scale, offset}, {{"groups", groups}, {"epsilon", epsilon}}, "group_norm");
+}
+
 Value dropout(Value x, float rate, bool training) { return training && rate > 0 ? cohort::dropout(x, rate) : x; }
 
 }  // namespace cohort::nn

@@ -52,6 +52,7 @@ std::vector<Signature> infer_training(const Inference& c) {
 /// if "statistics". Results dx, dscale, doffset, and the gradient of what was added if "added".
 std::vector<Signature> infer_training_grad(const Inference& c) {
   const std::size_t relu = flag(c.attrs, "relu") ? 1 : 0;
+  if (relu == 0 && flag(c.attrs, "added")) c.refuse("without relu the gradient of what was added is dy itself");
   c.expect_inputs(5 + relu + (flag(c.attrs, "statistics") ? 2 : 0));
   c.expect_float(0);
   const Shape shape = c.expect_same_shape(0, 1);
@@ -124,6 +125,14 @@ class ChannelsKernel : public Kernel {
     }, out);
   }
 
+  /// dy where relu let something through. Both are loaded in any case, or the loop would not be vectorised.
+  template <bool kRelu>
+  static float passed(const float* dy, const float* y, std::int64_t i) {
+    const float d = dy[i];
+    if constexpr (kRelu) return y[i] <= 0.f ? 0.f : d;
+    else return d;
+  }
+
   /// sums[0 … c) := Σ dz, sums[c … 2c) := Σ dz · (x − mean), where dz is dy, or 0 where a relu let nothing through.
   template <bool kRelu>
   void gradient_sums(ThreadPool& pool, ColumnSums& two, const float* dy, const float* y, const float* x, const float* mean,
@@ -131,7 +140,7 @@ class ChannelsKernel : public Kernel {
     sum_columns<2>(pool, two, [&](std::int64_t at, std::int64_t n, float* __restrict plain) {
       float* __restrict with_x = plain + width_;
       for (std::int64_t k = 0; k < n; ++k) {
-        const float dz = kRelu && y[at + k] <= 0.f ? 0.f : dy[at + k];
+        const float dz = passed<kRelu>(dy, y, at + k);
         plain[k] += dz;
         with_x[k] += dz * (x[at + k] - mean[k]);
       }
@@ -143,6 +152,7 @@ class ChannelsKernel : public Kernel {
                        float* y) const {
     const auto apply = [&](auto with_added, auto with_relu) {
       for_runs(pool, [&](std::int64_t at, std::int64_t n) {
+#pragma GCC ivdep   // y may lie where x or what is added lies, but nothing is read that another element writes
         for (std::int64_t k = 0; k < n; ++k) {
           float z = a[k] * x[at + k] + b[k];
           if constexpr (with_added.value) z += added[at + k];
@@ -229,8 +239,9 @@ class BatchNormTrainingGradKernel final : public ChannelsKernel {
     find_coefficients(c);
     float* dx = c.out(0).data<float>();
     float* added = c.outputs() == 4 ? c.out(3).data<float>() : nullptr;
-    if (relu_) spread<true>(c.pool(), dy, y, x, dx, added);
-    else spread<false>(c.pool(), dy, y, x, dx, added);
+    if (added != nullptr) spread<true, true>(c.pool(), dy, y, x, dx, added);      // without relu it is dy itself
+    else if (relu_) spread<true, false>(c.pool(), dy, y, x, dx, nullptr);
+    else spread<false, false>(c.pool(), dy, y, x, dx, nullptr);
   }
 
  private:
@@ -264,13 +275,14 @@ class BatchNormTrainingGradKernel final : public ChannelsKernel {
     for (std::vector<float>* coefficient : {&factor_, &slope_, &shift_}) repeat(*coefficient);
   }
 
-  template <bool kRelu>
+  template <bool kRelu, bool kAdded>
   void spread(ThreadPool& pool, const float* dy, const float* y, const float* x, float* dx, float* added) const {
     const float *mean = mean_.data(), *factor = factor_.data(), *slope = slope_.data(), *shift = shift_.data();
     for_runs(pool, [&](std::int64_t at, std::int64_t n) {
+#pragma GCC ivdep   // dx and dy may be one memory, but nothing is read that another element writes
       for (std::int64_t k = 0; k < n; ++k) {
-        const float dz = kRelu && y[at + k] <= 0.f ? 0.f : dy[at + k];
-        if (added != nullptr) added[at + k] = dz;
+        const float dz = passed<kRelu>(dy, y, at + k);
+        if constexpr (kAdded) added[at + k] = dz;
         dx[at + k] = factor[k] * dz + slope[k] * (x[at + k] - mean[k]) + shift[k];
       }
     });

@@ -148,6 +148,11 @@ def average_pool(x, a):
     return (F.avg_pool2d(F.pad(image, padding), a["size"], a["stride"]) / count).permute(0, 2, 3, 1)
 
 
+def resize(x, a):
+    options = {} if a["method"] == "nearest" else {"align_corners": False}
+    return F.interpolate(x[0].permute(0, 3, 1, 2), (a["height"], a["width"]), mode=a["method"], **options).permute(0, 2, 3, 1)
+
+
 def batch_norm_end(y, added, a):
     y = y + added[0] if added else y
     return F.relu(y) if a.get("relu") else y
@@ -298,6 +303,8 @@ OPS = {
     "MaxPool": max_pool,
     "AveragePool": average_pool,
     "AveragePoolGrad": lambda x, a: gradient_of(lambda image: average_pool([image], a), x[1], x[0]),
+    "Resize": resize,
+    "GroupNorm": lambda x, a: F.group_norm(x[0].movedim(-1, 1), a["groups"], x[1], x[2], a["epsilon"]).movedim(1, -1),
     "BatchNormTraining": batch_norm_training,
     "BatchNormInference": batch_norm_inference,
     "LayerNorm": layer_norm,

@@ -55,6 +55,10 @@ TEST(Models, HaveTheirPublishedNumberOfParameters) {
   EXPECT_EQ(Built("lenet").parameters, 61706);
   EXPECT_EQ(Built("cnn").parameters, 1663370);
   EXPECT_EQ(Built("mlp").parameters, 784 * 1024 + 1024 + 1024 * 1024 + 1024 + 1024 * 10 + 10);
+  // He et al.'s net of 20 layers has 269,722 for three channels; here are one channel, and projections in two shortcuts.
+  EXPECT_EQ(Built("resnet").parameters, 269722 - 2 * 9 * 16 + (16 * 32 + 2 * 32) + (32 * 64 + 2 * 64));
+  // The net of 18 layers with a 3 × 3 stem, as it is used for CIFAR-10, has 11,173,962 for three channels.
+  EXPECT_EQ(Built("resnet", {{"depth", {std::int64_t{18}, "test"}}}).parameters, 11173962 - 2 * 9 * 64);
 }
 
 TEST(Models, OptionsChangeTheirSizes) {
@@ -68,14 +72,21 @@ TEST(Models, OptionsChangeTheirSizes) {
   EXPECT_EQ(Built("cnn", {{"filters", list({2})}, {"hidden", {std::int64_t{5}, "test"}}}).parameters,
             25 * 2 + 2 + 14 * 14 * 2 * 5 + 5 + 5 * 10 + 10);
   EXPECT_EQ(Built("cnn", {{"filters", list({2})}, {"batch_norm", {true, "test"}}}).variables, 9u);   // no bias before it
+  EXPECT_THROW(Built("resnet", {{"depth", {std::int64_t{19}, "test"}}}), Error);
   EXPECT_THROW(Built("lenet", {{"filters", list({6})}}), Error);
   EXPECT_THROW(Built("mlp", {{"dropout", {1.5, "test"}}}), Error);
+}
+
+Given small(const std::string& name) {
+  if (name != "resnet") return {{"dropout", {0.1, "test"}}};
+  return {{"depth", {std::int64_t{8}, "test"}}, {"width", {std::int64_t{8}, "test"}}, {"norm", {std::string("group"), "test"}}};
 }
 
 class EachModel : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(EachModel, LearnsFourClassesAndEvaluatesOnTheSameParameters) {
-  Built m(GetParam(), {{"dropout", {0.1, "test"}}});
+  Built m(GetParam(), small(GetParam()));
+  const float rate = GetParam() == "resnet" ? 0.2f : 0.03f;
   EXPECT_EQ(m.graph.variables().size(), m.variables) << "building for evaluation must not add variables";
   const std::vector<Value> parameters = m.graph.variables(true);
   std::vector<Value> fetches = gradients(m.training.loss, parameters);
@@ -89,7 +100,7 @@ TEST_P(EachModel, LearnsFourClassesAndEvaluatesOnTheSameParameters) {
     ASSERT_TRUE(std::isfinite(results.back().data<float>()[0])) << "step " << step;
     for (std::size_t p = 0; p < parameters.size(); ++p) {
       const Tensor& w = session.variable(parameters[p]);
-      for (std::int64_t i = 0; i < w.elements(); ++i) w.data<float>()[i] -= 0.03f * results[p].data<float>()[i];
+      for (std::int64_t i = 0; i < w.elements(); ++i) w.data<float>()[i] -= rate * results[p].data<float>()[i];
     }
   }
   EXPECT_LT(evaluate(), 0.5);
@@ -99,8 +110,34 @@ TEST_P(EachModel, LearnsFourClassesAndEvaluatesOnTheSameParameters) {
   EXPECT_EQ(session.run(m.evaluation.output, feeds).shape(), (Shape{16, 10}));
 }
 
-INSTANTIATE_TEST_SUITE_P(Images, EachModel, ::testing::Values("cnn", "lenet", "mlp"),
+INSTANTIATE_TEST_SUITE_P(Images, EachModel, ::testing::Values("cnn", "lenet", "mlp", "resnet"),
                          [](const auto& suite) { return suite.param; });
+
+TEST(Models, AnAutoencoderLearnsToRebuildItsImages) {
+  for (const bool dense : {false, true}) {
+    SCOPED_TRACE(dense ? "dense" : "convolutions");
+    Given given{{"code", {std::int64_t{4}, "test"}}};
+    if (dense) given.push_back({"hidden", {OptionList{{std::int64_t{20}, "test"}}, "test"}});
+    if (dense) given.push_back({"filters", {OptionList{}, "test"}});
+    Built m("autoencoder", given);
+    EXPECT_EQ(m.graph.variables().size(), m.variables);
+    const std::vector<Value> parameters = m.graph.variables(true);
+    std::vector<Value> fetches = gradients(m.training.loss, parameters);
+    Session session(m.graph);
+    const Feeds feeds = m.feeds(16);
+    const auto evaluate = [&] { return session.run(m.evaluation.loss, feeds).data<float>()[0]; };
+    const float before = evaluate();
+    for (int step = 0; step < 60; ++step) {
+      const auto results = session.run(fetches, feeds);
+      for (std::size_t p = 0; p < parameters.size(); ++p) {
+        const Tensor& w = session.variable(parameters[p]);
+        for (std::int64_t i = 0; i < w.elements(); ++i) w.data<float>()[i] -= (dense ? 4.f : 0.3f) * results[p].data<float>()[i];
+      }
+    }
+    EXPECT_LT(evaluate(), 0.5f * before);
+    EXPECT_EQ(session.run(m.evaluation.output, feeds).shape(), (Shape{16, 28, 28, 1}));
+  }
+}
 
 TEST(Models, ABatchWithoutTheFieldNamesThoseThatThereAre) {
   Graph g;

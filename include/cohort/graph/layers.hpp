@@ -64,6 +64,9 @@ struct BatchNormOptions {
 /// statistics are used and the running ones move by 1 − decay of the way towards them; they are variables that are not trained.
 Value batch_norm(Value x, bool training, std::string_view name, const BatchNormOptions& options = {});
 
+/// Group normalisation of the channels of each sample (Wu & He 2018): the same in training and evaluation.
+Value group_norm(Value x, std::int64_t groups, std::string_view name, float epsilon = 1e-5f);
+
 /// In evaluation the input itself.
 Value dropout(Value x, float rate, bool training);
 
