@@ -247,6 +247,14 @@ std::int64_t BatchPipeline::steps_per_epoch() const noexcept {
   return (state_->samples + rest) / batch;
 }
 
+std::int64_t BatchPipeline::batch_bytes() const noexcept {
+  std::int64_t bytes = 0;
+  for (const Slot& slot : state_->slots) {
+    for (const Buffer& memory : slot.memory) bytes += static_cast<std::int64_t>(memory.bytes);
+  }
+  return bytes;
+}
+
 const Reader& BatchPipeline::reader() const noexcept { return *state_->reader; }
 
 }  // namespace cohort

@@ -129,10 +129,11 @@ class LazyStream final : public Stream {
 class DebugDevice final : public Device {
  public:
   const DeviceInfo& info() const noexcept override { return info_; }
-  Buffer allocate(std::size_t bytes) override { return {GuardedMemory::instance().allocate(bytes), bytes}; }
   Stream& stream() noexcept override { return stream_; }
 
  private:
+  Buffer do_allocate(std::size_t bytes) override { return {GuardedMemory::instance().allocate(bytes), bytes}; }
+
   DeviceInfo info_{.type = "DEBUG", .index = 0, .kernels = "CPU", .host_accessible = false,
                    .description = "host memory that the host may not touch, and a lazy stream"};
   LazyStream stream_;

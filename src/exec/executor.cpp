@@ -67,7 +67,7 @@ Executor::Executor(Plan plan, const ExternalMemory& memory, Device& device, Thre
     request.bound_fetches.push_back(!bound.empty() && ld_[at(plan_.fetches[f].node)][at(plan_.fetches[f].output)] == bound.ld());
   }
   memory_ = plan_memory(plan_, request);
-  arena_ = device_.allocate(memory_.arena_bytes);
+  arena_ = memory.arena ? memory.arena(memory_.arena_bytes) : device_.allocate(memory_.arena_bytes);
   place_values(memory);
   make_actions(pool);
   place_fetches(memory);
@@ -84,6 +84,7 @@ void Executor::make_kernels(ThreadPool& pool) {
       continue;
     }
     const auto in = signatures(plan_, node.inputs);
+    if (node.definition->flops != nullptr) flops_ += node.definition->flops(in, node.outputs, node.attrs);
     kernels_.push_back(factory_of(node.op, family).make(NodeInfo{node.name, node.attrs, in, node.outputs, device_, pool}));
   }
 }
@@ -326,7 +327,7 @@ Tensor run_on_host(const PlanNode& node, const std::vector<Tensor>& in) {
   plan.nodes.push_back(std::move(last));
   plan.fetches = {{static_cast<int>(in.size()), 0}};
   ThreadPool pool(1);
-  Executor executor(std::move(plan), {.variable = {}, .bound_fetches = {Tensor{}}}, host(), pool, {});
+  Executor executor(std::move(plan), {.variable = {}, .bound_fetches = {Tensor{}}, .arena = {}}, host(), pool, {});
   executor.run({}, {});
   Tensor result(host(), node.outputs[0].dtype, node.outputs[0].shape);
   result.copy_from(executor.fetch(0));

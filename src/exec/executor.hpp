@@ -15,6 +15,8 @@ namespace cohort {
 struct ExternalMemory {
   std::function<const Tensor&(const PlanNode& variable)> variable;
   std::vector<Tensor> bound_fetches;       ///< by fetch; an empty tensor: not bound
+  /// Memory for a step's own values, of at least so many bytes; empty: the device's.
+  std::function<Buffer(std::size_t bytes)> arena{};
 };
 
 /// Runs one plan on one device, in order. Built once: kernels, contexts and memory are all there before the first run.
@@ -28,6 +30,8 @@ class Executor {
   void run(std::span<const Tensor> feeds, const RunOptions& options);
   [[nodiscard]] const Tensor& fetch(std::size_t i) const { return fetches_.at(i); }
   [[nodiscard]] std::size_t arena_bytes() const noexcept { return memory_.arena_bytes; }
+  [[nodiscard]] std::size_t least_arena_bytes() const noexcept { return memory_.least_arena_bytes; }
+  [[nodiscard]] double flops() const noexcept { return flops_; }
   [[nodiscard]] std::size_t kernels() const noexcept { return actions_.size(); }
   [[nodiscard]] std::string text() const;
 
@@ -60,6 +64,7 @@ class Executor {
   std::size_t first_backward_ = 0;                     // the first action of the backward pass
   std::uint32_t forward_name_ = 0, backward_name_ = 0;
   std::vector<std::vector<std::int64_t>> ld_;          // by node and output
+  double flops_ = 0;                                   // of one run
   MemoryPlan memory_;
   Buffer arena_;
   RunOptions options_;

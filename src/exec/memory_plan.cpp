@@ -23,6 +23,7 @@ class Planner {
     for (std::size_t i = 0; i < plan_.nodes.size(); ++i) assign(static_cast<int>(i));
     bind_fetches();
     lay_out();
+    result_.least_arena_bytes = most_alive();
     return std::move(result_);
   }
 
@@ -123,6 +124,24 @@ class Planner {
       group.place = MemoryPlan::Place::bound;
       group.binding = static_cast<int>(f);
     }
+  }
+
+  /// Bytes that live at the busiest moment, counted as large as the values are without padding.
+  [[nodiscard]] std::size_t most_alive() const {
+    std::vector<std::size_t> starts(plan_.nodes.size() + 1), ends(plan_.nodes.size() + 1);
+    for (const MemoryPlan::Group& group : result_.groups) {
+      if (group.place != MemoryPlan::Place::arena) continue;
+      const Signature& s = plan_.signature(group.source);
+      const std::size_t bytes = static_cast<std::size_t>(s.shape.elements()) * size_of(s.dtype);
+      starts[at(group.first)] += bytes;
+      ends[std::min(at(group.last), plan_.nodes.size() - 1) + 1] += bytes;
+    }
+    std::size_t now = 0, most = 0;
+    for (std::size_t i = 0; i < starts.size(); ++i) {
+      now = now - ends[i] + starts[i];
+      most = std::max(most, now);
+    }
+    return most;
   }
 
   void lay_out() {

@@ -24,6 +24,7 @@ struct MemoryPlan {
   std::vector<std::vector<int>> group;    ///< by node and output
   std::vector<Group> groups;
   std::size_t arena_bytes = 0;
+  std::size_t least_arena_bytes = 0;      ///< the most that lives at one moment: no layout can do with less
 };
 
 struct MemoryRequest {

@@ -34,6 +34,8 @@ Step::~Step() = default;
 void Step::run(std::span<const Tensor> feeds, const RunOptions& options) { state_->executor->run(feeds, options); }
 const Tensor& Step::fetch(std::size_t i) const { return state_->executor->fetch(i); }
 std::size_t Step::arena_bytes() const { return state_->executor->arena_bytes(); }
+std::size_t Step::least_arena_bytes() const { return state_->executor->least_arena_bytes(); }
+double Step::flops() const { return state_->executor->flops(); }
 std::size_t Step::kernels() const { return state_->executor->kernels(); }
 std::string Step::text() const { return state_->executor->text(); }
 
@@ -44,6 +46,7 @@ struct Session::State {
   SessionOptions options;
   std::shared_ptr<Device> device;
   ThreadPool pool;
+  Buffer arena;                                            // the largest so far: one step runs at a time
   std::map<std::string, Tensor> variables;                 // by container and name
   std::set<std::string> in_use;                            // variables that a prepared step reads
   std::map<ValueKey, Tensor> bound_fetches;
@@ -82,6 +85,10 @@ struct Session::State {
     memory.variable = [this](const PlanNode& node) -> const Tensor& {
       in_use.insert(resource_key(node.container, node.name));
       return variable(graph.node(node.origin));
+    };
+    memory.arena = [this](std::size_t bytes) {
+      if (arena.memory == nullptr || arena.bytes < bytes) arena = device->allocate(bytes);
+      return arena;
     };
     for (std::size_t f = 0; f < fetches.size(); ++f) {
       const auto bound = bound_fetches.find(key_of(fetches[f]));

@@ -396,6 +396,14 @@ std::vector<Value> gradient_of_filter_grad(const Backward& b) {
   return d;
 }
 
+/// Two for every element of the result and every element of the filter that it meets, padding counted as any image.
+double flops_of(const Shape& result, const Shape& filter) {
+  return 2.0 * static_cast<double>(result.elements()) * static_cast<double>(filter[0] * filter[1] * filter[2]);
+}
+double flops_of_conv(std::span<const Signature> in, std::span<const Signature> out, const Attrs&) { return flops_of(out[0].shape, in[1].shape); }
+double flops_of_input_grad(std::span<const Signature> in, std::span<const Signature>, const Attrs&) { return flops_of(in[0].shape, in[1].shape); }
+double flops_of_filter_grad(std::span<const Signature> in, std::span<const Signature>, const Attrs&) { return flops_of(in[1].shape, in[2].shape); }
+
 Attrs attrs(std::int64_t stride, const char* padding, std::int64_t dilation = 1, std::int64_t groups = 1) {
   return {{"stride", stride}, {"padding", padding}, {"dilation", dilation}, {"groups", groups}};
 }
@@ -414,7 +422,8 @@ const Registered<Op> conv_op{
                   {.in = {random({2, 4, 4, 4}), random({3, 3, 2, 6}), random({6})}, .attrs = attrs(1, "same", 1, 2)},
                   {.in = {random({1, 5, 5, 3}), random({3, 3, 1, 3})}, .attrs = attrs(2, "same", 1, 3)},
                   {.in = {random({1, 1, 1, 1}), random({1, 1, 1, 1})}, .attrs = attrs(1, "valid")},
-                  {.in = {random({0, 4, 4, 1}), random({3, 3, 1, 2})}, .attrs = attrs(1, "same"), .expected = {{}}}}}};
+                  {.in = {random({0, 4, 4, 1}), random({3, 3, 1, 2})}, .attrs = attrs(1, "same"), .expected = {{}}}},
+     .flops = flops_of_conv}};
 const RegisteredKernel conv_kernel{"Conv2D", "CPU", onednn::make_kernel<Conv2DKernel>};
 
 const Registered<Op> input_grad_op{
@@ -425,7 +434,8 @@ const Registered<Op> input_grad_op{
                   {.in = {random({1, 2, 2, 3}), random({2, 3, 2, 3}), random({1, 7, 8, 2})}, .attrs = attrs(3, "valid")},
                   {.in = {random({1, 4, 4, 4}), random({3, 3, 1, 4}), random({1, 4, 4, 2})},
                    .attrs = attrs(1, "same", 2, 2)}},
-     .shapes_from = 2}};
+     .shapes_from = 2,
+     .flops = flops_of_input_grad}};
 const RegisteredKernel input_grad_kernel{"Conv2DInputGrad", "CPU", onednn::make_kernel<Conv2DInputGradKernel>};
 
 const Registered<Op> filter_grad_op{
@@ -440,7 +450,8 @@ const Registered<Op> filter_grad_op{
                   {.in = {random({0, 2, 2, 1}), random({0, 2, 2, 1}), random({1, 1, 1, 1})},
                    .attrs = {{"padding", "same"}, {"bias", true}},
                    .expected = {{0}, {0}}}},
-     .shapes_from = 2}};
+     .shapes_from = 2,
+     .flops = flops_of_filter_grad}};
 const RegisteredKernel filter_grad_kernel{"Conv2DFilterGrad", "CPU", onednn::make_kernel<Conv2DFilterGradKernel>};
 
 }  // namespace

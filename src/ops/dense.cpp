@@ -241,7 +241,13 @@ std::vector<Example> dense_examples() {
   return list;
 }
 
-const Registered<Op> dense_op{"Dense", {.infer = infer_dense, .gradient = gradient_of_dense, .examples = dense_examples()}};
+/// The matrix product's.
+double flops_of_dense(std::span<const Signature> in, std::span<const Signature> out, const Attrs&) {
+  return 2.0 * static_cast<double>(out[0].shape.elements()) * static_cast<double>(in[1].shape[0]);
+}
+
+const Registered<Op> dense_op{
+    "Dense", {.infer = infer_dense, .gradient = gradient_of_dense, .examples = dense_examples(), .flops = flops_of_dense}};
 const RegisteredKernel dense_kernel{"Dense", "CPU", make_kernel<DenseKernel>};
 
 const Registered<Op> activation_grad_op{

@@ -140,6 +140,11 @@ class MatMulKernel final : public Kernel {
   std::vector<std::int64_t> a_, b_;
 };
 
+/// Two for every element of the result and of the inner dimension.
+double flops(std::span<const Signature> in, std::span<const Signature> out, const Attrs& attrs) {
+  return 2.0 * static_cast<double>(out[0].shape.elements()) * static_cast<double>(matrices_of(in[0].shape, in[1].shape, attrs).k);
+}
+
 ExampleInput random(const Shape& shape) { return {.shape = shape}; }
 
 const Registered<Op> op{
@@ -157,7 +162,8 @@ const Registered<Op> op{
                   {.in = {random({4, 3}), random({2, 4, 5})}, .attrs = {{"transpose_a", true}}},
                   {.in = {random({2, 1, 3, 4}), random({3, 5, 4})}, .attrs = {{"transpose_b", true}}},
                   {.in = {random({0, 4}), random({4, 5})}, .expected = {{}}},
-                  {.in = {random({2, 0}), random({0, 3})}, .expected = {{0, 0, 0, 0, 0, 0}}}}}};
+                  {.in = {random({2, 0}), random({0, 3})}, .expected = {{0, 0, 0, 0, 0, 0}}}},
+     .flops = flops}};
 const RegisteredKernel kernel{"MatMul", "CPU", make_kernel<MatMulKernel>};
 
 }  // namespace

@@ -20,15 +20,16 @@ class CpuStream final : public Stream {
 class CpuDevice final : public Device {
  public:
   const DeviceInfo& info() const noexcept override { return info_; }
-  Buffer allocate(std::size_t bytes) override {
+  Stream& stream() noexcept override { return stream_; }
+
+ private:
+  Buffer do_allocate(std::size_t bytes) override {
     const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
     void* memory = std::aligned_alloc(kAlignment, rounded == 0 ? kAlignment : rounded);
     if (memory == nullptr) throw std::bad_alloc();
     return {std::shared_ptr<void>(memory, std::free), bytes};
   }
-  Stream& stream() noexcept override { return stream_; }
 
- private:
   static constexpr std::size_t kAlignment = 64;   // a cache line, and AVX-512's vector
   DeviceInfo info_{.type = "CPU", .index = 0, .kernels = "CPU", .host_accessible = true, .description = "host memory"};
   CpuStream stream_;

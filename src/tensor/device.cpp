@@ -4,6 +4,21 @@
 
 namespace cohort {
 
+void MemoryUse::add(std::int64_t bytes) noexcept {
+  const std::int64_t sum = now.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  std::int64_t seen = most.load(std::memory_order_relaxed);
+  while (seen < sum && !most.compare_exchange_weak(seen, sum, std::memory_order_relaxed)) {
+  }
+}
+
+Buffer Device::allocate(std::size_t bytes) {
+  Buffer buffer = do_allocate(bytes);
+  const auto size = static_cast<std::int64_t>(buffer.bytes);
+  memory_->add(size);
+  std::shared_ptr<void> counted(buffer.memory.get(), [memory = buffer.memory, use = memory_, size](void*) { use->remove(size); });
+  return {std::move(counted), buffer.bytes};
+}
+
 std::shared_ptr<Device> open_device(std::string_view name) {
   const auto colon = name.find(':');
   const std::string type(name.substr(0, colon));

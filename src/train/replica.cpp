@@ -112,7 +112,18 @@ const BatchResult& Replica::train(const SampleBatch& batch, double weight, const
   set_feeds(batch);
   Step& step = step_for(training_, batch.samples, true);
   step.run(feeds_, options);
+  cost_.flops += step.flops();
+  cost_.samples += batch.samples;
+  cost_.least_activation_bytes = std::max(cost_.least_activation_bytes, step.least_arena_bytes());
   return read(step);
+}
+
+std::size_t Replica::arena_bytes() const {
+  std::size_t most = 0;
+  for (const Fetches* fetches : {&training_, &evaluation_}) {
+    for (const auto& [samples, step] : fetches->steps) most = std::max(most, step->arena_bytes());
+  }
+  return most;
 }
 
 const BatchResult& Replica::evaluate(const SampleBatch& batch) {

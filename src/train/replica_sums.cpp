@@ -13,7 +13,11 @@ void ReplicaSums::sum(std::span<float> values) {
     std::int64_t step, position, count;
     bool operator==(const Header&) const = default;
   };
-  const auto headers = communicator_.all_gather_value(Header{step_, position_++, std::ssize(values)});
+  const auto gather = [&] {
+    const PhaseScope waiting(*communicator_.context().profile, Phase::slowest);
+    return communicator_.all_gather_value(Header{step_, position_++, std::ssize(values)});
+  };
+  const auto headers = gather();
   for (std::size_t r = 1; r < headers.size(); ++r) {
     if (headers[r] == headers[0]) continue;
     const auto text = [](const Header& h) { return fmt::format("sum {} of step {}, {} values", h.position, h.step, h.count); };

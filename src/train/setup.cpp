@@ -112,6 +112,28 @@ void average_statistics(Communicator& communicator, const Parameters& parameters
   }
 }
 
+MemorySummary memory_of(const Replica& replica, const Parameters& parameters, const GradientExchange& exchange) {
+  constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
+  const Device& device = replica.session().device();
+  MemorySummary m;
+  std::int64_t exact = parameters.elements() * kFloat, others = 0;
+  for (const Parameters::Other& other : parameters.others()) others += static_cast<std::int64_t>(other.value.bytes());
+  const std::int64_t flat = parameters.flat_size() * kFloat;
+  m.parameters = flat + others;
+  m.gradients = flat;
+  m.slots = flat * static_cast<std::int64_t>(parameters.slots());
+  m.activations = static_cast<std::int64_t>(replica.arena_bytes());
+  m.communication = exchange.bytes() - flat;
+  // Gradients lie in the buckets' memory where the host sees the device's; else the device has a copy of the buckets.
+  const bool staged = !device.info().host_accessible;
+  if (staged) m.communication += exchange.bytes();
+  m.device_total = device.memory().now.load() + (staged ? 0 : m.gradients);
+  m.kernels = m.device_total - m.parameters - m.gradients - m.slots - m.activations - (staged ? exchange.bytes() - flat : 0);
+  exact += exact * (1 + static_cast<std::int64_t>(parameters.slots())) + others;
+  m.least = exact + static_cast<std::int64_t>(replica.cost().least_activation_bytes);
+  return m;
+}
+
 Evaluation evaluate(Communicator& communicator, Replica& replica, BatchPipeline& data) {
   data.rewind();
   std::vector<double> sums(2 + replica.metric_names().size());   // samples, loss, metrics

@@ -12,6 +12,7 @@
 #include "cohort/train/schedule.hpp"
 #include "cohort/train/trainer.hpp"
 #include "cohort/train/updater.hpp"
+#include "train/report/rank_summary.hpp"
 
 namespace cohort {
 
@@ -41,6 +42,9 @@ void check_same_model(Communicator& communicator, const Graph& graph);
 
 /// Collective. Replaces running statistics by their average over the ranks.
 void average_statistics(Communicator& communicator, const Parameters& parameters);
+
+/// Memory by purpose, but for the batches.
+[[nodiscard]] MemorySummary memory_of(const Replica& replica, const Parameters& parameters, const GradientExchange& exchange);
 
 /// Collective. One pass over the data; every rank takes its share.
 [[nodiscard]] Evaluation evaluate(Communicator& communicator, Replica& replica, BatchPipeline& data);

@@ -9,7 +9,9 @@
 #include "cohort/train/checkpoint.hpp"
 #include "cohort/train/report.hpp"
 #include "train/replica_sums.hpp"
+#include "train/report/output_file.hpp"
 #include "train/report/progress_line.hpp"
+#include "train/report/run_report.hpp"
 #include "train/run_directory.hpp"
 #include "train/setup.hpp"
 
@@ -71,7 +73,8 @@ class Trainer {
   }
 
   TrainResult run() {
-    profile_.start(*communicator_.context().clock, setup_.trace);
+    RunReport report(communicator_, setup_.trace);
+    window_began_ = profile_.started();
     describe();
     while (state_.step < total_steps_ && !result_.stopped) {
       update();
@@ -88,6 +91,8 @@ class Trainer {
     if (saved_) result_.checkpoint = directory_.checkpoints() / "latest";
     profile_.stop();
     result_.seconds = profile_.wall();
+    const std::string table = report.finish(summary(), setup_.config_text, directory_.path);
+    if (is_root()) progress_.note("\n" + table);
     return result_;
   }
 
@@ -120,6 +125,7 @@ class Trainer {
       value.copy_from(Tensor::of(value.shape(), values));
     });
     if (!is_root()) return;
+    OutputFile(directory_.path / "configuration.toml", "wb").write(setup_.config_text);
     writer_ = std::make_unique<CheckpointWriter>(directory_.checkpoints(), setup_.checkpoint.keep, setup_.config_text, communicator_.context().log);
     const MetricsStart from{.after_step = directory_.resume_from.empty() ? -1 : state_.step, .host = communicator_.context().host};
     metrics_.push_back(json_lines_writer(directory_.path / "metrics.jsonl", from));
@@ -216,6 +222,7 @@ class Trainer {
     }
     result_.loss = exchange.word(kLoss);
     result_.stopped = exchange.word(kStop) > 0;
+    window_samples_ += samples;
     progress_.step(state_.step, samples, result_.loss);
     if (setup_.train.check_replicas) check_replicas();
     if (state_.step % setup_.train.log_every != 0 && state_.step != 1 && state_.step != total_steps_) return;
@@ -225,7 +232,31 @@ class Trainer {
     }
     log("learning_rate", rate);
     log("gradient_norm", outcome.gradient_norm);
-    log("samples_per_second", progress_.samples_per_second());
+    log_speed();
+  }
+
+  /// Since the last time.
+  void log_speed() {
+    const double now = profile_.now(), seconds = now - window_began_, flops = setup_.replica->cost().flops;
+    if (seconds > 0) {
+      log("samples_per_second", static_cast<double>(window_samples_) / seconds);
+      log("gflops_per_second", (flops - window_flops_) / seconds / 1e9);      // of rank 0
+    }
+    if (profile_.steps() > 0) log("step_seconds_p50", profile_.step_quantile(0.5));
+    window_began_ = now;
+    window_samples_ = 0;
+    window_flops_ = flops;
+  }
+
+  [[nodiscard]] RankSummary summary() const {
+    RankSummary summary = summary_of(profile_);
+    const Replica::Cost& cost = setup_.replica->cost();
+    summary.set_host(communicator_.context().host);
+    summary.samples = cost.samples;
+    summary.flops = cost.flops;
+    summary.memory = memory_of(*setup_.replica, *setup_.parameters, updater_->exchange());
+    summary.memory.batches = data_.batch_bytes() + (validation_ ? validation_->batch_bytes() : 0);
+    return summary;
   }
 
   void skip() {
@@ -318,6 +349,8 @@ class Trainer {
   std::array<float, GradientExchange::kWords> words_{};
   bool last_of_update_ = false, saved_ = false;
   std::int64_t micro_step_ = 0, skipped_in_a_row_ = 0;
+  double window_began_ = 0, window_flops_ = 0;                // since the last metrics
+  std::int64_t window_samples_ = 0;
 };
 
 }  // namespace

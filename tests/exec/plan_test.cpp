@@ -65,6 +65,36 @@ TEST(MemoryPlan, AChainLivesInTwoBuffers) {
   EXPECT_LE(step.arena_bytes(), 2u * 4032u);
 }
 
+TEST(MemoryPlan, TheLeastIsWhatLivesAtTheBusiestMoment) {
+  Graph g;
+  const Value x = g.placeholder("x", DType::float32, {1000});
+  const Value a = softmax(x), b = softmax(a), c = softmax(b);    // a waits for d: a, b and c, then a, c and d
+  const Value d = sum(c) * a;
+  Session session(g);
+  Step& step = session.prepare(std::span(&d, 1), {{x, Shape{1000}}});
+  EXPECT_GE(step.least_arena_bytes(), 3u * 4000u);
+  EXPECT_LE(step.least_arena_bytes(), 3u * 4000u + 64u);
+  EXPECT_GE(step.arena_bytes(), step.least_arena_bytes());
+}
+
+TEST(MemoryPlan, TheStepsOfASessionShareOneArena) {
+  Graph g;
+  const Value x = g.placeholder("x", DType::float32, {Shape::kUnknown});
+  const Value y = softmax(softmax(x));
+  Session session(g);
+  const auto run = [&](std::int64_t n) {
+    const std::vector<float> ones(static_cast<std::size_t>(n), 1.f);
+    const float first = session.run(y, {{x, Tensor::of<float>({n}, ones)}}).to_vector<float>().front();
+    EXPECT_NEAR(first, 1.f / static_cast<float>(n), 1e-6f);
+    return session.device().memory().now.load();
+  };
+  const std::int64_t large = run(100'000);
+  EXPECT_GE(large, 400'000);
+  EXPECT_EQ(run(1000), large);
+  EXPECT_EQ(run(99'999), large);
+  EXPECT_GT(run(200'000), large);
+}
+
 TEST(Session, ARunAllocatesNothing) {
   Graph g;
   const Value x = g.placeholder("x", DType::float32, {8, 6});

@@ -48,7 +48,7 @@ class Alone(unittest.TestCase):
     def test_without_arguments_the_usage_names_the_jobs(self):
         run = Run([PROGRAM])
         self.assertEqual(run.code, 0)
-        for job in ("doctor", "evaluate", "inspect", "list", "train"):
+        for job in ("doctor", "evaluate", "inspect", "list", "report", "train"):
             self.assertIn(f"\n  {job} ", run.out)
 
     def test_version(self):

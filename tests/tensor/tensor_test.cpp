@@ -51,5 +51,19 @@ TEST(Device, UnknownOnesAreNamedWithWhatThereIs) {
   }
 }
 
+TEST(Device, CountsWhatItHasGiven) {
+  std::shared_ptr<Device> device = open_device("CPU:0");
+  EXPECT_EQ(device->memory().now, 0);
+  Buffer a = device->allocate(1000);
+  {
+    const Buffer b = device->allocate(500), copy = b;
+    EXPECT_EQ(device->memory().now, 1500);
+  }
+  EXPECT_EQ(device->memory().now, 1000);
+  EXPECT_EQ(device->memory().most, 1500);
+  device.reset();          // a buffer may outlive its device
+  a = {};
+}
+
 }  // namespace
 }  // namespace cohort

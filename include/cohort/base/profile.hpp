@@ -96,6 +96,7 @@ class Profile {
   /// Seconds by phase so far; their sum is the wall time since `start`.
   [[nodiscard]] PhaseTimes times() const;
   [[nodiscard]] double wall() const;
+  [[nodiscard]] double started() const noexcept { return started_; }                         ///< on its clock
   [[nodiscard]] std::int64_t steps() const noexcept { return steps_; }
   [[nodiscard]] double step_seconds() const noexcept { return step_seconds_; }                ///< sum over the steps
   [[nodiscard]] double step_quantile(double q) const { return step_histogram_ ? step_histogram_->quantile(q) : 0; }

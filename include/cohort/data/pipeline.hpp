@@ -134,6 +134,7 @@ class BatchPipeline {
   [[nodiscard]] std::int64_t global_batch() const noexcept;
   [[nodiscard]] std::int64_t steps_per_epoch() const noexcept;
   [[nodiscard]] const Reader& reader() const noexcept;
+  [[nodiscard]] std::int64_t batch_bytes() const noexcept;      ///< memory of all batches that are prepared ahead
 
  private:
   struct State;

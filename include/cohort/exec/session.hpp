@@ -47,10 +47,13 @@ class Step {
   /// Feeds by position of the `FeedShapes` it was prepared for. Error invalid_argument if a shape or type differs.
   void run(std::span<const Tensor> feeds, const RunOptions& options = {});
 
-  /// The fetch's memory on the device: valid until the next run of this step.
+  /// The fetch's memory on the device: valid until the next run of any step of this session.
   [[nodiscard]] const Tensor& fetch(std::size_t i) const;
 
-  [[nodiscard]] std::size_t arena_bytes() const;     ///< memory of this step beside variables, feeds and bound fetches
+  /// Memory of this step beside variables, feeds and bound fetches; the steps of a session share it.
+  [[nodiscard]] std::size_t arena_bytes() const;
+  [[nodiscard]] std::size_t least_arena_bytes() const;   ///< what lives at the busiest moment: the arena cannot be smaller
+  [[nodiscard]] double flops() const;                ///< multiplications and additions of one run, see Op::flops
   [[nodiscard]] std::size_t kernels() const;
   [[nodiscard]] std::string text() const;            ///< a table of what runs, for people and tests
 

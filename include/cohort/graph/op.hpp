@@ -81,6 +81,9 @@ struct Op {
   bool stateful = false;       ///< reads or writes a resource, or random: never merged, never folded
   bool broadcasts = false;     ///< inputs broadcast against each other: gradients() sums its results back to their shapes
   bool source = false;         ///< has no kernel, its memory comes from elsewhere: Placeholder, Variable, Constant
+  /// Multiplications and additions of one run that the mathematics asks for, however the kernel does it; null: not worth
+  /// counting, as of elementwise ops. All shapes are known.
+  double (*flops)(std::span<const Signature> in, std::span<const Signature> out, const Attrs& attrs) = nullptr;
 };
 template <>
 inline constexpr std::string_view kKindOf<Op> = "op";

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -40,13 +42,27 @@ class Stream {
   [[nodiscard]] virtual void* native() noexcept { return nullptr; }   ///< cudaStream_t on a GPU
 };
 
+/// Bytes that a device object has given, and that have not been freed yet. Thread-safe.
+struct MemoryUse {
+  std::atomic<std::int64_t> now = 0, most = 0;
+  void add(std::int64_t bytes) noexcept;
+  void remove(std::int64_t bytes) noexcept { now.fetch_sub(bytes, std::memory_order_relaxed); }
+};
+
 /// Gives memory and runs work in order. Thread-safe but for the stream.
 class Device {
  public:
   virtual ~Device() = default;
   [[nodiscard]] virtual const DeviceInfo& info() const noexcept = 0;
-  [[nodiscard]] virtual Buffer allocate(std::size_t bytes) = 0;
+  [[nodiscard]] Buffer allocate(std::size_t bytes);
   [[nodiscard]] virtual Stream& stream() noexcept = 0;
+  [[nodiscard]] const MemoryUse& memory() const noexcept { return *memory_; }   ///< of `allocate`
+
+ protected:
+  virtual Buffer do_allocate(std::size_t bytes) = 0;
+
+ private:
+  std::shared_ptr<MemoryUse> memory_ = std::make_shared<MemoryUse>();   // buffers may outlive the device
 };
 
 /// How a device type enters: name → a function that opens the `index`-th device of that type, or explains (Error

@@ -29,7 +29,7 @@ class Replica {
   Replica(const Replica&) = delete;
   Replica& operator=(const Replica&) = delete;
 
-  [[nodiscard]] Session& session() noexcept { return *session_; }
+  [[nodiscard]] Session& session() const noexcept { return *session_; }
   [[nodiscard]] const Graph& graph() const noexcept { return graph_; }
   [[nodiscard]] const std::vector<std::string>& metric_names() const noexcept { return metric_names_; }
 
@@ -47,6 +47,15 @@ class Replica {
   const BatchResult& train(const SampleBatch& batch, double weight, const RunOptions& options);
   /// Forward only, with the evaluation graph.
   const BatchResult& evaluate(const SampleBatch& batch);
+
+  /// What `train` has cost so far.
+  struct Cost {
+    double flops = 0;                             ///< multiplications and additions of all its runs, see Op::flops
+    std::int64_t samples = 0;
+    std::size_t least_activation_bytes = 0;       ///< what lives at the busiest moment of its largest step
+  };
+  [[nodiscard]] const Cost& cost() const noexcept { return cost_; }
+  [[nodiscard]] std::size_t arena_bytes() const;  ///< of the largest step so far, training or evaluation: all share it
 
  private:
   struct Fetches {
@@ -75,6 +84,7 @@ class Replica {
   std::function<void(std::span<float>)> sum_over_replicas_;
   bool joint_ = false;
   BatchResult result_;
+  Cost cost_;
 };
 
 }  // namespace cohort

@@ -1,7 +1,6 @@
 #include <fmt/core.h>
 
 #include <charconv>
-#include <cmath>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -9,25 +8,13 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/train/report.hpp"
+#include "train/report/json.hpp"
 #include "train/report/output_file.hpp"
 
 namespace cohort {
 namespace {
 
 constexpr std::string_view kOpening = "{\"step\":";
-
-std::string json_text(std::string_view text) {
-  std::string result = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') result += '\\';
-    if (byte < 0x20) result += fmt::format("\\u{:04x}", byte);
-    else result += c;
-  }
-  return result + "\"";
-}
-
-std::string json_number(double value) { return std::isfinite(value) ? fmt::format("{}", value) : "null"; }
 
 std::optional<std::int64_t> step_of(std::string_view line) {
   if (!line.starts_with(kOpening)) return std::nullopt;

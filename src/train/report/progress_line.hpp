@@ -18,8 +18,6 @@ class ProgressLine {
   void note(const std::string& text);
   void finish();
 
-  [[nodiscard]] double samples_per_second() const noexcept { return rate_; }
-
  private:
   [[nodiscard]] std::string line(std::int64_t step, double loss) const;
 

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace cohort {
+
+/// A string of JSON, with its quotes.
+[[nodiscard]] std::string json_text(std::string_view text);
+/// The shortest text that gives the number back; NaN and infinity, which JSON does not know, are null.
+[[nodiscard]] std::string json_number(double value);
+
+}  // namespace cohort
