@@ -4,6 +4,7 @@ find_package(MPI REQUIRED COMPONENTS C)
 set(HDF5_PREFER_PARALLEL OFF)          # Debian's serial HDF5 is thread-safe, the parallel one is not
 find_package(HDF5 REQUIRED COMPONENTS C)
 find_package(ZLIB REQUIRED)
+find_package(PNG REQUIRED)
 find_package(fmt REQUIRED)
 find_package(tomlplusplus REQUIRED)
 
@@ -19,3 +20,10 @@ find_library(DNNL_LIBRARY dnnl REQUIRED)
 add_library(dnnl INTERFACE IMPORTED)
 target_include_directories(dnnl INTERFACE ${DNNL_INCLUDE_DIR})
 target_link_libraries(dnnl INTERFACE ${DNNL_LIBRARY})
+
+# libjpeg-turbo's own interface, whose errors are values instead of jumps.
+find_path(TURBOJPEG_INCLUDE_DIR turbojpeg.h REQUIRED)
+find_library(TURBOJPEG_LIBRARY turbojpeg REQUIRED)
+add_library(turbojpeg INTERFACE IMPORTED)
+target_include_directories(turbojpeg INTERFACE ${TURBOJPEG_INCLUDE_DIR})
+target_link_libraries(turbojpeg INTERFACE ${TURBOJPEG_LIBRARY})

@@ -1,7 +1,7 @@
 # What quickstart and check share; sourced by bash. say prints what happens next, install_missing brings Debian packages.
 
 BUILD_PACKAGES=(g++ cmake ninja-build ccache openmpi-bin libopenmpi-dev libhdf5-dev zlib1g-dev libdnnl-dev libfmt-dev
-                libtomlplusplus-dev libcli11-dev)
+                libtomlplusplus-dev libcli11-dev libpng-dev libturbojpeg0-dev)
 DATA_PACKAGES=(dataset-fashion-mnist)
 TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev python3-minimal libpython3-stdlib hdf5-tools
                chromium-headless-shell)

@@ -1,3 +1,4 @@
+#include <png.h>
 #include <zlib.h>
 
 #include "cohort/base/library.hpp"
@@ -6,6 +7,7 @@ namespace cohort {
 namespace {
 
 const Registered<Library> library{"zlib", {"compressed data files", [] { return std::string(zlibVersion()); }}};
+const Registered<Library> png{"libpng", {"PNG images", [] { return std::string(png_get_libpng_ver(nullptr)); }}};
 
 }  // namespace
 }  // namespace cohort

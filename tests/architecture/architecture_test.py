@@ -39,7 +39,7 @@ OWNERS = {
     r"mpi\.h": ["comm"],
     r"hdf5\.h|hdf5/.*": ["hdf5"],
     r"oneapi/.*|dnnl.*|Eigen/.*|omp\.h": ["ops"],
-    r"zlib\.h": ["data"],
+    r"zlib\.h|png\.h|turbojpeg\.h": ["data"],
     r"toml\+\+/.*": ["job"],
     r"CLI/.*": ["job"],
     r"cuda.*|cudnn.*|cublas.*|nccl\.h": ["cuda"],

@@ -1,0 +1,103 @@
+// A folder with one folder per class, of PNG and JPEG files: label i is the i-th class by name. Files are decoded when their
+// samples are read, on the threads that prepare batches.
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+
+#include "cohort/base/error.hpp"
+#include "cohort/data/reader.hpp"
+#include "data/decode_image.hpp"
+#include "data/normalise.hpp"
+
+namespace cohort {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct ImageFolderOptions {
+  std::string directory;
+  std::int64_t height = 0, width = 0, channels = 3;
+  Normalise normalise{.scale = 1.0 / 255};
+
+  explicit ImageFolderOptions(Section& section) {
+    section.bind("directory", directory, "has a folder of .png, .jpg and .jpeg files for each class");
+    section.bind("height", height, "pixels that every image is brought to; 0: those of the first image", at_least(0));
+    section.bind("width", width, "pixels that every image is brought to; 0: those of the first image", at_least(0));
+    section.bind("channels", channels, "1: grey, 3: red, green, blue; what is stored is converted", between(1, 3));
+    normalise.bind(section);
+    check(!directory.empty(), Code::invalid_argument, section.path() + ": reader 'image_folder' needs the path directory");
+    check(channels != 2, Code::invalid_argument, section.path() + ".channels is 2, it must be 1 (grey) or 3 (red, green, blue)");
+  }
+};
+
+bool is_image(const fs::path& path) {
+  std::string extension = path.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return extension == ".png" || extension == ".jpg" || extension == ".jpeg";
+}
+
+/// What is in a folder and satisfies `wanted`, by name: the same order on every machine.
+template <class Wanted>
+std::vector<fs::path> sorted_entries(const fs::path& folder, Wanted wanted) {
+  std::error_code error;
+  std::vector<fs::path> entries;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (wanted(entry)) entries.push_back(entry.path());
+  }
+  if (error) fail(Code::not_found, folder.string() + ": cannot be listed: " + error.message());
+  std::sort(entries.begin(), entries.end());
+  return entries;
+}
+
+class ImageFolderReader final : public Reader {
+ public:
+  explicit ImageFolderReader(const ImageFolderOptions& options) : options_(options) {
+    const auto classes = sorted_entries(options.directory, [](const fs::directory_entry& e) { return e.is_directory(); });
+    if (classes.empty()) fail(Code::not_found, options.directory + ": has no folders, expected one per class");
+    for (std::size_t label = 0; label < classes.size(); ++label) {
+      const auto files = sorted_entries(
+          classes[label], [](const fs::directory_entry& e) { return e.is_regular_file() && is_image(e.path()); });
+      if (files.empty()) fail(Code::not_found, classes[label].string() + ": has no .png, .jpg or .jpeg files");
+      for (const fs::path& file : files) samples_.push_back({file.string(), static_cast<std::int32_t>(label)});
+    }
+    if (options_.height == 0 || options_.width == 0) {
+      const DecodedImage first = decode_image(samples_[0].path, options_.channels);
+      if (options_.height == 0) options_.height = first.height;
+      if (options_.width == 0) options_.width = first.width;
+    }
+    fields_ = {{"image", DType::float32, {options_.height, options_.width, options_.channels}}, {"label", DType::int32, {}}};
+  }
+
+  [[nodiscard]] std::int64_t size() const override { return std::ssize(samples_); }
+  [[nodiscard]] const std::vector<Field>& fields() const override { return fields_; }
+
+  void read(std::span<const std::uint32_t> samples, std::span<void* const> buffers) const override {
+    const std::int64_t pixels = fields_[0].shape.elements();
+    auto* image = static_cast<float*>(buffers[0]);
+    auto* label = static_cast<std::int32_t*>(buffers[1]);
+    for (const std::uint32_t sample : samples) {
+      const auto& [path, number] = samples_[sample];
+      resample(decode_image(path, options_.channels), options_.height, options_.width, image);
+      for (std::int64_t i = 0; i < pixels; ++i) image[i] = options_.normalise(static_cast<double>(image[i]));
+      image += pixels;
+      *label++ = number;
+    }
+  }
+
+ private:
+  struct Sample {
+    std::string path;
+    std::int32_t label;
+  };
+
+  ImageFolderOptions options_;
+  std::vector<Sample> samples_;
+  std::vector<Field> fields_;
+};
+
+const Registered<ReaderType> reader{
+    "image_folder", {.open = [](Section& section) { return std::make_unique<ImageFolderReader>(ImageFolderOptions(section)); }}};
+
+}  // namespace
+}  // namespace cohort

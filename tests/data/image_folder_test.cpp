@@ -1,0 +1,166 @@
+// Folders of images that the test writes with the libraries themselves; PNG keeps every pixel, so those are compared exactly.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <png.h>
+#include <turbojpeg.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "cohort/data/reader.hpp"
+#include "data/decode_image.hpp"
+#include "data/files.hpp"
+
+namespace cohort {
+namespace {
+
+using namespace cohort::testing;
+using ::testing::AnyOf;
+using ::testing::ElementsAre;
+using ::testing::FloatNear;
+using ::testing::HasSubstr;
+using Pixels = std::vector<unsigned char>;
+
+std::string png_of(std::uint32_t width, std::uint32_t height, std::uint32_t format, const Pixels& pixels) {
+  png_image png{};
+  png.version = PNG_IMAGE_VERSION;
+  png.width = width;
+  png.height = height;
+  png.format = format;
+  png_alloc_size_t size = 0;
+  EXPECT_TRUE(png_image_write_get_memory_size(png, size, 0, pixels.data(), 0, nullptr));
+  std::string bytes(size, '\0');
+  EXPECT_TRUE(png_image_write_to_memory(&png, bytes.data(), &size, 0, pixels.data(), 0, nullptr));
+  bytes.resize(size);
+  return bytes;
+}
+
+std::string jpeg_of(int width, int height, const Pixels& rgb) {
+  const tjhandle jpeg = tjInitCompress();
+  unsigned char* data = nullptr;
+  unsigned long size = 0;
+  EXPECT_EQ(tjCompress2(jpeg, rgb.data(), width, 0, height, TJPF_RGB, &data, &size, TJSAMP_444, 100, TJFLAG_ACCURATEDCT), 0);
+  std::string bytes(reinterpret_cast<char*>(data), size);
+  tjFree(data);
+  tjDestroy(jpeg);
+  return bytes;
+}
+
+/// Red from left to right, green from top to bottom.
+Pixels slopes(int width, int height) {
+  Pixels pixels;
+  for (int i = 0; i < height; ++i) {
+    for (int j = 0; j < width; ++j) {
+      for (const int value : {j * 255 / width, i * 255 / height, 100}) pixels.push_back(static_cast<unsigned char>(value));
+    }
+  }
+  return pixels;
+}
+
+class ImageFolder : public ::testing::Test {
+ protected:
+  void put(const std::string& name, const std::string& bytes) const {
+    const std::filesystem::path path = folder_.path() / name;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path, std::ios::binary) << bytes;
+  }
+  [[nodiscard]] std::shared_ptr<const Reader> open(Options options = {}) const {
+    return open_reader(options.with("reader", "image_folder").with("directory", folder_.path().string()).section());
+  }
+  struct Read {
+    std::vector<float> image;
+    std::vector<std::int32_t> labels;
+  };
+  static Read read(const Reader& reader, const std::vector<std::uint32_t>& samples) {
+    Read r{std::vector<float>(samples.size() * static_cast<std::size_t>(reader.fields()[0].shape.elements())),
+           std::vector<std::int32_t>(samples.size())};
+    void* const buffers[] = {r.image.data(), r.labels.data()};
+    reader.read(samples, buffers);
+    return r;
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(ImageFolder, ClassesAndFilesComeByName) {
+  put("dog/b.png", png_of(2, 1, PNG_FORMAT_GRAY, {0, 51}));
+  put("dog/a.PNG", png_of(2, 1, PNG_FORMAT_GRAY, {102, 153}));
+  put("cat/only.png", png_of(2, 1, PNG_FORMAT_GRAY, {204, 255}));
+  put("cat/notes.txt", "no image");
+  const auto reader = open(Options().with("channels", 1).with("mean", 0.5).with("std", 0.5));
+  EXPECT_EQ(reader->size(), 3);
+  EXPECT_EQ(reader->fields()[0].shape, (Shape{1, 2, 1}));
+  const Read r = read(*reader, {2, 0, 1});
+  EXPECT_THAT(r.labels, ElementsAre(1, 0, 1));
+  const auto near = [](float x) { return FloatNear(x, 1e-6f); };
+  EXPECT_THAT(r.image, ElementsAre(near(-1), near(-0.6f), near(0.6f), near(1), near(-0.2f), near(0.2f)));
+}
+
+TEST_F(ImageFolder, GreyBecomesColourAndColourGreyAndTransparentBlack) {
+  put("a/1.png", png_of(1, 1, PNG_FORMAT_GRAY, {77}));
+  put("a/2.png", png_of(1, 1, PNG_FORMAT_RGBA, {10, 20, 30, 255}));
+  put("a/3.png", png_of(1, 1, PNG_FORMAT_RGBA, {10, 20, 30, 0}));
+  put("a/4.png", png_of(1, 1, PNG_FORMAT_RGB, {90, 90, 90}));
+  const Options raw = Options().with("scale", 1.0);
+  EXPECT_THAT(read(*open(Options(raw).with("channels", 3)), {0, 1, 2}).image, ElementsAre(77, 77, 77, 10, 20, 30, 0, 0, 0));
+  EXPECT_THAT(read(*open(Options().with("scale", 1.0).with("channels", 1)), {0, 3}).image, ElementsAre(77, 90));
+}
+
+TEST_F(ImageFolder, JpegIsReadAndLargeImagesShrinkWithoutAliasing) {
+  put("a/slopes.jpg", jpeg_of(64, 48, slopes(64, 48)));
+  const auto whole = read(*open(Options().with("scale", 1.0)), {0});
+  const Pixels expected = slopes(64, 48);
+  ASSERT_EQ(whole.image.size(), expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(whole.image[i], expected[i], 6) << i;
+  // Stripes of one pixel are an even grey when they shrink; picking every other pixel would give black or white.
+  Pixels stripes;
+  for (int i = 0; i < 16 * 16; ++i) stripes.push_back(i % 2 == 0 ? 0 : 200);
+  put("a/slopes.jpg", png_of(16, 16, PNG_FORMAT_GRAY, stripes));      // the first bytes count, not the name
+  const auto small = read(*open(Options().with("scale", 1.0).with("channels", 1).with("height", 4).with("width", 4)), {0});
+  for (std::size_t i = 0; i < 16; ++i) EXPECT_NEAR(small.image[i], 100, i % 4 == 0 || i % 4 == 3 ? 12 : 1e-3) << i;
+}
+
+TEST(Resample, DoublingInterpolatesBetweenCentres) {
+  const DecodedImage image{1, 2, 1, {0, 100}};
+  std::vector<float> out(4);
+  resample(image, 1, 4, out.data());
+  EXPECT_THAT(out, ElementsAre(0, 25, 75, 100));
+}
+
+TEST_F(ImageFolder, DamageOfAnyKindIsOneErrorThatNamesTheFile) {
+  const std::string png = png_of(8, 8, PNG_FORMAT_RGB, slopes(8, 8)), jpeg = jpeg_of(16, 16, slopes(16, 16));
+  const auto error = [&](const std::string& bytes) {
+    put("a/x.png", bytes);
+    return error_of([&] { static_cast<void>(read(*open(Options().with("height", 8).with("width", 8)), {0})); });
+  };
+  ASSERT_EQ(error(png), "");
+  ASSERT_EQ(error(jpeg), "");
+  for (std::size_t length = 0; length + 12 < png.size(); ++length) {      // without its last chunk, which is empty, it is whole
+    EXPECT_THAT(error(png.substr(0, length)), HasSubstr("/a/x.png: ")) << length;
+  }
+  for (std::size_t length = 0; length < jpeg.size() - 2; ++length) {
+    EXPECT_THAT(error(jpeg.substr(0, length)), HasSubstr("/a/x.png: ")) << length;
+  }
+  for (const std::string& whole : {png, jpeg}) {
+    for (std::size_t byte = 0; byte < whole.size(); ++byte) {             // some changes are another, valid image
+      std::string changed = whole;
+      changed[byte] = static_cast<char>(changed[byte] ^ 0x55);
+      EXPECT_THAT(error(changed), AnyOf("", HasSubstr("/a/x.png: "))) << byte;
+    }
+  }
+  EXPECT_THAT(error("GIF89a"), HasSubstr("neither a PNG nor a JPEG"));
+}
+
+TEST_F(ImageFolder, WhatIsMissingIsNamed) {
+  EXPECT_THAT(error_of([&] { static_cast<void>(open()); }), HasSubstr("has no folders, expected one per class"));
+  std::filesystem::create_directories(folder_.path() / "empty");
+  EXPECT_THAT(error_of([&] { static_cast<void>(open()); }), HasSubstr("/empty: has no .png, .jpg or .jpeg files"));
+  EXPECT_THAT(error_of([&] {
+                static_cast<void>(open_reader(Options().with("reader", "image_folder").with("directory", "/no/such/folder").section()));
+              }),
+              HasSubstr("/no/such/folder: cannot be listed"));
+}
+
+}  // namespace
+}  // namespace cohort
