@@ -1,7 +1,6 @@
 // Folders of images that the test writes with the libraries themselves; PNG keeps every pixel, so those are compared exactly.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <png.h>
 #include <turbojpeg.h>
 
 #include <cmath>
@@ -11,6 +10,7 @@
 #include "cohort/data/reader.hpp"
 #include "data/decode_image.hpp"
 #include "data/files.hpp"
+#include "data/image_files.hpp"
 
 namespace cohort {
 namespace {
@@ -20,21 +20,6 @@ using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::FloatNear;
 using ::testing::HasSubstr;
-using Pixels = std::vector<unsigned char>;
-
-std::string png_of(std::uint32_t width, std::uint32_t height, std::uint32_t format, const Pixels& pixels) {
-  png_image png{};
-  png.version = PNG_IMAGE_VERSION;
-  png.width = width;
-  png.height = height;
-  png.format = format;
-  png_alloc_size_t size = 0;
-  EXPECT_TRUE(png_image_write_get_memory_size(png, size, 0, pixels.data(), 0, nullptr));
-  std::string bytes(size, '\0');
-  EXPECT_TRUE(png_image_write_to_memory(&png, bytes.data(), &size, 0, pixels.data(), 0, nullptr));
-  bytes.resize(size);
-  return bytes;
-}
 
 std::string jpeg_of(int width, int height, const Pixels& rgb) {
   const tjhandle jpeg = tjInitCompress();

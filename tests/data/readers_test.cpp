@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "data/files.hpp"
+#include "data/image_files.hpp"
 #include "hdf5/file.hpp"
 
 namespace cohort {
@@ -83,6 +84,16 @@ const std::map<std::string, Maker> kMakers = {
        for (int i = 0; i <= 2 * n; ++i) text += static_cast<char>('a' + i * i % 23);
        write_bytes(folder.file("text.gz"), gzip(text));
        return Options().with("files", {folder.file("text.gz").c_str()}).with("context", 2);
+     }},
+    {"image_folder",
+     [](const TemporaryFolder& folder, int n) {
+       for (int i = 0; i < n; ++i) {
+         const std::filesystem::path path = folder.path() / (i % 2 == 0 ? "even" : "odd") / (std::to_string(100 + i) + ".png");
+         std::filesystem::create_directories(path.parent_path());
+         const auto grey = static_cast<unsigned char>(i * 7);
+         write_bytes(path, png_of(2, 2, PNG_FORMAT_GRAY, {grey, 1, 2, 3}));
+       }
+       return Options().with("directory", folder.path().string()).with("channels", 1);
      }},
     {"synthetic", [](const TemporaryFolder&, int n) { return Options().with("samples", n).with("shape", {3, 5, 1}); }},
 };
