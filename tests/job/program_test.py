@@ -48,7 +48,7 @@ class Alone(unittest.TestCase):
     def test_without_arguments_the_usage_names_the_jobs(self):
         run = Run([PROGRAM])
         self.assertEqual(run.code, 0)
-        for job in ("doctor", "evaluate", "inspect", "list", "report", "train"):
+        for job in ("doctor", "evaluate", "generate", "inspect", "list", "report", "train"):
             self.assertIn(f"\n  {job} ", run.out)
 
     def test_version(self):
@@ -198,6 +198,11 @@ class Jobs(unittest.TestCase):
                 run = Run([PROGRAM, "evaluate", str(file), "--resume", f"{folder}/run", *limits])
                 self.assertEqual(run.code, 0, run.err)
                 self.assertIn("samples        100", run.out)
+                if 'reader = "text"' in file.read_text(encoding="utf-8"):
+                    run = Run([PROGRAM, "generate", str(file), "--resume", f"{folder}/run", *limits, "--set",
+                               'generate={prompt="Free", length=20, top=1}'])
+                    self.assertEqual(run.code, 0, run.err)
+                    self.assertIn("Free", run.out)
                 run = Run([PROGRAM, "inspect", f"{folder}/run"])
                 self.assertEqual(run.code, 0, run.err)
                 self.assertIn("parameters/", run.out)

@@ -31,6 +31,7 @@ class Replica {
 
   [[nodiscard]] Session& session() const noexcept { return *session_; }
   [[nodiscard]] const Graph& graph() const noexcept { return graph_; }
+  [[nodiscard]] const Model& evaluation_model() const noexcept { return evaluation_.model; }
   [[nodiscard]] const std::vector<std::string>& metric_names() const noexcept { return metric_names_; }
 
   /// Before the first training step: gradients go where `memory(p)` says; `ready(p)` is called when they are there and
