@@ -68,12 +68,12 @@ TEST(MemoryPlan, AChainLivesInTwoBuffers) {
 TEST(MemoryPlan, TheLeastIsWhatLivesAtTheBusiestMoment) {
   Graph g;
   const Value x = g.placeholder("x", DType::float32, {1000});
-  const Value a = softmax(x), b = softmax(a), c = softmax(b);    // a waits for d: a, b and c, then a, c and d
+  const Value a = softmax(x), b = softmax(a), c = softmax(b);    // a waits for the last line; c takes b's place, d a's
   const Value d = sum(c) * a;
   Session session(g);
   Step& step = session.prepare(std::span(&d, 1), {{x, Shape{1000}}});
-  EXPECT_GE(step.least_arena_bytes(), 3u * 4000u);
-  EXPECT_LE(step.least_arena_bytes(), 3u * 4000u + 64u);
+  EXPECT_GE(step.least_arena_bytes(), 2u * 4000u);
+  EXPECT_LE(step.least_arena_bytes(), 2u * 4000u + 8u);
   EXPECT_GE(step.arena_bytes(), step.least_arena_bytes());
 }
 
