@@ -16,24 +16,27 @@ struct ThreadPool::Shared {
   const RangeFunction* function = nullptr;
   std::int64_t n = 0;
   int ranges = 0;      // of the work at hand
-  int running = 0;     // workers that have not finished their range
+  int running = 0;     // workers that have not finished their ranges
+  int threads = 1;
   std::uint64_t round = 0;
   bool stopping = false;
   std::exception_ptr error;
   std::vector<std::thread> workers;
 
-  void run_range(int range) {
-    const std::int64_t begin = n * range / ranges;
-    const std::int64_t end = n * (range + 1) / ranges;
+  void run_ranges(int thread) {
     try {
-      if (begin < end) (*function)(begin, end);
+      for (int range = thread; range < ranges; range += threads) {
+        const std::int64_t begin = n * range / ranges;
+        const std::int64_t end = n * (range + 1) / ranges;
+        if (begin < end) (*function)(begin, end);
+      }
     } catch (...) {
       const std::scoped_lock lock(mutex);
       if (!error) error = std::current_exception();
     }
   }
 
-  void work(int range) {
+  void work(int thread) {
     std::uint64_t seen = 0;
     for (;;) {
       {
@@ -41,20 +44,21 @@ struct ThreadPool::Shared {
         work_ready.wait(lock, [&] { return stopping || round != seen; });
         if (stopping) return;
         seen = round;
-        if (range >= ranges) continue;
+        if (thread >= ranges) continue;
       }
-      run_range(range);
+      run_ranges(thread);
       const std::scoped_lock lock(mutex);
       if (--running == 0) work_done.notify_one();
     }
   }
 };
 
-ThreadPool::ThreadPool(int threads) : threads_(std::max(1, threads)) {
-  if (threads_ == 1) return;
+ThreadPool::ThreadPool(int threads, int ranges) : ranges_(ranges > 0 ? ranges : std::max(1, threads)) {
+  if (ranges_ == 1) return;
   shared_ = std::make_unique<Shared>();
-  for (int range = 1; range < threads_; ++range) {
-    shared_->workers.emplace_back([shared = shared_.get(), range] { shared->work(range); });
+  shared_->threads = std::clamp(threads, 1, ranges_);
+  for (int thread = 1; thread < shared_->threads; ++thread) {
+    shared_->workers.emplace_back([shared = shared_.get(), thread] { shared->work(thread); });
   }
 }
 
@@ -70,7 +74,7 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain, RangeFunction f) {
   if (n <= 0) return;
-  const auto ranges = static_cast<int>(std::clamp<std::int64_t>(n / std::max<std::int64_t>(grain, 1), 1, threads_));
+  const auto ranges = static_cast<int>(std::clamp<std::int64_t>(n / std::max<std::int64_t>(grain, 1), 1, ranges_));
   if (ranges == 1) {
     f(0, n);
     return;
@@ -81,12 +85,12 @@ void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain, RangeFunction 
     shared.function = &f;
     shared.n = n;
     shared.ranges = ranges;
-    shared.running = ranges - 1;
+    shared.running = std::min(ranges, shared.threads) - 1;
     shared.error = nullptr;
     ++shared.round;
   }
   shared.work_ready.notify_all();
-  shared.run_range(0);
+  shared.run_ranges(0);
   std::unique_lock lock(shared.mutex);
   shared.work_done.wait(lock, [&] { return shared.running == 0; });
   if (shared.error) std::rethrow_exception(shared.error);

@@ -98,10 +98,6 @@ bool Work::advance() {
   return !running();
 }
 
-void Work::wait_for_all() {
-  communicator().wait([this] { return status(); }, [this] { return advance() || state_ != State::agreeing; });
-}
-
 void Work::wait() {
   communicator().wait([this] { return status(); }, [this] { return advance(); });
 }

@@ -13,6 +13,8 @@
 namespace cohort {
 namespace {
 
+constexpr int kFixedRanges = 8;     // of work in a deterministic session: as many threads can share it
+
 using ValueKey = std::pair<int, int>;
 ValueKey key_of(Value v) { return {v.node, v.output}; }
 
@@ -40,7 +42,7 @@ std::size_t Step::kernels() const { return state_->executor->kernels(); }
 std::string Step::text() const { return state_->executor->text(); }
 
 struct Session::State {
-  State(Graph& g, const SessionOptions& o) : graph(g), options(o), device(open_device(o.device)), pool(o.threads) {}
+  State(Graph& g, const SessionOptions& o) : graph(g), options(o), device(open_device(o.device)), pool(o.threads, o.deterministic ? kFixedRanges : 0) {}
 
   Graph& graph;
   SessionOptions options;
@@ -109,6 +111,7 @@ Session::~Session() = default;
 
 Graph& Session::graph() const noexcept { return state_->graph; }
 Device& Session::device() const noexcept { return *state_->device; }
+ThreadPool& Session::pool() const noexcept { return state_->pool; }
 
 void Session::bind(Value value, Tensor storage) {
   check(value.graph == &state_->graph, Code::invalid_argument, "bind of a value of another graph");

@@ -3,18 +3,9 @@
 #include <algorithm>
 
 namespace cohort {
-namespace {
 
-Tensor zeroed(Device& device, std::int64_t n) {
-  Tensor result(device, DType::float32, {n});
-  result.copy_from(Tensor::zeros({n}));
-  return result;
-}
-
-}  // namespace
-
-Parameters::Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping)
-    : slot_names_(slots.begin(), slots.end()) {
+Parameters::Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping, Memory memory)
+    : memory_(std::move(memory)), slot_names_(slots.begin(), slots.end()) {
   std::vector<Value> trainable = session.graph().variables(true);
   std::reverse(trainable.begin(), trainable.end());
   std::vector<std::string> names;
@@ -42,25 +33,39 @@ Parameters::Parameters(Session& session, std::span<const std::string_view> slots
   values_ = zeroed(session.device(), flat_size_);
   for (std::size_t s = 0; s < slot_names_.size(); ++s) slots_.push_back(zeroed(session.device(), flat_size_));
   for (std::size_t p = 0; p < trained_.size(); ++p) {
-    value(p).copy_from(session.variable(trained_[p].variable));
+    if (memory_.mine) value(p).copy_from(session.variable(trained_[p].variable));
     session.bind(trained_[p].variable, value(p));
   }
+}
+
+Tensor Parameters::zeroed(Device& device, std::int64_t n) const {
+  if (memory_.allocate) {
+    const Buffer buffer = memory_.allocate(static_cast<std::size_t>(n) * sizeof(float));
+    return {device, DType::float32, {n}, buffer.memory.get(), buffer.memory};
+  }
+  Tensor result(device, DType::float32, {n});
+  result.copy_from(Tensor::zeros({n}));
+  return result;
 }
 
 Tensor Parameters::view(const Tensor& flat, const Parameter& parameter) const {
   return {flat.device(), DType::float32, parameter.shape, flat.data<float>() + parameter.offset, flat.owner(), parameter.ld};
 }
 
-void Parameters::for_each_start_value(const std::function<void(const std::string&, const Tensor&)>& visit) const {
-  for (std::size_t p = 0; p < trained_.size(); ++p) visit(trained_[p].name, value(p));
-  for (const Other& other : others_) visit(other.name, other.value);
+void Parameters::for_each_start_value(const std::function<void(const Tensor&, bool mine)>& visit) const {
+  for (std::size_t p = 0; p < trained_.size(); ++p) visit(value(p), memory_.mine);
+  for (const Other& other : others_) visit(other.value, true);
 }
 
 void Parameters::visit(StateVisitor& visitor) {
-  for (std::size_t p = 0; p < trained_.size(); ++p) visitor.tensor("parameters/" + trained_[p].name, value(p));
+  const auto show = [&](const std::string& name, const Tensor& tensor) {
+    if (memory_.mine) visitor.tensor(name, tensor);
+    else visitor.tensor(name, Tensor::zeros(tensor.shape()));
+  };
+  for (std::size_t p = 0; p < trained_.size(); ++p) show("parameters/" + trained_[p].name, value(p));
   for (const Other& other : others_) visitor.tensor((other.statistic ? "statistics/" : "parameters/") + other.name, other.value);
   for (std::size_t s = 0; s < slots_.size(); ++s) {
-    for (const Parameter& parameter : trained_) visitor.tensor("slots/" + slot_names_[s] + "/" + parameter.name, view(slots_[s], parameter));
+    for (const Parameter& parameter : trained_) show("slots/" + slot_names_[s] + "/" + parameter.name, view(slots_[s], parameter));
   }
 }
 

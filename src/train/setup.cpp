@@ -12,7 +12,7 @@ namespace cohort {
 namespace {
 
 /// Collective. This rank's share of the cores, whether the launcher bound ranks to cores of their own or not.
-int threads_of(const TrainOptions& options, Communicator& communicator) {
+int cores_of(Communicator& communicator) {
   const std::vector<int> mine = available_cores();
   const std::vector<std::string> texts =
       communicator.all_gather({reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(int)});
@@ -21,7 +21,24 @@ int threads_of(const TrainOptions& options, Communicator& communicator) {
     const std::string& bytes = texts[static_cast<std::size_t>(rank)];
     std::memcpy(neighbours.emplace_back(bytes.size() / sizeof(int)).data(), bytes.data(), bytes.size());
   }
-  return options.threads > 0 ? options.threads : fair_share(mine, neighbours);
+  return fair_share(mine, neighbours);
+}
+
+/// Collective. Empty if the ranks of a machine can keep one copy of the parameters, else why not; the same on all ranks.
+std::string why_no_group(const Setup& setup, Communicator& communicator, const Device& device) {
+  const ExchangeOptions& exchange = setup.updater.exchange;
+  const CollectiveOptions& collective = exchange.collective;
+  if (!exchange.shared_parameters) return "exchange.shared_parameters = false";
+  if (!Registry<UpdaterType>::instance().get(setup.train.updater).shared_parameters) return "updater " + setup.train.updater;
+  if (!collective.codec->exact()) return "codec " + collective.codec_name + " is not exact";
+  if (collective.algorithm != "auto" && collective.algorithm != "shared_memory") return "exchange.algorithm = \"" + collective.algorithm + "\"";
+  if (collective.rank_order && communicator.nodes().nodes() > 1) return "sums in rank order run over the machines";
+  return NodeGroup::why_not(communicator, device);
+}
+
+bool wants_thread(const std::string& option, const Device& device, int cores, int threads) {
+  if (option != "auto") return option == "on";
+  return cores > threads && device.info().host_accessible;
 }
 
 ModelBuilder model_of(Section& section) {
@@ -40,6 +57,7 @@ TrainOptions::TrainOptions(Section& section) {
   section.bind("seed", seed, "of initial values and dropout");
   section.bind("device", device, "where this rank computes: TYPE:INDEX");
   section.bind("threads", threads, "of kernels; 0: this rank's share of the cores that the launcher gave", between(0, 1024));
+  section.bind("deterministic", deterministic, "the same bits for any number of kernel threads, any buckets, with and without overlap; costs some speed");
   section.bind("updater", updater, "how gradients become the next parameters", one_of(Registry<UpdaterType>::instance().names()));
   section.bind("accumulate", accumulate, "batches per update (gradient accumulation)", at_least(1));
   section.bind("clip_norm", clip_norm, "largest norm of the whole gradient; 0: no clipping", at_least(0));
@@ -67,17 +85,27 @@ Setup::Setup(Communicator& communicator, Section& config) {
   groups = std::make_unique<ParameterGroups>(optimizer_section);
   schedule = std::make_unique<Schedule>(config.child("schedule"));
   updater.exchange = ExchangeOptions(config.child("exchange"));
+  if (train.deterministic) updater.exchange.collective.rank_order = true;
   updater.clip_norm = train.clip_norm;
   checkpoint = CheckpointOptions(config.child("checkpoint"));
   trace = TraceOptions(config.child("trace"));
   config.finish();
   config_text = config.resolved();
+  const int cores = cores_of(communicator), threads = train.threads > 0 ? train.threads : cores;
   replica = std::make_unique<Replica>(build, training_data->fields(),
-                                      SessionOptions{.device = train.device, .threads = threads_of(train, communicator), .seed = train.seed,
+                                      SessionOptions{.device = train.device, .threads = threads, .seed = train.seed,
+                                                     .deterministic = train.deterministic,
                                                      .profile = communicator.context().profile.get()});
-  parameters = std::make_unique<Parameters>(replica->session(), optimizer->slots(), [this](auto names, auto shapes) {
-    return groups->assign(names, shapes);
-  });
+  Session& session = replica->session();
+  no_group = why_no_group(*this, communicator, session.device());
+  if (no_group.empty()) group = std::make_unique<NodeGroup>(communicator);
+  updater.group = group.get();
+  updater.pool = &session.pool();
+  updater.exchange_thread = wants_thread(updater.exchange.thread, session.device(), cores, threads);
+  Parameters::Memory memory;
+  if (group) memory = {.allocate = [this](std::size_t bytes) { return group->allocate(bytes); }, .mine = group->leads()};
+  parameters = std::make_unique<Parameters>(
+      session, optimizer->slots(), [this](auto names, auto shapes) { return groups->assign(names, shapes); }, std::move(memory));
 }
 
 void check_same_model(Communicator& communicator, const Graph& graph) {

@@ -27,6 +27,8 @@ struct Setup {
   TraceOptions trace;
   PipelineOptions pipeline;
   UpdaterOptions updater;
+  std::unique_ptr<NodeGroup> group;                ///< null: every rank has parameters of its own
+  std::string no_group;                            ///< why, for people
   std::string config_text;                         ///< resolved: given values and defaults
   std::shared_ptr<const Reader> training_data, validation_data;   ///< validation: may be null
   std::unique_ptr<Optimizer> optimizer;

@@ -119,11 +119,13 @@ class Trainer {
       load_checkpoint(directory_.resume_from, parts_);
       data_.seek(state_.position);
     }
-    setup_.parameters->for_each_start_value([&](const std::string&, const Tensor& value) {
-      std::vector<float> values = value.to_vector<float>();
+    setup_.parameters->for_each_start_value([&](const Tensor& value, bool mine) {
+      std::vector<float> values(static_cast<std::size_t>(value.elements()));
+      if (is_root()) values = value.to_vector<float>();
       communicator_.broadcast_values(std::span<float>(values), 0);
-      value.copy_from(Tensor::of(value.shape(), values));
+      if (mine) value.copy_from(Tensor::of(value.shape(), values));
     });
+    communicator_.barrier();                   // shared parameters are there
     if (!is_root()) return;
     OutputFile(directory_.path / "configuration.toml", "wb").write(setup_.config_text);
     writer_ = std::make_unique<CheckpointWriter>(directory_.checkpoints(), setup_.checkpoint.keep, setup_.config_text, communicator_.context().log);
@@ -133,10 +135,9 @@ class Trainer {
   }
 
   void describe() {
-    const GradientExchange& exchange = updater_->exchange();
-    progress_.note(fmt::format("{} parameters, {} ranks, {} samples per step, {} steps per epoch, {} buckets over {}; writing to {}",
+    progress_.note(fmt::format("{} parameters, {} ranks, {} samples per step, {} steps per epoch, {}; writing to {}",
                                setup_.parameters->elements(), communicator_.size(), data_.global_batch() * setup_.train.accumulate,
-                               steps_per_epoch_, exchange.buckets(), exchange.collective().algorithm(), directory_.path.string()));
+                               steps_per_epoch_, updater_->exchange().text(), directory_.path.string()));
     if (!directory_.resume_from.empty()) {
       progress_.note(fmt::format("resumed from {} at step {}", directory_.resume_from.string(), state_.step));
     }
@@ -365,6 +366,7 @@ Evaluation evaluate(Communicator& communicator, Section& config, const std::stri
   check_same_model(communicator, setup.replica->graph());
   Stateful* const parameters = setup.parameters.get();
   load_checkpoint(find_directory(communicator, setup.train.directory, checkpoint).resume_from, std::span(&parameters, 1), Extra::ignore);
+  communicator.barrier();                      // shared parameters are there
   BatchPipeline data(setup.validation_data, setup.pipeline, communicator.rank(), communicator.size(), BatchUse::evaluation);
   return evaluate(communicator, *setup.replica, data);
 }

@@ -273,18 +273,18 @@ class Training(FaultTest):
     def test_a_rank_that_is_stopped(self):
         run = train(3, "stop", 1, **{"model.backward": "true"})
         self.ends(run, WATCHDOG)
-        self.names(run, 1, "does not (answer|move on)", r"waiting for it: .* in all_reduce of bucket \d at step 13")
+        self.names(run, 1, "does not (answer|move on)", r"waiting for it: .* in reduce_scatter of bucket \d at step 13")
 
     def test_a_rank_that_hangs_in_a_kernel(self):
         run = train(2, "spin", 0)
         self.ends(run, WATCHDOG)
-        self.names(run, 0, r"does not move on \(last seen in step 13\)", r"waiting for it: rank 1 in all_reduce of bucket 0 at step 13")
+        self.names(run, 0, r"does not move on \(last seen in step 13\)", r"waiting for it: rank 1 in reduce_scatter of bucket 0 at step 13")
 
     def test_a_killed_rank(self):
         for rank in (0, 1):
             run = train(3, "kill", rank, recover=True)
             self.ends(run, 0, code=run.code)
-            self.names(run, rank, "ended before the job was done", "waiting for it: .* in all_reduce of bucket 0 at step 13")
+            self.names(run, rank, "ended before the job was done", "waiting for it: .* in reduce_scatter of bucket 0 at step 13")
 
     def test_another_model_on_one_rank(self):
         run = train(3, "none", 1, **{"model.differs": "true"})

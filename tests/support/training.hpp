@@ -1,5 +1,8 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -30,14 +33,14 @@ inline Section section_of(const Options& options) {
   return root;
 }
 
-/// Trains with thread ranks and gives rank 0's result.
-inline TrainResult train_with(int ranks, const Options& options, const std::string& resume = {}) {
+/// Trains with thread ranks and gives rank 0's result. `nodes`: the machine that each rank pretends to be on.
+inline TrainResult train_with(int ranks, const Options& options, const std::string& resume = {}, const std::vector<int>& nodes = {}) {
   TrainResult result;
   run_as_threads(ranks, [&](Communicator& communicator) {
     Section config = section_of(options);
     const TrainResult mine = train(communicator, config, resume);
     if (communicator.rank() == 0) result = mine;
-  }, {.timeout = 30});
+  }, {.nodes = nodes, .timeout = 30});
   return result;
 }
 
@@ -55,6 +58,33 @@ inline std::map<std::string, std::vector<float>> tensors_of(const std::filesyste
     }
   }
   return result;
+}
+
+inline Options with(Options base, const Options& changes) {
+  for (const auto& [key, value] : changes) base[key] = value;
+  return base;
+}
+
+inline void expect_close(const std::filesystem::path& a, const std::filesystem::path& b, double relative) {
+  const auto x = tensors_of(a), y = tensors_of(b);
+  ASSERT_EQ(x.size(), y.size());
+  ASSERT_FALSE(x.empty());
+  for (const auto& [name, values] : x) {
+    const auto& others = y.at(name);
+    ASSERT_EQ(values.size(), others.size());
+    double scale = 0, difference = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      scale = std::max(scale, std::fabs(static_cast<double>(values[i])));
+      difference = std::max(difference, std::fabs(static_cast<double>(values[i]) - others[i]));
+    }
+    EXPECT_LE(difference, relative * scale) << name;
+  }
+}
+
+inline void expect_same_bits(const std::filesystem::path& a, const std::filesystem::path& b) {
+  const auto x = tensors_of(a), y = tensors_of(b);
+  ASSERT_FALSE(x.empty());
+  EXPECT_TRUE(x == y);
 }
 
 }  // namespace cohort::testing

@@ -17,16 +17,14 @@
 namespace cohort {
 namespace {
 
+using testing::expect_close;
+using testing::expect_same_bits;
 using testing::Options;
 using testing::TemporaryFolder;
 using testing::tensors_of;
 using testing::train_with;
+using testing::with;
 using ::testing::HasSubstr;
-
-Options with(Options base, const Options& changes) {
-  for (const auto& [key, value] : changes) base[key] = value;
-  return base;
-}
 
 class Training : public ::testing::Test {
  protected:
@@ -42,28 +40,6 @@ class Training : public ::testing::Test {
 
   TemporaryFolder folder_;
 };
-
-void expect_close(const std::filesystem::path& a, const std::filesystem::path& b, double relative) {
-  const auto x = tensors_of(a), y = tensors_of(b);
-  ASSERT_EQ(x.size(), y.size());
-  ASSERT_FALSE(x.empty());
-  for (const auto& [name, values] : x) {
-    const auto& others = y.at(name);
-    ASSERT_EQ(values.size(), others.size());
-    double scale = 0, difference = 0;
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      scale = std::max(scale, std::fabs(static_cast<double>(values[i])));
-      difference = std::max(difference, std::fabs(static_cast<double>(values[i]) - others[i]));
-    }
-    EXPECT_LE(difference, relative * scale) << name;
-  }
-}
-
-void expect_same_bits(const std::filesystem::path& a, const std::filesystem::path& b) {
-  const auto x = tensors_of(a), y = tensors_of(b);
-  ASSERT_FALSE(x.empty());
-  EXPECT_TRUE(x == y);
-}
 
 TEST_F(Training, SeveralRanksAreOneRankWithTheWholeBatch) {
   const TrainResult one = train_with(1, options());

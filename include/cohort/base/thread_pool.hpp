@@ -24,12 +24,15 @@ class RangeFunction {
 /// The threads of one rank's kernels. With one thread everything runs in the caller and no thread is started.
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads = 1);   ///< the caller counts as one of them
+  /// The caller counts as one of the threads. `ranges` > 0: work is cut into at most so many ranges, however many threads
+  /// there are, so that results do not depend on threads where a sum follows the ranges.
+  explicit ThreadPool(int threads = 1, int ranges = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  [[nodiscard]] int threads() const noexcept { return threads_; }
+  /// The most ranges that work is cut into; each is run by one thread.
+  [[nodiscard]] int threads() const noexcept { return ranges_; }
 
   /// Cuts [0, n) into at most threads() ranges of at least `grain` and returns when all have run. An exception of `f` is
   /// rethrown here (the first). One caller at a time; not reentrant.
@@ -37,7 +40,7 @@ class ThreadPool {
 
  private:
   struct Shared;
-  int threads_;
+  int ranges_;
   std::unique_ptr<Shared> shared_;
 };
 

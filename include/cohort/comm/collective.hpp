@@ -55,8 +55,8 @@ class Work : public FrameOwner {
   bool advance();
   /// Drives it to its end within the communicator's timeout; the error names rank, operation, bucket and step.
   void wait();
-  /// The same only until all ranks are known to have started it.
-  void wait_for_all();
+  /// True when all ranks are known to have started it.
+  [[nodiscard]] bool agreed() const noexcept { return state_ != State::agreeing; }
 
   [[nodiscard]] bool running() const noexcept { return state_ != State::idle; }
   [[nodiscard]] Operation operation() const noexcept { return operation_; }

@@ -31,6 +31,7 @@ struct SessionOptions {
   std::string device = "CPU:0";
   int threads = 1;                  ///< of kernels, the caller included
   std::uint64_t seed = 0;           ///< of initial values
+  bool deterministic = false;       ///< cut work in the same way for any number of threads
   Profile* profile = nullptr;       ///< where kernels leave their times while a trace is recorded; null: nowhere
 };
 
@@ -74,6 +75,7 @@ class Session {
 
   [[nodiscard]] Graph& graph() const noexcept;
   [[nodiscard]] Device& device() const noexcept;
+  [[nodiscard]] ThreadPool& pool() const noexcept;       ///< for work between two runs
 
   /// Memory that somebody else owns, for a variable (its present value is not copied) or for a fetch of every step that is
   /// prepared afterwards. Same type and shape; any leading dimension that the kernels involved accept.

@@ -1,19 +1,26 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "cohort/comm/collective.hpp"
+#include "cohort/train/node_group.hpp"
 #include "cohort/train/parameters.hpp"
 
 namespace cohort {
 
+class DriverThread;
+
 struct ExchangeOptions {
   double first_bucket_mib = 1;      ///< small, so that communication starts early
   double bucket_mib = 25;
+  bool shared_parameters = true;    ///< ranks of a machine keep one copy of the parameters, where they can
+  std::string thread = "auto";      ///< "on", "off": drive the exchange from a thread of its own; "auto": where a core is free
   CollectiveOptions collective;
 
   ExchangeOptions() = default;
@@ -24,13 +31,19 @@ struct ExchangeOptions {
 /// written straight into the memory of their bucket, which the collective gives. On a device that the host cannot see they
 /// pass through host memory.
 ///
-/// The last bucket also carries a few words of each rank (loss, wish to stop), so that a step needs no message of its own.
+/// Alone, every rank gets all sums. In a NodeGroup a rank gets those of its share of each bucket: the ranks of a machine
+/// reduce-scatter, then those with the same share on all machines all-reduce it.
+///
+/// A few words of each rank (loss, wish to stop) travel along, at the end of the last bucket or, in a NodeGroup, right behind
+/// it, so that a step needs no exchange of its own for them.
 class GradientExchange {
  public:
   static constexpr std::size_t kWords = 16;
 
-  /// Collective.
-  GradientExchange(Communicator& communicator, const Parameters& parameters, Device& device, const ExchangeOptions& options);
+  /// Collective. `group` may be null. `own_thread`: a thread of its own drives the exchange, not `poll`.
+  GradientExchange(Communicator& communicator, const Parameters& parameters, Device& device, const ExchangeOptions& options,
+                   NodeGroup* group, bool own_thread);
+  ~GradientExchange();
 
   /// Where the gradient of a parameter is to be written.
   [[nodiscard]] Tensor gradient(std::size_t parameter) const;
@@ -39,8 +52,16 @@ class GradientExchange {
   void begin(std::int64_t step);
   void ready(std::size_t parameter);
   void poll();
-  /// Launches what is left and waits. Afterwards gradients and words are sums over the ranks.
+  /// Launches what is left and waits. Afterwards the gradients of `owned()` and the words are sums over the ranks, and no rank
+  /// computes gradients any more.
   void finish(std::span<const float> words);
+
+  /// Parts of the flat index space whose sums this rank gets, in order; they begin and end at multiples of Parameters::kUnit.
+  struct Owned {
+    std::int64_t begin = 0, n = 0;
+    float* gradient = nullptr;                                        ///< on the device
+  };
+  [[nodiscard]] std::span<const Owned> owned() const noexcept { return owned_; }
 
   void zero_gradients();                                             ///< a rank without samples
   /// Gradient accumulation: what has been accumulated is added to the gradient, or the gradient to it.
@@ -48,39 +69,54 @@ class GradientExchange {
   void add_accumulated(std::size_t parameter);
   void clear_accumulated();
 
-  [[nodiscard]] float word(std::size_t i) const;                    ///< sum over the ranks
-  /// Of all gradients, in double and in an order that does not depend on buckets. Not finite if any gradient is not.
+  [[nodiscard]] float word(std::size_t i) const { return words_[i]; }   ///< sum over the ranks
+  /// Of all gradients, in double and in an order that depends on the flat index space alone. Not finite if any gradient is
+  /// not. The same bits on all ranks.
   [[nodiscard]] double sum_of_squares() const;
   [[nodiscard]] Collective& collective() const noexcept { return *collective_; }
   [[nodiscard]] std::size_t buckets() const noexcept { return buckets_.size(); }
   [[nodiscard]] std::int64_t bytes() const noexcept;                ///< of all buckets
+  [[nodiscard]] std::string text() const;                           ///< how the sums come about, for people
 
  private:
   struct Bucket {
     std::size_t first = 0, last = 0;        // parameters [first, last)
-    std::int64_t begin = 0, n = 0;          // of the flat index space; n includes the words in the last bucket
+    std::int64_t begin = 0, n = 0;          // of the flat index space; n includes words that travel in it
     Buffer memory{};                        // host memory of the collective
     Tensor on_device{};                     // staging: empty where the host sees the device's memory
     Work* work = nullptr;
-    std::size_t pending = 0;
+    Work* between = nullptr;                // this rank's share, summed over the machines
     [[nodiscard]] float* data() const { return static_cast<float*>(memory.memory.get()); }
   };
 
   void make_buckets(const ExchangeOptions& options);
-  void launch_full_buckets(std::size_t end);
+  void prepare(Bucket& bucket, std::size_t id);
+  void prepare_words(Communicator& communicator, const CollectiveOptions& options);
+  [[nodiscard]] bool drive();               // any one thread; true when all buckets have their sums
   void launch(Bucket& bucket);
+  void wait_for_buckets();
+  void fetch_staged();
+  void measure();
   [[nodiscard]] float* host_gradient(std::size_t parameter) const;
   [[nodiscard]] Tensor accumulated(std::size_t parameter);
 
   const Parameters& parameters_;
   Device& device_;
   Profile& profile_;
-  std::vector<Bucket> buckets_;             // outlive the collective: after an error its messages may still be on their way
-  std::unique_ptr<Collective> collective_;
+  NodeGroup* group_;
+  std::vector<Bucket> buckets_;             // outlive the collectives: after an error their messages may still be on their way
+  std::array<float, kWords> words_{};
+  Buffer squares_;                          // double per unit: Σ g²; the machine's in a group
+  std::unique_ptr<Collective> collective_, between_, words_collective_;
+  Work* words_work_ = nullptr;              // in a group
+  std::vector<Owned> owned_;
   std::vector<std::size_t> bucket_of_;      // by parameter
+  std::vector<std::atomic<std::size_t>> pending_;   // by bucket: what must be there before it starts
   std::vector<float> accumulated_;          // by flat index; empty until the first use
   std::int64_t step_ = -1;
-  std::size_t launched_ = 0;
+  std::size_t launched_ = 0, launched_between_ = 0;
+  std::atomic<bool> all_there_ = false;     // every rank is known to have come to its last bucket
+  std::unique_ptr<DriverThread> thread_;    // last: it uses the others; null: poll drives
 };
 
 }  // namespace cohort

@@ -35,8 +35,16 @@ class Parameters final : public Stateful {
   /// The group of each trainable variable, by name and shape.
   using Grouping = std::function<std::vector<ParameterGroup>(std::span<const std::string> names, std::span<const Shape> shapes)>;
 
-  /// Takes over the variables that the session's graph has by now, at their initial values. Slots start at zero.
-  Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping);
+  /// Where values and slots lie: zeroed memory from `allocate`, or the session's device if that is empty. `mine`: this rank
+  /// writes start values there; else another rank that shares the memory does, and the same bits reach this one.
+  struct Memory {
+    std::function<Buffer(std::size_t bytes)> allocate;
+    bool mine = true;
+  };
+
+  /// Takes over the variables that the session's graph has by now, at their initial values. Slots start at zero. Collective
+  /// where the memory is shared: a barrier must come before the first use.
+  Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping, Memory memory);
 
   [[nodiscard]] std::span<const Parameter> trained() const noexcept { return trained_; }
   [[nodiscard]] std::int64_t flat_size() const noexcept { return flat_size_; }
@@ -54,14 +62,19 @@ class Parameters final : public Stateful {
   };
   [[nodiscard]] std::span<const Other> others() const noexcept { return others_; }
 
-  /// Everything whose start must be the same on all ranks, one tensor after the other.
-  void for_each_start_value(const std::function<void(const std::string& name, const Tensor&)>& visit) const;
+  /// Everything whose start must be the same on all ranks, one tensor after the other. `mine`: this rank is to write it.
+  void for_each_start_value(const std::function<void(const Tensor&, bool mine)>& visit) const;
 
+  /// Where another rank writes the shared memory, a visitor gets zeroed memory of this rank's instead, which is let go of.
   void visit(StateVisitor& visitor) override;
 
+  [[nodiscard]] bool shared() const noexcept { return bool(memory_.allocate); }
+
  private:
+  [[nodiscard]] Tensor zeroed(Device& device, std::int64_t n) const;
   [[nodiscard]] Tensor view(const Tensor& flat, const Parameter& parameter) const;
 
+  Memory memory_;
   std::vector<Parameter> trained_;
   std::vector<Other> others_;
   std::vector<std::string> slot_names_;

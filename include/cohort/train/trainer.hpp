@@ -19,6 +19,7 @@ struct TrainOptions {
   std::uint64_t seed = 1;                  ///< of initial values, dropout
   std::string device = "CPU:0";
   int threads = 0;                         ///< of kernels; 0: this rank's share of the cores that the launcher gave
+  bool deterministic = false;              ///< the same bits for any threads, buckets, overlap
   std::string updater = "sync_replicas";
   std::int64_t accumulate = 1;             ///< batches per update
   double clip_norm = 0;                    ///< 0: no clipping

@@ -20,6 +20,9 @@ struct Outcome {
 struct UpdaterOptions {
   ExchangeOptions exchange;
   double clip_norm = 0;              ///< 0: no clipping
+  NodeGroup* group = nullptr;        ///< the ranks that share the parameters' memory; null: each rank has its own
+  bool exchange_thread = false;      ///< a thread of its own drives the exchange
+  ThreadPool* pool = nullptr;        ///< the session's: it does nothing during an update
 };
 
 /// How one step's gradients become the next parameters. Gradients are written where `gradient` says, already weighted by
@@ -38,6 +41,7 @@ class Updater {
 
 struct UpdaterType {
   std::function<std::unique_ptr<Updater>(Communicator&, Parameters&, const Optimizer&, Device&, const UpdaterOptions&)> make;
+  bool shared_parameters = false;    ///< works where the ranks of a machine keep one copy of the parameters
 };
 template <>
 inline constexpr std::string_view kKindOf<UpdaterType> = "updater";
