@@ -79,12 +79,28 @@ class DirectWork final : public Work {
   std::vector<Peer> peers_;        // last, like the transfers in it
 };
 
+/// All messages of a half leave at once: one latency, and a part of it for each further message, which the processor begins.
+double cost(const CostQuery& q) {
+  constexpr double kBegin = 0.2;
+  const int p = q.ranks();
+  const double share = q.bytes / p * q.wire;
+  double half = 0;
+  for (int node = 0; node < q.nodes->nodes(); ++node) {
+    const auto here = static_cast<double>(q.nodes->ranks_of(node).size());
+    const LinkConstants &within = q.network->within, &between = q.network->between;
+    const double inside = (here - 1) * (share * within.seconds_per_byte + kBegin * within.latency);
+    const double outside = here * (p - here) * share * between.seconds_per_byte + (p - here) * kBegin * between.latency;
+    half = std::max(half, std::max(inside, outside) + (p > here ? between.latency : here > 1 ? within.latency : 0));
+  }
+  return 2 * half + q.sum(q.bytes * (p - 1) / p);
+}
+
 const Registered<CollectiveType> direct{"direct", {
     .summary = "all to all: two rounds, sums in rank order on any number of nodes",
     .make = collective_of<DirectWork>,
-    .preference = 5,
     .rank_order = true,
     .lossy_codecs = true,
+    .cost = cost,
 }};
 
 }  // namespace

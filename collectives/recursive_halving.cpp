@@ -18,41 +18,52 @@ class RecursiveHalvingWork final : public PairwiseWork {
     if (size() == 1) co_return;
     const bool sums = operation() != Operation::all_gather, scatters = operation() == Operation::reduce_scatter;
     const Pieces own = of_ranks(rank(), rank() + 1);
-    if (is_extra()) {
+    if (folding().is_extra(rank())) {
       if (!sums) publish(own);
       if (sums) co_await swap_sums(rank() - 1, all(), {});
       else co_await swap_results(rank() - 1, own, {});
       co_await swap_results(rank() - 1, {}, scatters ? own : all());
       co_return;
     }
-    const Pieces extra = has_extra() ? of_ranks(rank() + 1, rank() + 2) : Pieces{};
-    if (has_extra() && sums) co_await swap_sums(rank() + 1, {}, all());
-    if (has_extra() && !sums) co_await swap_results(rank() + 1, {}, extra);
+    const bool folds = folding().has_extra(rank());
+    const int actors = folding().actors(), me = folding().actor_of(rank()), extra = rank() + 1;
+    if (folds && sums) co_await swap_sums(extra, {}, all());
+    if (folds && !sums) co_await swap_results(extra, {}, of_ranks(extra, extra + 1));
 
-    for (int width = actors() / 2; sums && width > 0; width /= 2) {
-      const int low = actor() / (2 * width) * (2 * width), middle = low + width;   // actors that hold the same elements
-      const bool upper = actor() >= middle;
-      const Pieces lower_half = of_actors(low, middle), upper_half = of_actors(middle, middle + width);
-      co_await swap_sums(rank_of(actor() ^ width), upper ? lower_half : upper_half, upper ? upper_half : lower_half);
+    for (int width = actors / 2; sums && width > 0; width /= 2) {
+      const int mine = me / width * width, theirs = mine ^ width;
+      co_await swap_sums(folding().across(rank(), width), of_actors(theirs, theirs + width), of_actors(mine, mine + width));
     }
-    if (scatters) {
-      publish(extra);
-      if (has_extra()) co_await swap_results(rank() + 1, extra, {});
-      co_return;
+    if (scatters && folds) {
+      publish(of_ranks(extra, extra + 1));
+      co_await swap_results(extra, of_ranks(extra, extra + 1), {});
     }
-    publish(sums ? of_actors(actor(), actor() + 1) : own);
-    for (int width = 1; width < actors(); width *= 2) {
-      const int mine = actor() / width * width, theirs = mine ^ width;
-      co_await swap_results(rank_of(actor() ^ width), of_actors(mine, mine + width), of_actors(theirs, theirs + width));
+    if (scatters) co_return;
+    publish(sums ? of_actors(me, me + 1) : own);
+    for (int width = 1; width < actors; width *= 2) {
+      const int mine = me / width * width, theirs = mine ^ width;
+      co_await swap_results(folding().across(rank(), width), of_actors(mine, mine + width), of_actors(theirs, theirs + width));
     }
-    if (has_extra()) co_await swap_results(rank() + 1, all(), {});
+    if (folds) co_await swap_results(extra, all(), {});
   }
 };
+
+double cost(const CostQuery& q) {
+  const Folding folding(q.ranks());
+  double seconds = 2 * q.round(q.bytes, [&](int rank) { return folding.actor_beside(rank); });
+  if (folding.extras() > 0) seconds += q.sum(q.bytes);
+  double part = q.bytes / 2;
+  for (int width = folding.actors() / 2; width > 0; width /= 2, part /= 2) {
+    seconds += 2 * q.round(part, [&](int rank) { return folding.across(rank, width); }) + q.sum(part);
+  }
+  return seconds;
+}
 
 const Registered<CollectiveType> recursive_halving{"recursive_halving", {
     .summary = "halving and doubling (Rabenseifner): least bytes in 2 log2(p) rounds, best for 2^k ranks",
     .make = collective_of<RecursiveHalvingWork>,
     .lossy_codecs = true,
+    .cost = cost,
 }};
 
 }  // namespace

@@ -122,8 +122,12 @@ class RingWork final : public Work {
 const Registered<CollectiveType> ring{"ring", {
     .summary = "reduce-scatter and all-gather around a ring: least bytes, 2(p-1) hops",
     .make = collective_of<RingWork>,
-    .preference = 10,
     .lossy_codecs = true,
+    .cost = [](const CostQuery& q) {
+      const int p = q.ranks();
+      const double hop = q.round(q.bytes / p, [p](int rank) { return (rank + 1) % p; });
+      return 2 * (p - 1) * hop + q.sum(q.bytes * (p - 1) / p);
+    },
 }};
 
 }  // namespace

@@ -5,65 +5,17 @@
 // A bucket in other memory is staged: copied in and out.
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <vector>
 
 #include "cohort/comm/collective.hpp"
 #include "cohort/comm/node_memory.hpp"
+#include "cohort/comm/sums.hpp"
 
 namespace cohort {
 namespace {
 
 constexpr std::size_t kPiece = 64 * 1024;   // floats between two breaths: some 50 µs
-constexpr std::size_t kStrip = 1024;        // floats of a sum that stay in the first-level cache
-
-/// Two to four ranks: sums without a detour, every value read once and, if `All`, written once; else written to `to`,
-/// which is one of the buckets.
-template <std::size_t P, bool All>
-void sum_few(const std::vector<float*>& x, float* to, std::size_t begin, std::size_t n) {
-  std::array<float*, P> p;
-  for (std::size_t r = 0; r < P; ++r) p[r] = x[r] + begin;
-  float* own = to + begin;
-#pragma GCC ivdep   // buckets are apart, or the same: element i depends on elements i only
-  for (std::size_t i = 0; i < n; ++i) {
-    float sum = p[0][i];
-    for (std::size_t r = 1; r < P; ++r) sum += p[r][i];
-    if constexpr (All) {
-      for (std::size_t r = 0; r < P; ++r) p[r][i] = sum;
-    } else {
-      own[i] = sum;
-    }
-  }
-}
-
-void sum_many(const std::vector<float*>& x, float* own, bool all, std::size_t begin, std::size_t n) {
-  alignas(64) std::array<float, kStrip> sum;
-  for (std::size_t done = 0; done < n; done += kStrip) {
-    const std::size_t first = begin + done, count = std::min(kStrip, n - done);
-    std::copy_n(x[0] + first, count, sum.data());
-    for (std::size_t r = 1; r < x.size(); ++r) {
-      const float* from = x[r] + first;
-      for (std::size_t i = 0; i < count; ++i) sum[i] += from[i];
-    }
-    if (!all) std::copy_n(sum.data(), count, own + first);
-    for (std::size_t r = 0; all && r < x.size(); ++r) std::copy_n(sum.data(), count, x[r] + first);
-  }
-}
-
-/// Elements [begin, begin + n) of all ranks' buckets `x`, summed in rank order into all of them or into `own` alone.
-void sum(const std::vector<float*>& x, float* own, bool all, std::size_t begin, std::size_t n) {
-  switch (x.size() * 2 + (all ? 1 : 0)) {
-    case 4: return sum_few<2, false>(x, own, begin, n);
-    case 5: return sum_few<2, true>(x, own, begin, n);
-    case 6: return sum_few<3, false>(x, own, begin, n);
-    case 7: return sum_few<3, true>(x, own, begin, n);
-    case 8: return sum_few<4, false>(x, own, begin, n);
-    case 9: return sum_few<4, true>(x, own, begin, n);
-    default: return sum_many(x, own, all, begin, n);
-  }
-}
-
 class SharedMemoryWork final : public Work {
  public:
   SharedMemoryWork(Collective& collective, NodeMemory& memory, Operation operation, const Bucket& bucket)
@@ -105,7 +57,9 @@ class SharedMemoryWork final : public Work {
       const Block mine = block(rank());
       for (std::size_t done = 0; done < mine.size; done += kPiece) {
         if (done > 0) co_await breath();
-        sum(ranks_, own(), operation() == Operation::all_reduce, mine.begin + done, std::min(kPiece, mine.size - done));
+        const Block piece{mine.begin + done, std::min(kPiece, mine.size - done)};
+        if (operation() == Operation::all_reduce) sum_in_order_everywhere(ranks_, piece.begin, piece.size);
+        else sum_in_order(ranks_, own() + piece.begin, piece.begin, piece.size);
       }
     }
     barrier_.arrive();
@@ -145,9 +99,9 @@ const Registered<CollectiveType> shared_memory{"shared_memory", {
     .make = [](Communicator& c, const CollectiveOptions& o) -> std::unique_ptr<Collective> {
       return std::make_unique<SharedMemoryCollective>(c, o);
     },
-    .preference = 20,
     .several_nodes = false,
     .rank_order = true,
+    .cost = [](const CostQuery& q) { return 2 * q.network->within.latency + q.sum(2 * q.bytes); },
 }};
 
 }  // namespace

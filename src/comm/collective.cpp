@@ -33,6 +33,7 @@ Work::Work(Collective& collective, Operation operation, const Bucket& bucket)
       agreement_(collective.communicator()) {}
 
 Communicator& Work::communicator() const noexcept { return collective_->communicator_; }
+const std::string& Work::algorithm() const noexcept { return collective_->algorithm_; }
 int Work::tag() const noexcept { return payload_tag(sequence_); }
 
 ExchangeContext Work::context(std::size_t offset) const noexcept {
@@ -94,12 +95,12 @@ void Work::stop() noexcept {
 }
 
 bool Work::advance() {
-  if (running()) collective_->advance();
+  if (running()) collective_->outermost().advance();
   return !running();
 }
 
 void Work::wait() {
-  communicator().wait([this] { return status(); }, [this] { return advance(); });
+  collective_->outermost().communicator_.wait([this] { return status(); }, [this] { return advance(); });
 }
 
 WaitStatus Work::status() const {
@@ -110,9 +111,11 @@ WaitStatus Work::status() const {
 CollectiveOptions::CollectiveOptions(Section& section) {
   std::vector<std::string> algorithms = Registry<CollectiveType>::instance().names();
   algorithms.insert(algorithms.begin(), "auto");
-  section.bind("algorithm", algorithm, "how gradients are summed", one_of(std::move(algorithms)));
+  section.bind("algorithm", algorithm, "how gradients are summed", one_of(algorithms));
   section.bind("codec", codec_name, "how gradients travel", one_of(Registry<CodecType>::instance().names()));
   section.bind("chunk_bytes", chunk_bytes, "longest message of pipelined algorithms, in bytes of float32", at_least(1024));
+  section.bind("inter", inter, "hierarchical: how nodes sum among themselves", one_of(algorithms));
+  network = NetworkConstants(section.child("network"));
   codec = Registry<CodecType>::instance().get(codec_name).make(section.child(codec_name));
 }
 
@@ -165,56 +168,6 @@ bool Collective::advance() {
     }
   }
   return active_.empty();
-}
-
-std::string why_not(const CollectiveType& type, const Communicator& communicator, const CollectiveOptions& options) {
-  if (!type.thread_ranks && communicator.transport().thread_ranks()) return "it needs MPI, and the ranks are threads";
-  if (!type.several_nodes && communicator.nodes().nodes() > 1) {
-    return "it works within one node, here are " + communicator.nodes().text();
-  }
-  if (options.rank_order && !type.rank_order && communicator.size() > 2) {   // with two, any order is rank order
-    return "it does not sum in rank order, which deterministic sums need";
-  }
-  if (options.codec != nullptr && !options.codec->exact() && !type.lossy_codecs) {
-    return "it does not send through a codec, and " + options.codec_name + " is not exact";
-  }
-  return {};
-}
-
-namespace {
-
-std::string choose(const Communicator& communicator, const CollectiveOptions& options) {
-  const auto& registry = Registry<CollectiveType>::instance();
-  if (options.algorithm != "auto") {
-    const std::string reason = why_not(registry.get(options.algorithm), communicator, options);
-    if (!reason.empty()) fail(Code::failed_precondition, "collective '" + options.algorithm + "' cannot be used: " + reason);
-    return options.algorithm;
-  }
-  std::string best, reasons;
-  int preference = 0;
-  for (const auto& [name, entry] : registry.entries()) {
-    if (entry.value.preference == 0) continue;
-    const std::string reason = why_not(entry.value, communicator, options);
-    if (!reason.empty()) reasons += "; " + name + ": " + reason;
-    if (!reason.empty() || entry.value.preference <= preference) continue;
-    best = name;
-    preference = entry.value.preference;
-  }
-  if (best.empty()) fail(Code::failed_precondition, "no collective fits" + reasons);
-  return best;
-}
-
-}  // namespace
-
-std::unique_ptr<Collective> make_collective(Communicator& communicator, CollectiveOptions options) {
-  if (options.codec == nullptr) {
-    Section defaults;
-    options.codec = Registry<CodecType>::instance().get(options.codec_name).make(defaults);
-  }
-  const std::string name = choose(communicator, options);
-  std::unique_ptr<Collective> collective = Registry<CollectiveType>::instance().get(name).make(communicator, options);
-  collective->algorithm_ = name;
-  return collective;
 }
 
 }  // namespace cohort

@@ -1,7 +1,6 @@
 #include "cohort/comm/pairwise_work.hpp"
 
 #include <algorithm>
-#include <bit>
 
 namespace cohort {
 namespace {
@@ -11,7 +10,7 @@ constexpr std::size_t kLanes = 3;   // messages in flight each way
 }  // namespace
 
 PairwiseWork::PairwiseWork(Collective& collective, Operation operation, const Bucket& bucket)
-    : Work(collective, operation, bucket), actors_(static_cast<int>(std::bit_floor(static_cast<unsigned>(size())))) {
+    : Work(collective, operation, bucket), folding_(size()) {
   const auto chunk = std::max<std::size_t>(1, static_cast<std::size_t>(collective.options().chunk_bytes) / sizeof(float));
   std::size_t wire = 0, longest = 0;
   for (int owner = 0; owner < size(); ++owner) {

@@ -1,10 +1,13 @@
 // What does an all-reduce add to a step? Every iteration rewrites its input and reads its result, so that the traffic of
 // cache lines between the cores is in the figure; the time of writing and reading alone is taken off.
 //
-//   mpirun -n 2 allreduce_benchmark [--rounds 15] [--largest 67108864]
+//   mpirun -n 2 allreduce_benchmark [--rounds 15] [--smallest 4096] [--largest 67108864] [--only ring,direct]
+//                                   [--nodes 2,1] [--line-gbit 1]
 //
-// Contenders take turns within each round, since a shared machine changes its speed from minute to minute: compare
-// columns of one run, and look at the core-to-core latency beside them.
+// All collectives that fit take turns within each round, since a shared machine changes its speed from minute to minute:
+// compare columns of one run, and look at the latencies beside them. --nodes pretends another placement, with so many
+// ranks on each node. With --line-gbit every column also says which share of that line rate the nodes sent and received:
+// M nodes have to move at least 2(M-1)/M of the bucket each way.
 
 #include <fmt/core.h>
 
@@ -25,7 +28,10 @@ namespace {
 
 struct Settings {
   int rounds = 15;
-  std::size_t largest = 64u << 20;
+  std::size_t smallest = 4096, largest = 64u << 20;
+  double line_gbit = 0;
+  std::string only;
+  std::vector<int> nodes;   // ranks on each; empty: as they are
 };
 
 double median(std::vector<double> values) {
@@ -46,7 +52,24 @@ double core_latency(Communicator& c, SharedMemory& memory) {
     while (flag.load(std::memory_order_acquire) != turn) backoff.pause();
     flag.store(turn + 1, std::memory_order_release);
   }
-  return (c.context().clock->now() - start) / static_cast<double>(kTurns);
+  return c.all_reduce((c.context().clock->now() - start) / static_cast<double>(kTurns), Reduce::max);
+}
+
+/// Half a round trip of a short message between the first and the last rank, in seconds.
+double message_latency(Communicator& c) {
+  if (c.size() < 2) return 0;
+  constexpr int kTurns = 200;
+  const int last = c.size() - 1, me = c.rank();
+  std::uint64_t word = 0;
+  Transfer transfer(c.transport());
+  c.barrier();
+  const double start = c.context().clock->now();
+  for (int turn = 0; (me == 0 || me == last) && turn < kTurns; ++turn) {
+    if (me == (turn % 2 == 0 ? 0 : last)) transfer.send(last - me, 1, &word, sizeof word);
+    else transfer.receive(last - me, 1, &word, sizeof word);
+    c.wait(WaitStatus{.operation = "ping", .peer = last - me}, [&] { return transfer.done(); });
+  }
+  return c.all_reduce((c.context().clock->now() - start) / kTurns, Reduce::max);
 }
 
 struct Contender {
@@ -89,85 +112,131 @@ CollectiveOptions options_of(const std::string& algorithm) {
   return options;
 }
 
-void print(const Settings& settings, std::size_t bytes, const std::vector<std::vector<double>>& seconds, double latency) {
-  fmt::print("{:>9} KiB", bytes / 1024);
+/// The least that a node must send and receive, over what the line carries in `seconds`.
+double share_of_line(const Settings& settings, const Communicator& c, std::size_t bytes, double seconds) {
+  const double nodes = c.nodes().nodes();
+  return 2 * (nodes - 1) / nodes * static_cast<double>(bytes) * 8 / (settings.line_gbit * 1e9) / seconds;
+}
+
+void print(const Settings& settings, const Communicator& c, std::size_t bytes, const std::vector<Contender>& contenders,
+           const std::vector<std::vector<double>>& seconds, const std::string& latencies) {
+  fmt::print("{} KiB  ({})\n", bytes / 1024, latencies);
   for (std::size_t k = 1; k < seconds.size(); ++k) {
     std::vector<double> added, ratio;
     for (std::size_t r = 0; r < static_cast<std::size_t>(settings.rounds); ++r) {
       added.push_back(seconds[k][r] - seconds[0][r]);
       ratio.push_back((seconds[1][r] - seconds[0][r]) / added.back());
     }
-    fmt::print("  {:>10.1f} {:>6}", median(added) * 1e6, fmt::format("x{:.1f}", median(ratio)));
+    const auto [least, most] = std::ranges::minmax_element(added);
+    fmt::print("    {:<20} {:>11.1f} µs  [{:.1f} – {:.1f}]  x{:.2f}", contenders[k].name, median(added) * 1e6, *least * 1e6,
+               *most * 1e6, median(ratio));
+    if (settings.line_gbit > 0) fmt::print("  {:.0f} % of the line", 100 * share_of_line(settings, c, bytes, median(added)));
+    fmt::print("\n");
   }
-  fmt::print("  {:>6.0f} ns\n", latency * 1e9);
   std::fflush(stdout);
 }
 
-void run_size(Communicator& c, const Settings& settings, SharedMemory& memory, std::size_t bytes) {
+bool wanted(const Settings& settings, const std::string& algorithm) {
+  return settings.only.empty() || ("," + settings.only + ",").find("," + algorithm + ",") != std::string::npos;
+}
+
+std::vector<std::string> algorithms(const Settings& settings, const Communicator& c) {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : Registry<CollectiveType>::instance().entries()) {
+    if (wanted(settings, name) && why_not(entry.value, c, CollectiveOptions{}).empty()) names.push_back(name);
+  }
+  if (wanted(settings, "auto")) names.emplace_back("auto");
+  return names;
+}
+
+void run_size(Communicator& c, const Settings& settings, SharedMemory* memory, std::size_t bytes) {
   const std::size_t n = bytes / sizeof(float);
   std::vector<float> plain(n, 0.f);
-  std::vector<std::unique_ptr<Collective>> collectives;
   std::vector<Buffer> buffers;
+  std::vector<std::unique_ptr<Collective>> collectives;
   std::vector<Contender> contenders{
       {"none", plain.data(), [](std::int64_t) {}},
       {"MPI, one call", plain.data(), [&](std::int64_t) { c.transport().library()->all_reduce(plain.data(), n); }}};
-  for (const std::string algorithm : {"mpi", "ring", "shared_memory"}) {
+  for (const std::string& algorithm : algorithms(settings, c)) {
     Collective& collective = *collectives.emplace_back(make_collective(c, options_of(algorithm)));
     float* data = static_cast<float*>(buffers.emplace_back(collective.allocate(bytes)).memory.get());
     Work& work = collective.all_reduce({.data = data, .n = n});
-    contenders.push_back({algorithm, data, [&work](std::int64_t step) { work.start(step), work.wait(); }});
+    const std::string name = algorithm == "auto" ? "auto: " + work.algorithm() : algorithm;
+    contenders.push_back({name, data, [&work](std::int64_t step) { work.start(step), work.wait(); }});
   }
-  const int iterations = std::clamp(static_cast<int>((16u << 20) / bytes), 2, 400);
+  const int iterations = std::clamp(static_cast<int>((settings.line_gbit > 0 ? 4u << 20 : 16u << 20) / bytes), 1, 400);
   std::vector<std::vector<double>> seconds(contenders.size());
-  double latency = 1;
+  double core = 1, message = 1;
   for (int round = 0; round <= settings.rounds; ++round) {   // the first round warms up
-    latency = std::min(latency, core_latency(c, memory));
+    if (memory != nullptr) core = std::min(core, core_latency(c, *memory));
+    message = std::min(message, message_latency(c));
     for (std::size_t k = 0; k < contenders.size(); ++k) {
       const double time = measure(c, contenders[k], n, iterations);
       if (round > 0) seconds[k].push_back(time);
     }
   }
-  if (c.rank() == 0) print(settings, bytes, seconds, latency);
+  const std::string latencies = fmt::format("message {:.1f} µs{}", message * 1e6,
+                                            memory != nullptr ? fmt::format(", core to core {:.0f} ns", core * 1e9) : "");
+  if (c.rank() == 0) print(settings, c, bytes, contenders, seconds, latencies);
 }
 
 /// Seconds that the ranks need to agree on an operation: an empty bucket has nothing else to do.
 double agreement_time(Communicator& c) {
   const auto collective = make_collective(c, options_of("ring"));
   Work& work = collective->all_reduce({});
-  constexpr int kTimes = 5000;
+  constexpr int kTimes = 1000;
   c.barrier();
   const double start = c.context().clock->now();
   for (int i = 0; i < kTimes; ++i) {
     work.start(i);
     work.wait();
   }
-  return (c.context().clock->now() - start) / kTimes;
+  return c.all_reduce((c.context().clock->now() - start) / kTimes, Reduce::max);
+}
+
+std::vector<int> numbers(const std::string& text) {
+  std::vector<int> values;
+  for (std::size_t at = 0; at < text.size(); at = text.find(',', at), at += at < text.size() ? 1 : 0) {
+    values.push_back(std::atoi(text.c_str() + at));
+  }
+  return values;
 }
 
 Settings settings_of(int argc, char** argv) {
   Settings settings;
   for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string option = argv[i];
-    if (option == "--rounds") settings.rounds = std::max(1, std::atoi(argv[i + 1]));
-    else if (option == "--largest") settings.largest = std::strtoull(argv[i + 1], nullptr, 10);
-    else fail(Code::invalid_argument, "unknown option " + option + ": --rounds or --largest");
+    const std::string option = argv[i], value = argv[i + 1];
+    if (option == "--rounds") settings.rounds = std::max(1, std::atoi(value.c_str()));
+    else if (option == "--smallest") settings.smallest = std::strtoull(value.c_str(), nullptr, 10);
+    else if (option == "--largest") settings.largest = std::strtoull(value.c_str(), nullptr, 10);
+    else if (option == "--line-gbit") settings.line_gbit = std::strtod(value.c_str(), nullptr);
+    else if (option == "--only") settings.only = value;
+    else if (option == "--nodes") settings.nodes = numbers(value);
+    else fail(Code::invalid_argument, "unknown option " + option + ": see the top of allreduce_benchmark.cpp");
   }
   return settings;
 }
 
+void pretend(const Settings& settings, Communicator& c) {
+  if (settings.nodes.empty()) return;
+  std::vector<int> labels;
+  for (std::size_t node = 0; node < settings.nodes.size(); ++node) {
+    labels.insert(labels.end(), static_cast<std::size_t>(settings.nodes[node]), static_cast<int>(node));
+  }
+  check(labels.size() == static_cast<std::size_t>(c.size()), Code::invalid_argument, "--nodes must name as many ranks as there are");
+  c.force_nodes(NodeMap(labels));
+}
+
 void run(const Settings& settings, Communicator& c) {
-  if (c.rank() == 0) {
-    fmt::print("{} ranks, {}: microseconds added to writing and reading the bucket (times faster than one call), medians of "
-               "{}\n", c.size(), Environment::library_version(), settings.rounds);
-    fmt::print("{:>13}  {:>17}  {:>17}  {:>17}  {:>17}  core to core\n", "bucket", "MPI, one call", "mpi, 1 MiB pieces",
-               "ring", "shared_memory");
-  }
-  const auto memory = c.allocate_shared(64);
+  const auto memory = c.nodes().nodes() == 1 ? c.allocate_shared(64) : nullptr;
+  pretend(settings, c);
   const double agreement = agreement_time(c);
-  if (c.rank() == 0) fmt::print("{:>13}  {:.2f} to agree on an operation\n", "", agreement * 1e6);
-  for (const std::size_t kib : {4u, 256u, 4096u, 65536u}) {
-    if (kib * 1024 <= settings.largest) run_size(c, settings, *memory, kib * 1024);
+  if (c.rank() == 0) {
+    fmt::print("{}, {}: microseconds added to writing and reading the bucket, medians of {} [least – most], times faster "
+               "than one call of the library;\n{:.2f} µs to agree on an operation\n", c.nodes().text(),
+               Environment::library_version(), settings.rounds, agreement * 1e6);
   }
+  for (std::size_t bytes = settings.smallest; bytes <= settings.largest; bytes *= 4) run_size(c, settings, memory.get(), bytes);
 }
 
 }  // namespace

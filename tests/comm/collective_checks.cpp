@@ -9,6 +9,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "cohort/base/error.hpp"
@@ -18,7 +19,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr std::array<std::size_t, 6> kSizes{0, 1, 5, 1000, (1u << 20) + 1, 257};
+constexpr std::array<std::size_t, 7> kSizes{0, 1, 5, 1000, (1u << 20) + 1, 257, 20'011};
 
 /// The input of a rank: any float in [-1, 1), different everywhere and every step.
 float value_of(int rank, int bucket, std::int64_t step, std::size_t i) {
@@ -40,6 +41,15 @@ CollectiveOptions options_of(const std::string& algorithm, std::int64_t chunk_by
   options.chunk_bytes = chunk_bytes;
   return options;
 }
+
+/// Constants of some network, so that nothing is measured: 100 Gb/s between nodes.
+const NetworkConstants kTestNetwork = [] {
+  NetworkConstants n;
+  n.within = {.latency = 1e-6, .seconds_per_byte = 1 / 10e9};
+  n.between = {.latency = 5e-6, .seconds_per_byte = 1 / 12.5e9};
+  n.sum_seconds_per_byte = 1 / 20e9;
+  return n;
+}();
 
 bool fits(const Communicator& c, const std::string& algorithm) {
   return why_not(Registry<CollectiveType>::instance().get(algorithm), c, CollectiveOptions{}).empty();
@@ -100,7 +110,8 @@ std::size_t count_wrong_sums(const float* got, Block part, int ranks, int bucket
 void check_result(const Buckets& buckets, const std::vector<std::size_t>& used, Collective& collective, Operation operation,
                   std::int64_t step) {
   Communicator& c = collective.communicator();
-  const bool rank_order = Registry<CollectiveType>::instance().get(collective.algorithm()).rank_order;
+  const CollectiveType* type = Registry<CollectiveType>::instance().find(collective.algorithm());   // null: auto
+  const bool rank_order = collective.options().rank_order || (type != nullptr && type->rank_order);
   for (const std::size_t b : used) {
     const std::string where = std::string(name(operation)) + " of " + std::to_string(kSizes[b]) + " floats at step " +
                               std::to_string(step) + ", " + std::to_string(c.size()) + " ranks";
@@ -148,8 +159,12 @@ class Coarse final : public Codec {
 }  // namespace
 
 void check_sums(Communicator& c, const std::string& algorithm, std::int64_t chunk_bytes) {
-  if (!fits(c, algorithm)) return;
-  const std::unique_ptr<Collective> collective = make_collective(c, options_of(algorithm, chunk_bytes));
+  if (fits(c, algorithm)) check_sums(c, options_of(algorithm, chunk_bytes));
+}
+
+void check_sums(Communicator& c, const CollectiveOptions& options, bool long_bucket) {
+  const std::unique_ptr<Collective> collective = make_collective(c, options);
+  SCOPED_TRACE(collective->describe() + " on " + c.nodes().text());
   const Buckets buckets(*collective);
   for (const Operation operation : {Operation::all_reduce, Operation::reduce_scatter, Operation::all_gather}) {
     std::vector<Work*> works;
@@ -159,7 +174,8 @@ void check_sums(Communicator& c, const std::string& algorithm, std::int64_t chun
       const bool all = (step == 0 && (operation == Operation::all_reduce || c.size() <= 4)) || (step == 3 && c.size() <= 2);
       std::vector<std::size_t> used;
       for (std::size_t b = 0; b < kSizes.size(); ++b) {
-        if (all || kSizes[b] <= 1000) used.push_back(b);
+        const std::size_t most = !all ? 1000 : long_bucket ? kSizes[4] : kSizes[6];
+        if (kSizes[b] <= most) used.push_back(b);
       }
       fill(buckets, used, *collective, operation, step);
       for (const std::size_t b : used) works[b]->start(step);
@@ -170,6 +186,49 @@ void check_sums(Communicator& c, const std::string& algorithm, std::int64_t chun
       check_result(buckets, used, *collective, operation, step);
     }
   }
+}
+
+void check_placement(Communicator& c) {
+  CollectiveOptions options = options_of("auto", 12'000);
+  options.network = kTestNetwork;
+  check_sums(c, options, false);
+  Communicator leaders = c.duplicate();   // as many nodes as there are, one rank on each
+  std::vector<int> labels(static_cast<std::size_t>(c.size()));
+  std::iota(labels.begin(), labels.end(), 0);
+  leaders.force_nodes(NodeMap(labels));
+  for (const std::string& name : Registry<CollectiveType>::instance().names()) {
+    options.algorithm = name;
+    options.inter = "auto";
+    if (fits(c, name)) check_sums(c, options, false);
+    if (name == "hierarchical" || !fits(leaders, name)) continue;
+    options.algorithm = "hierarchical";
+    options.inter = name;
+    check_sums(c, options, false);
+  }
+}
+
+void check_rank_order(Communicator& c) {
+  constexpr std::size_t kN = 3000;
+  std::vector<float> data(kN);
+  std::vector<std::uint64_t> hashes;
+  std::vector<std::string> texts;
+  for (const std::string& name : Registry<CollectiveType>::instance().names()) {
+    for (const double slow : {1.0, 1e4}) {
+      CollectiveOptions options = options_of(name, 60'000);
+      options.rank_order = true;
+      options.network = kTestNetwork;
+      options.network.between.latency *= slow;
+      if (!why_not(Registry<CollectiveType>::instance().get(name), c, options).empty()) options.algorithm = "auto";
+      const auto collective = make_collective(c, options);
+      Work& work = collective->all_reduce({.id = 1, .data = data.data(), .n = kN});
+      for (std::size_t i = 0; i < kN; ++i) data[i] = value_of(c.rank(), 1, 0, i);
+      work.start(0);
+      work.wait();
+      hashes.push_back(hash_of(data.data(), kN));
+      texts.push_back(collective->describe());
+    }
+  }
+  for (std::size_t i = 1; i < hashes.size(); ++i) EXPECT_EQ(hashes[i], hashes[0]) << texts[i] << " and " << texts[0];
 }
 
 void check_mismatches(Communicator& c, const std::string& algorithm) {
@@ -259,7 +318,8 @@ void check_lossy_codec(Communicator& c, const std::string& algorithm) {
       feedback = std::max(feedback, std::fabs(after[i]));
     }
     EXPECT_LT(error, 1e-6 * c.size());
-    if (c.size() > 1) { EXPECT_GT(feedback, 1e-3) << "the codec lost nothing: was it used?"; }
+    const bool travels = c.size() > 1 && (c.nodes().nodes() > 1 || algorithm != "hierarchical");
+    if (travels) { EXPECT_GT(feedback, 1e-3) << "the codec lost nothing: was it used?"; }
     const auto hashes = c.all_gather_value(hash_of(data.data(), kN));
     for (const std::uint64_t hash : hashes) EXPECT_EQ(hash, hashes[0]) << "not the same bits on all ranks";
   }

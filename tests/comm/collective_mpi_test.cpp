@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <span>
+
 #include "cohort/comm/collective.hpp"
 #include "comm/collective_checks.hpp"
 #include "support/count_allocations.hpp"
@@ -43,6 +46,32 @@ TEST_P(EveryCollective, AStepAllocatesNothing) {
   for (std::int64_t number = 3; number < 10; ++number) step(number);
   EXPECT_EQ(testing::allocations() - before, 0u);
   world().barrier();
+}
+
+TEST(Placements, OfPretendedNodes) {
+  for (const auto& node_of : std::vector<std::vector<int>>{{0, 1, 1, 1}, {0, 1, 0, 1}}) {
+    Communicator c = world().duplicate();
+    c.force_nodes(NodeMap(std::span(node_of).first(static_cast<std::size_t>(c.size()))));
+    testing::check_placement(c);
+    testing::check_rank_order(c);
+    testing::check_lossy_codec(c, "hierarchical");
+  }
+}
+
+TEST(Auto, MeasuresInTime) {
+  Communicator c = world().duplicate();
+  std::vector<int> labels(static_cast<std::size_t>(c.size()));
+  for (std::size_t rank = 0; rank < labels.size(); ++rank) labels[rank] = static_cast<int>(rank / 2);
+  c.force_nodes(NodeMap(labels));
+  double least = 1;
+  for (int i = 0; i < 3; ++i) {   // others may want the cores: the best of three
+    const double start = c.context().clock->now();
+    const NetworkConstants n = measure_network(c, {});
+    least = std::min(least, c.all_reduce(c.context().clock->now() - start, Reduce::max));
+    EXPECT_EQ(n.between.known(), c.nodes().nodes() > 1);
+    EXPECT_EQ(n.within.known(), c.size() > 1);
+  }
+  EXPECT_LT(least, 0.2);
 }
 
 TEST(Auto, TakesSharedMemoryOnOneMachine) { EXPECT_EQ(make_collective(world(), {})->algorithm(), "shared_memory"); }

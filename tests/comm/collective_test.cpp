@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <stdexcept>
 
 #include "cohort/base/error.hpp"
@@ -77,15 +78,54 @@ TEST_P(EveryCollectiveOnFew, ARankThatThrowsFreesTheOthers) {
   }
 }
 
-std::string chosen(int ranks, const std::vector<int>& nodes, CollectiveOptions options) {
-  std::string name;
+/// Nodes of unequal sizes, one rank on each, and ranks that are dealt out in turn.
+class Placements : public ::testing::TestWithParam<std::vector<int>> {};
+INSTANTIATE_TEST_SUITE_P(All, Placements,
+                         ::testing::Values(std::vector{0, 0, 1}, std::vector{0, 1, 0, 1}, std::vector{0, 1, 1, 1}, std::vector{0, 1, 2, 3},
+                                           std::vector{0, 0, 0, 1, 1}, std::vector{0, 0, 1, 1, 2, 2}, std::vector{2, 0, 1, 0, 1, 0, 2},
+                                           std::vector{0, 0, 0, 0, 1, 1, 1, 2, 2}));
+
+TEST_P(Placements, Sums) {
+  run_as_threads(static_cast<int>(GetParam().size()), testing::check_placement, {.nodes = GetParam()});
+}
+TEST_P(Placements, RankOrderIsOneResult) {
+  run_as_threads(static_cast<int>(GetParam().size()), testing::check_rank_order, {.nodes = GetParam()});
+}
+TEST_P(Placements, LossyCodecKeepsItsErrors) {
+  for (const std::string& name : collectives_for_threads()) {
+    run_as_threads(static_cast<int>(GetParam().size()), [&](Communicator& c) { testing::check_lossy_codec(c, name); },
+                   {.nodes = GetParam()});
+  }
+}
+TEST_P(Placements, MismatchIsTheSameErrorEverywhere) {
+  run_as_threads(static_cast<int>(GetParam().size()), [](Communicator& c) { testing::check_mismatches(c, "hierarchical"); },
+                 {.nodes = GetParam()});
+}
+
+TEST(RankOrder, IsOneResultOnOneNode) {
+  for (const int ranks : {2, 5}) run_as_threads(ranks, testing::check_rank_order);
+}
+
+NetworkConstants network_of(double latency_us, double gbs) {
+  NetworkConstants n;
+  n.within = {.latency = 5e-7, .seconds_per_byte = 1e-10};
+  n.between = {.latency = latency_us * 1e-6, .seconds_per_byte = 1e-9 / gbs};
+  n.sum_seconds_per_byte = 1e-10;
+  return n;
+}
+
+/// What is chosen, in words.
+std::string chosen(int ranks, const std::vector<int>& nodes, const CollectiveOptions& options) {
+  std::string text;
   run_as_threads(
       ranks, [&](Communicator& c) {
         const auto collective = make_collective(c, options);
-        if (c.rank() == 0) name = collective->algorithm();
+        const std::vector<std::string> all = c.all_gather(collective->describe());
+        for (const std::string& each : all) EXPECT_EQ(each, all[0]);
+        if (c.rank() == 0) text = collective->describe();
       },
       {.nodes = nodes});
-  return name;
+  return text;
 }
 
 std::string refusal(int ranks, const std::vector<int>& nodes, const CollectiveOptions& options) {
@@ -96,12 +136,102 @@ std::string refusal(int ranks, const std::vector<int>& nodes, const CollectiveOp
   }
 }
 
-TEST(Auto, TakesWhatFits) {
-  EXPECT_EQ(chosen(3, {}, {}), "shared_memory");
-  EXPECT_EQ(chosen(3, {0, 0, 1}, {}), "ring");
+TEST(Auto, TakesWhatTheModelSays) {
+  EXPECT_THAT(chosen(3, {}, {}), HasSubstr("shared_memory (auto"));
   CollectiveOptions options;
+  options.network = network_of(5, 12.5);
+  // Four nodes of one rank: few messages while they are short, then the fewest bytes.
+  EXPECT_THAT(chosen(4, {0, 1, 2, 3}, options), ::testing::MatchesRegex("auto .*: recursive_doubling up to [0-9]+ KiB.*"));
+  EXPECT_THAT(chosen(8, {0, 0, 0, 0, 1, 1, 1, 1}, options), ::testing::MatchesRegex(".*hierarchical.*"));
   options.rank_order = true;
-  EXPECT_EQ(chosen(3, {0, 0, 1}, options), "direct");
+  EXPECT_THAT(chosen(3, {0, 0, 1}, options), HasSubstr("direct (auto"));
+}
+
+TEST(Auto, ServesEveryBucketByItsSizeAndDrivesAllOfThem) {
+  CollectiveOptions options;
+  options.network = network_of(50, 1);
+  run_as_threads(
+      8, [&](Communicator& c) {
+        std::vector<float> few(100, 1.f), many(1 << 20, 2.f);
+        const auto collective = make_collective(c, options);
+        Work* small = &collective->all_reduce({.id = 0, .data = few.data(), .n = few.size()});
+        Work* large = &collective->all_reduce({.id = 1, .data = many.data(), .n = many.size()});
+        EXPECT_EQ(small->algorithm(), "recursive_doubling");
+        EXPECT_NE(large->algorithm(), "recursive_doubling");
+        EXPECT_EQ(large->algorithm(), estimates(c, options, many.size() * 4).front().algorithm);
+        small->start(0);
+        large->start(0);
+        if (c.rank() % 2 == 1) std::swap(small, large);
+        small->wait();   // some ranks wait for the one first, some for the other
+        large->wait();
+        EXPECT_EQ(few[99], 8.f);
+        EXPECT_EQ(many[99], 16.f);
+      },
+      {.nodes = {0, 1, 2, 3, 4, 5, 6, 7}});
+}
+
+TEST(Auto, RanksWithOtherBucketsGetAnErrorNotAHang) {
+  CollectiveOptions options;
+  options.network = network_of(50, 1);
+  const auto body = [&](Communicator& c) {
+    std::vector<float> data(c.rank() == 1 ? 1 << 20 : 100);
+    const auto collective = make_collective(c, options);
+    (void)collective->all_reduce({.id = 0, .data = data.data(), .n = data.size()});
+  };
+  EXPECT_THROW(run_as_threads(4, body, {.nodes = {0, 1, 2, 3}, .timeout = 10}), Error);
+}
+
+TEST(Auto, MeasuresInTimeAndAllRanksGetTheSame) {
+  run_as_threads(
+      4, [](Communicator& c) {
+        const NetworkConstants n = measure_network(c, {});
+        EXPECT_TRUE(n.within.known());
+        EXPECT_TRUE(n.between.known());
+        EXPECT_GT(n.sum_seconds_per_byte, 0);
+        const std::vector<std::string> texts = c.all_gather(n.text());
+        for (const std::string& text : texts) EXPECT_EQ(text, texts[0]);
+        NetworkConstants given;
+        given.between.latency = 0.25;
+        EXPECT_EQ(measure_network(c, given).between.latency, 0.25);
+      },
+      {.nodes = {0, 0, 1, 1}});
+}
+
+// Milliseconds for 5 µs and 12.5 GB/s, worked out from the formulas in the literature (Thakur, Rabenseifner, Gropp,
+// "Optimization of collective communication operations in MPICH", 2005), without the time for sums.
+TEST(Cost, IsThatOfTheLiterature) {
+  struct Expected {
+    int ranks;
+    double bytes, doubling, halving, ring;
+  };
+  for (const Expected& e : {Expected{8, 1e4, .017, .031, .071}, Expected{8, 1e8, 24, 14.0, 14.1}, Expected{64, 1e6, .51, .22, .79},
+                            Expected{512, 1e5, .12, .11, 5.1}, Expected{512, 1e8, 72, 16.1, 21.1}}) {
+    NetworkConstants network = network_of(5, 12.5);
+    network.sum_seconds_per_byte = 0;
+    std::vector<int> labels(static_cast<std::size_t>(e.ranks));
+    std::iota(labels.begin(), labels.end(), 0);
+    const NodeMap nodes(labels);
+    CostQuery query;
+    query.bytes = e.bytes;
+    query.nodes = &nodes;
+    query.network = &network;
+    const auto ms = [&](const char* name) { return 1e3 * Registry<CollectiveType>::instance().get(name).cost(query); };
+    EXPECT_NEAR(ms("recursive_doubling"), e.doubling, e.doubling * 0.05) << e.ranks << " ranks, " << e.bytes;
+    EXPECT_NEAR(ms("recursive_halving"), e.halving, e.halving * 0.05) << e.ranks << " ranks, " << e.bytes;
+    EXPECT_NEAR(ms("ring"), e.ring, e.ring * 0.05) << e.ranks << " ranks, " << e.bytes;
+  }
+}
+
+TEST(Cost, RanksOfANodeShareItsLine) {
+  const NodeMap nodes(std::vector{0, 0, 0, 0, 1, 1, 1, 1});
+  const NetworkConstants network = network_of(1, 1);
+  CostQuery query;
+  query.nodes = &nodes;
+  query.network = &network;
+  const double one = query.round(1e6, [](int rank) { return (rank + 1) % 8; });   // one rank of each node sends out
+  const double four = query.round(1e6, [](int rank) { return (rank + 4) % 8; });
+  EXPECT_NEAR(one, 1.001e-3, 1e-9);
+  EXPECT_NEAR(four, 4.001e-3, 1e-9);
 }
 
 TEST(Auto, RefusesWithTheReason) {
@@ -116,6 +246,9 @@ TEST(Auto, RefusesWithTheReason) {
   options.rank_order = true;
   EXPECT_THAT(refusal(3, {}, options), HasSubstr("rank order"));
   EXPECT_EQ(refusal(2, {}, options), "made ring");   // a + b = b + a
+  options.rank_order = false;
+  options.algorithm = options.inter = "hierarchical";
+  EXPECT_THAT(refusal(2, {}, options), HasSubstr("inter must name another algorithm"));
   options.codec_name = "fp31";
   EXPECT_THAT(refusal(2, {}, options), HasSubstr("unknown codec 'fp31'"));
 }

@@ -13,6 +13,7 @@
 #include "cohort/comm/agreement.hpp"
 #include "cohort/comm/codec.hpp"
 #include "cohort/comm/communicator.hpp"
+#include "cohort/comm/cost_model.hpp"
 #include "cohort/comm/progress.hpp"
 
 namespace cohort {
@@ -59,6 +60,7 @@ class Work : public FrameOwner {
   [[nodiscard]] bool agreed() const noexcept { return state_ != State::agreeing; }
 
   [[nodiscard]] bool running() const noexcept { return state_ != State::idle; }
+  [[nodiscard]] const std::string& algorithm() const noexcept;   ///< that serves it: what `auto` chose
   [[nodiscard]] Operation operation() const noexcept { return operation_; }
   [[nodiscard]] const Bucket& bucket() const noexcept { return bucket_; }
   [[nodiscard]] std::int64_t step() const noexcept { return step_; }
@@ -105,10 +107,12 @@ struct CollectiveOptions {
   std::string codec_name = "fp32";
   std::int64_t chunk_bytes = 1 << 20;     ///< longest message of pipelined algorithms, in bytes of fp32
   bool rank_order = false;                ///< deterministic sums: every element is summed in rank order
+  std::string inter = "auto";             ///< what `hierarchical` uses between nodes; anything but hierarchical
   std::shared_ptr<const Codec> codec;     ///< made from codec_name if null
+  NetworkConstants network;               ///< for `auto`; what is not given is measured
 
   CollectiveOptions() = default;
-  /// Keys algorithm, codec, chunk_bytes; the codec's own options are in a child of its name.
+  /// Keys algorithm, codec, chunk_bytes, inter; the codec's own options are in a child of its name, the constants in `network`.
   explicit CollectiveOptions(Section& section);
 };
 
@@ -133,18 +137,20 @@ class Collective {
   Work& reduce_scatter(const Bucket& bucket) { return prepare(Operation::reduce_scatter, bucket); }
   /// Collective. Prepares every block of data := its owner's.
   Work& all_gather(const Bucket& bucket) { return prepare(Operation::all_gather, bucket); }
-  Work& prepare(Operation operation, const Bucket& bucket);
+  virtual Work& prepare(Operation operation, const Bucket& bucket);
 
   [[nodiscard]] Block block(int rank, std::size_t n) const noexcept { return block_of(rank, communicator_.size(), n); }
 
   /// Drives all works that have been started; never blocks. True if none is left.
-  bool advance();
+  virtual bool advance();
 
   /// Records every bucket from its start to its end in a lane of this rank's profile, which the thread that drives this
   /// collective alone writes.
-  void trace_to(std::string_view lane);
+  virtual void trace_to(std::string_view lane);
 
   [[nodiscard]] const std::string& algorithm() const noexcept { return algorithm_; }
+  /// The algorithm and, where `auto` chose, what and why: one line for people.
+  [[nodiscard]] virtual std::string describe() const { return reason_.empty() ? algorithm_ : algorithm_ + " (" + reason_ + ")"; }
   [[nodiscard]] const CollectiveOptions& options() const noexcept { return options_; }
   [[nodiscard]] Communicator& communicator() noexcept { return communicator_; }
 
@@ -152,12 +158,16 @@ class Collective {
   virtual std::unique_ptr<Work> make_work(Operation operation, const Bucket& bucket) = 0;
   /// True if works must run one after the other in the order of their start (the library matches calls by order).
   [[nodiscard]] virtual bool one_at_a_time() const noexcept { return false; }
+  /// From now on waiting for one of the works of `part` drives all of this one, and lasts as long as this one allows.
+  void adopt(Collective& part) noexcept { part.parent_ = this; }
 
  private:
   friend class Work;
   friend std::unique_ptr<Collective> make_collective(Communicator&, CollectiveOptions);
+  [[nodiscard]] Collective& outermost() noexcept { return parent_ == nullptr ? *this : parent_->outermost(); }
 
-  std::string algorithm_;
+  std::string algorithm_, reason_;
+  Collective* parent_ = nullptr;
   CollectiveOptions options_;
   Communicator communicator_;
   std::vector<std::unique_ptr<Work>> works_;
@@ -171,11 +181,12 @@ class Collective {
 struct CollectiveType {
   std::string summary;
   std::function<std::unique_ptr<Collective>(Communicator&, const CollectiveOptions&)> make;
-  int preference = 0;           ///< `auto` takes the greatest that fits; 0: only by name
   bool thread_ranks = true;     ///< runs where ranks are threads
   bool several_nodes = true;    ///< runs where ranks are on several machines
   bool rank_order = false;      ///< sums every element in rank order
   bool lossy_codecs = false;    ///< sends through the codec; else only exact ones make sense
+  /// Seconds that an all-reduce takes; null: `auto` does not know it, it is used by name only.
+  std::function<double(const CostQuery&)> cost{};
 };
 template <>
 inline constexpr std::string_view kKindOf<CollectiveType> = "collective";
@@ -199,8 +210,19 @@ template <std::derived_from<Work> W>
 [[nodiscard]] std::string why_not(const CollectiveType& type, const Communicator& communicator,
                                   const CollectiveOptions& options);
 
-/// Collective. The algorithm that `options` names, or for "auto" the preferred one that fits. Error not_found for an unknown
-/// name, failed_precondition with the reason for one that does not fit. The communicator is duplicated and
+/// Seconds for an all-reduce of `bytes` and the name of the algorithm that takes them.
+struct Estimate {
+  double seconds = 0;
+  std::string algorithm;
+};
+/// All algorithms with a cost that fit, the fastest first; those made for one node alone are before all others, where they
+/// fit. Depends on nothing but its arguments.
+[[nodiscard]] std::vector<Estimate> estimates(const Communicator& communicator, const CollectiveOptions& options,
+                                              std::size_t bytes);
+
+/// Collective. The algorithm that `options` names. For "auto" every bucket is served by the one that is the fastest for its size
+/// by the cost model, with constants that are given or measured here (some ms, 0.2 s at most); all ranks choose alike.
+/// Error not_found for an unknown name, failed_precondition with the reason for one that does not fit. The communicator is duplicated and
 /// may go.
 [[nodiscard]] std::unique_ptr<Collective> make_collective(Communicator& communicator, CollectiveOptions options);
 

@@ -13,6 +13,7 @@ class NodeMap {
   /// One label per rank; ranks with equal labels share a node. Labels may be any numbers.
   explicit NodeMap(std::span<const int> labels);
 
+  [[nodiscard]] int ranks() const noexcept { return static_cast<int>(node_of_.size()); }
   [[nodiscard]] int nodes() const noexcept { return static_cast<int>(ranks_.size()); }
   [[nodiscard]] int node_of(int rank) const { return node_of_.at(static_cast<std::size_t>(rank)); }
   [[nodiscard]] std::span<const int> ranks_of(int node) const { return ranks_.at(static_cast<std::size_t>(node)); }

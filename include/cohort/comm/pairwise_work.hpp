@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <vector>
 
@@ -7,12 +8,33 @@
 
 namespace cohort {
 
-/// For algorithms in which a rank talks to one other rank at a time, in rounds that double or halve: what two ranks swap,
-/// in pieces of at most chunk_bytes that follow each other, and how any number of ranks is folded to a power of two.
-///
-/// Folding: of p ranks, q = 2^floor(log2 p) take part in the rounds, the actors 0 … q-1. The first 2(p-q) ranks are q
-/// pairs of neighbours, of which the odd one is an extra: it hands its input to the actor before it and gets its result
-/// from it. So actors are in the order of ranks, and the blocks that an actor and its extra own are consecutive.
+/// How any number of ranks is folded to a power of two: of p ranks, q = 2^floor(log2 p) take part in rounds that double or
+/// halve, the actors 0 … q-1. The first 2(p-q) ranks are p-q pairs of neighbours, of which the odd one is an extra: it hands
+/// its input to the actor before it and gets its result from it. So actors are in the order of ranks, and the blocks that
+/// an actor and its extra own are consecutive.
+class Folding {
+ public:
+  explicit Folding(int ranks) noexcept
+      : actors_(static_cast<int>(std::bit_floor(static_cast<unsigned>(ranks)))), extras_(ranks - actors_) {}
+  [[nodiscard]] int actors() const noexcept { return actors_; }
+  [[nodiscard]] int extras() const noexcept { return extras_; }
+  [[nodiscard]] bool is_extra(int rank) const noexcept { return rank < 2 * extras_ && rank % 2 == 1; }
+  [[nodiscard]] bool has_extra(int rank) const noexcept { return rank < 2 * extras_ && rank % 2 == 0; }
+  [[nodiscard]] int actor_of(int rank) const noexcept { return rank < 2 * extras_ ? rank / 2 : rank - extras_; }
+  [[nodiscard]] int rank_of(int actor) const noexcept { return actor < extras_ ? 2 * actor : actor + extras_; }
+  /// Whom an extra hands its input to; -1 for an actor.
+  [[nodiscard]] int actor_beside(int rank) const noexcept { return is_extra(rank) ? rank - 1 : -1; }
+  /// The rank of the actor at this power of two from that of `rank`; -1 for an extra.
+  [[nodiscard]] int across(int rank, int width) const noexcept {
+    return is_extra(rank) ? -1 : rank_of(actor_of(rank) ^ width);
+  }
+
+ private:
+  int actors_, extras_;
+};
+
+/// For algorithms in which a rank talks to one other rank at a time, in rounds: what two ranks swap, in pieces of at most
+/// chunk_bytes that follow each other.
 class PairwiseWork : public Work {
  public:
   PairwiseWork(Collective& collective, Operation operation, const Bucket& bucket);
@@ -27,13 +49,9 @@ class PairwiseWork : public Work {
   /// Those of the blocks that ranks [first, last) own.
   [[nodiscard]] Pieces of_ranks(int first, int last) const;
   /// Those of the blocks that actors [first, last) and their extras own.
-  [[nodiscard]] Pieces of_actors(int first, int last) const { return of_ranks(first_rank(first), first_rank(last)); }
+  [[nodiscard]] Pieces of_actors(int first, int last) const { return of_ranks(folding_.rank_of(first), folding_.rank_of(last)); }
 
-  [[nodiscard]] int actors() const noexcept { return actors_; }
-  [[nodiscard]] bool is_extra() const noexcept { return rank() < 2 * extras() && rank() % 2 == 1; }
-  [[nodiscard]] bool has_extra() const noexcept { return rank() < 2 * extras() && rank() % 2 == 0; }
-  [[nodiscard]] int actor() const noexcept { return rank() < 2 * extras() ? rank() / 2 : rank() - extras(); }
-  [[nodiscard]] int rank_of(int actor) const noexcept { return actor < extras() ? 2 * actor : actor + extras(); }
+  [[nodiscard]] const Folding& folding() const noexcept { return folding_; }
 
   /// Sends `out` to `peer` and adds what comes to `in`; the two may be the same pieces. Ends when all has gone and come.
   [[nodiscard]] auto swap_sums(int peer, Pieces out, Pieces in) {
@@ -67,8 +85,6 @@ class PairwiseWork : public Work {
     std::size_t awaited = 0, taken = 0;     // receives begun, pieces taken
   };
 
-  [[nodiscard]] int extras() const noexcept { return size() - actors_; }
-  [[nodiscard]] int first_rank(int actor) const noexcept { return actor < extras() ? 2 * actor : actor + extras(); }
   void begin_swap(int peer, Pieces out, Pieces in, Accumulate how) noexcept;
   bool advance_swap();
   [[nodiscard]] bool may_take() const noexcept;
@@ -82,7 +98,7 @@ class PairwiseWork : public Work {
   }
   void encode(const Piece& piece);
 
-  int actors_ = 1;
+  Folding folding_;
   std::vector<Piece> pieces_;
   std::vector<std::size_t> first_piece_;    // of each rank's block; one more at the end
   std::vector<std::byte> wire_;             // of the whole bucket; empty if floats travel as they lie
