@@ -38,12 +38,12 @@ class Hierarchical final : public Collective {
     lanes_ = node_.size();
     for (int node = 0; node < nodes().nodes(); ++node) lanes_ = std::min(lanes_, static_cast<int>(nodes().ranks_of(node).size()));
     const bool in_lane = node_.rank() < lanes_;
-    Communicator lane = communicator().split(in_lane ? node_.rank() : lanes_ + communicator().rank(), communicator().rank());
+    const int me = communicator().rank();
+    Communicator lane = communicator().split(in_lane ? node_.rank() : lanes_ + me, nodes().node_of(me));   // in the nodes' order
     if (!in_lane || nodes().nodes() == 1) return;
     for (int node = 0; node < nodes().nodes(); ++node) {
       lane_ranks_.push_back(nodes().ranks_of(node)[static_cast<std::size_t>(node_.rank())]);
     }
-    std::ranges::sort(lane_ranks_);
     CollectiveOptions between = options;
     between.algorithm = options.inter;
     between_ = make_collective(lane, between);
@@ -57,7 +57,7 @@ class Hierarchical final : public Collective {
   [[nodiscard]] Communicator& node() noexcept { return node_; }
   [[nodiscard]] NodeMemory& memory() noexcept { return memory_; }
   [[nodiscard]] int lanes() const noexcept { return lanes_; }
-  /// The ranks of my lane as numbered there.
+  /// The ranks of my lane, node by node.
   [[nodiscard]] const std::vector<int>& lane_ranks() const noexcept { return lane_ranks_; }
   [[nodiscard]] Collective* between() noexcept { return between_.get(); }
 

@@ -185,7 +185,11 @@ std::unique_ptr<Collective> make_collective(Communicator& c, CollectiveOptions o
     options.codec = Registry<CodecType>::instance().get(options.codec_name).make(defaults);
   }
   const bool chooses = options.algorithm == "auto";
-  std::string name = named(c, options), reason = chooses ? "auto: the only one that fits" : "";
+  std::string name = named(c, options), reason;
+  if (chooses && !name.empty()) {
+    const bool local = !Registry<CollectiveType>::instance().get(name).several_nodes;
+    reason = local ? "auto: all ranks are on one node" : "auto: no other fits";
+  }
   std::vector<Choice> table;
   if (name.empty()) {
     options.network = measure_network(c, options.network);
