@@ -155,7 +155,9 @@ MemorySummary memory_of(const Replica& replica, const Parameters& parameters, co
   // Gradients lie in the buckets' memory where the host sees the device's; else the device has a copy of the buckets.
   const bool staged = !device.info().host_accessible;
   if (staged) m.communication += exchange.bytes();
-  m.device_total = device.memory().now.load() + (staged ? 0 : m.gradients);
+  // One copy per machine lies in the machine's window; every rank counts the whole, since its kernels read it.
+  const std::int64_t shared = parameters.shared() ? flat * static_cast<std::int64_t>(1 + parameters.slots()) : 0;
+  m.device_total = device.memory().now.load() + (staged ? 0 : m.gradients) + shared;
   m.kernels = m.device_total - m.parameters - m.gradients - m.slots - m.activations - (staged ? exchange.bytes() - flat : 0);
   exact += exact * (1 + static_cast<std::int64_t>(parameters.slots())) + others;
   m.least = exact + static_cast<std::int64_t>(replica.cost().least_activation_bytes);
