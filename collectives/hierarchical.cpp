@@ -26,7 +26,6 @@ namespace cohort {
 namespace {
 
 constexpr std::size_t kBreath = 64 * 1024;   // floats between two breaths: some 50 µs
-constexpr std::size_t kUnit = 256;           // blocks are multiples of it
 
 class Hierarchical final : public Collective {
  public:
@@ -154,7 +153,7 @@ class HierarchicalWork final : public Work {
       for (const int rank : nodes.ranks_of(node)) sum += block(rank).size;
       most = std::max(most, sum);
     }
-    const std::size_t segment = (most + lanes * kUnit - 1) / (lanes * kUnit) * kUnit;
+    const std::size_t segment = (most + lanes * kBlockUnit - 1) / (lanes * kBlockUnit) * kBlockUnit;
     lane_n_ = segment * static_cast<std::size_t>(nodes.nodes());
     lane_memory_ = h_.memory().allocate(lane_n_ * sizeof(float));
     const NodeMemory::Place place = h_.memory().find(lane_memory_.memory.get(), lane_memory_.bytes);

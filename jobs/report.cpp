@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "cohort/base/json.hpp"
 #include "cohort/job/job.hpp"
 
 namespace cohort {
@@ -28,18 +29,7 @@ std::string contents(const fs::path& file) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-/// Text inside quotes of JSON inside a <script>: nothing in it can end either.
-std::string json_string(std::string_view text) {
-  std::string result = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') result += '\\';
-    if (byte < 0x20) result += fmt::format("\\u{:04x}", byte);
-    else result += c;
-  }
-  return result + "\"";
-}
-
+/// JSON inside a <script>: nothing in its strings can end that.
 std::string for_script(std::string_view json) {
   std::string result;
   for (const char c : json) {
@@ -77,9 +67,9 @@ void replace(std::string& page, std::string_view mark, std::string_view text) { 
 std::string page_of(const fs::path& run) {
   const std::string summary = contents(run / "summary.json");
   const std::string name = fs::weakly_canonical(run).filename().string();
-  std::string data = fmt::format("{{\"name\":{},\n\"metrics\":{},\n\"summary\":{},\n\"configuration\":{}}}", json_string(name),
+  std::string data = fmt::format("{{\"name\":{},\n\"metrics\":{},\n\"summary\":{},\n\"configuration\":{}}}", json_text(name),
                                  list_of_lines(contents(run / "metrics.jsonl")), summary.empty() ? "null" : summary,
-                                 json_string(contents(run / "configuration.toml")));
+                                 json_text(contents(run / "configuration.toml")));
   std::string page(kReportPage);
   replace(page, "@TITLE@", for_html(name) + " – Cohort");
   replace(page, "@DATA@", for_script(data));

@@ -8,7 +8,6 @@
 namespace cohort {
 namespace {
 
-constexpr std::size_t kBlockUnit = 256;
 constexpr std::uint32_t kTags = 8192;            // operations that can be under way at once
 
 int agreement_tag(std::uint32_t sequence) { return static_cast<int>(sequence % kTags); }

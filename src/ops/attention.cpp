@@ -300,11 +300,24 @@ Example example(std::int64_t samples, std::int64_t positions, std::int64_t heads
           .attrs = {{"heads", heads}, {"causal", causal}}};
 }
 
+/// Two for every pair of a query and a key that it sees and every column, in each of `products` products.
+double flops_of(const Shape& qkv, const Attrs& attrs, int products) {
+  const Sizes s(qkv, attrs);
+  const auto positions = static_cast<double>(s.positions);
+  const double pairs = s.causal ? positions * (positions + 1) / 2 : positions * positions;
+  return 2.0 * products * static_cast<double>(s.samples * s.all()) * pairs;
+}
+/// Scores, and the weighted sums of values.
+double flops_forward(std::span<const Signature> in, std::span<const Signature>, const Attrs& attrs) { return flops_of(in[0].shape, attrs, 2); }
+/// The gradients of scores, queries, keys and values.
+double flops_backward(std::span<const Signature> in, std::span<const Signature>, const Attrs& attrs) { return flops_of(in[1].shape, attrs, 4); }
+
 const Registered<Op> op{"Attention",
                         {.infer = infer,
                          .gradient = gradient,
                          .examples = {example(2, 3, 2, 2, true), example(1, 9, 1, 5, false), example(1, 21, 2, 3, true),
-                                      example(1, 1, 3, 1, true), example(1, 4, 1, 17, true), example(0, 2, 1, 4, true)}}};
+                                      example(1, 1, 3, 1, true), example(1, 4, 1, 17, true), example(0, 2, 1, 4, true)},
+                         .flops = flops_forward}};
 const RegisteredKernel kernel{"Attention", "CPU", make_kernel<AttentionKernel>};
 
 // One head of one column, two positions, causal: P = (1, 0; ½, ½) where q = 0. dv = Pᵀ dy, dS₁ = ½ (dy v − D), D₁ = dy₁ (v₀ + v₁) / 2.
@@ -316,7 +329,8 @@ const Registered<Op> grad_op{
                           {.shape = {1, 2, 1}, .values = {3, 4}},
                           {.shape = {1, 1, 2}, .values = {0, 0.693147181}}},
                    .attrs = {{"heads", 1}, {"causal", true}},
-                   .expected = {{0, 0, 2, 1, 0, 1}}}}}};
+                   .expected = {{0, 0, 2, 1, 0, 1}}}},
+     .flops = flops_backward}};
 const RegisteredKernel grad_kernel{"AttentionGrad", "CPU", make_kernel<AttentionGradKernel>};
 
 }  // namespace

@@ -207,6 +207,14 @@ std::vector<Value> gradient(const Backward& b) {
   return {d[0], d[1]};
 }
 
+/// The product with the recurrent weight, which the first position's state of zeros does not need.
+double flops_of(const Shape& gates) {
+  const Sizes s(Shape{gates[0], gates[1], gates[2] / 4});
+  return 2.0 * static_cast<double>(s.samples * std::max<std::int64_t>(s.positions - 1, 0)) * static_cast<double>(s.units * 4 * s.units);
+}
+double flops_forward(std::span<const Signature> in, std::span<const Signature>, const Attrs&) { return flops_of(in[0].shape); }
+double flops_backward(std::span<const Signature> in, std::span<const Signature>, const Attrs&) { return 2 * flops_of(in[4].shape); }
+
 Example example(std::int64_t samples, std::int64_t positions, std::int64_t units) {
   return {.in = {{.shape = {samples, positions, 4 * units}, .low = -2, .high = 2}, {.shape = {units, 4 * units}}}};
 }
@@ -214,7 +222,8 @@ Example example(std::int64_t samples, std::int64_t positions, std::int64_t units
 const Registered<Op> op{
     "Lstm",
     {.infer = infer, .gradient = gradient, .examples = {example(2, 3, 2), example(1, 1, 3), example(17, 2, 1), example(3, 5, 9), example(0, 2, 1)},
-     .reuse = {{.output = 2, .input = 0}}}};
+     .reuse = {{.output = 2, .input = 0}},
+     .flops = flops_forward}};
 const RegisteredKernel kernel{"Lstm", "CPU", onednn::make_kernel<LstmKernel>};
 
 // One position, one unit, c = 0: da_g = dh · o · i (1 − g²) and no recurrent part. i = f = o = ½, g = 0, dh = 8.
@@ -224,7 +233,8 @@ const Registered<Op> grad_op{
      .examples = {{.in = {{.shape = {1, 1, 1}, .values = {8}}, {.shape = {1, 4}, .values = {1, 2, 3, 4}}, {.shape = {1, 1, 1}, .values = {0}},
                           {.shape = {1, 1, 1}, .values = {0}}, {.shape = {1, 1, 4}, .values = {0.5, 0.5, 0, 0.5}}},
                    .expected = {{0, 0, 2, 0}, {0, 0, 0, 0}}}},
-     .reuse = {{.output = 0, .input = 4}}}};
+     .reuse = {{.output = 0, .input = 4}},
+     .flops = flops_backward}};
 const RegisteredKernel grad_kernel{"LstmGrad", "CPU", onednn::make_kernel<LstmGradKernel>};
 
 }  // namespace

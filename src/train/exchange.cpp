@@ -115,8 +115,8 @@ std::int64_t GradientExchange::bytes() const noexcept {
 }
 
 std::string GradientExchange::text() const {
-  std::string text = std::to_string(buckets_.size()) + (buckets_.size() == 1 ? " bucket over " : " buckets over ") + collective_->algorithm();
-  if (between_) text += " and, between machines, " + between_->algorithm();
+  std::string text = std::to_string(buckets_.size()) + (buckets_.size() == 1 ? " bucket over " : " buckets over ") + collective_->describe();
+  if (between_) text += " and, between machines, " + between_->describe();
   if (group_ != nullptr) text += ", one copy of the parameters per machine";
   if (thread_) text += ", from a thread of its own";
   return text;

@@ -7,8 +7,6 @@
 #include <vector>
 
 #include "cohort/base/random.hpp"
-#include "cohort/train/checkpoint.hpp"
-#include "train/run_directory.hpp"
 #include "train/setup.hpp"
 
 namespace cohort {
@@ -83,8 +81,7 @@ std::string generate(Communicator& communicator, Section& config, const std::str
                      const std::function<void(std::string_view)>& show) {
   const GenerateOptions options(config.child("generate"));
   Setup setup(communicator, config);
-  Stateful* const parameters = setup.parameters.get();
-  load_checkpoint(find_directory(communicator, setup.train.directory, checkpoint).resume_from, std::span(&parameters, 1), Extra::ignore);
+  load_parameters(communicator, setup, checkpoint);
   Predictor predict(setup);
   for (const char c : options.prompt) {
     check(static_cast<unsigned char>(c) < predict.symbols(), Code::invalid_argument,

@@ -7,6 +7,8 @@
 
 #include "cohort/base/cores.hpp"
 #include "cohort/base/random.hpp"
+#include "cohort/train/checkpoint.hpp"
+#include "train/run_directory.hpp"
 
 namespace cohort {
 namespace {
@@ -125,6 +127,12 @@ void check_same_model(Communicator& communicator, const Graph& graph) {
     fail(Code::failed_precondition, fmt::format("ranks 0 and {} have built different models. Rank 0: {}; rank {}: {}", r,
                                                 line_at(texts[0], a - texts[0].begin()), r, line_at(texts[r], b - texts[r].begin())));
   }
+}
+
+void load_parameters(Communicator& communicator, Setup& setup, const std::string& checkpoint) {
+  Stateful* const parameters = setup.parameters.get();
+  load_checkpoint(find_directory(communicator, setup.train.directory, checkpoint).resume_from, std::span(&parameters, 1), Extra::ignore);
+  communicator.barrier();                      // where ranks share the memory, one of them has written it
 }
 
 void average_statistics(Communicator& communicator, const Parameters& parameters) {

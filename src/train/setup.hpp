@@ -42,6 +42,9 @@ struct Setup {
 /// the first node that differs.
 void check_same_model(Communicator& communicator, const Graph& graph);
 
+/// Collective. Parameters and statistics of a checkpoint, named as `find_directory` takes it; the rest of its state is left alone.
+void load_parameters(Communicator& communicator, Setup& setup, const std::string& checkpoint);
+
 /// Collective. Replaces running statistics by their average over the ranks.
 void average_statistics(Communicator& communicator, const Parameters& parameters);
 

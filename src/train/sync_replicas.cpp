@@ -51,7 +51,6 @@ class SyncReplicas final : public Updater {
   void make_slices() {
     const bool host_kernels = device_.info().kernels == "CPU";
     const auto all = parameters_.trained();
-    std::vector<std::size_t> parameter_of;
     for (const GradientExchange::Owned& mine : exchange_.owned()) {
       for (std::size_t p = 0; p < all.size(); ++p) {
         const std::int64_t begin = std::max(mine.begin, all[p].offset), end = std::min(mine.begin + mine.n, all[p].offset + all[p].n);

@@ -138,6 +138,7 @@ class Trainer {
     progress_.note(fmt::format("{} parameters, {} ranks, {} samples per step, {} steps per epoch, {}; writing to {}",
                                setup_.parameters->elements(), communicator_.size(), data_.global_batch() * setup_.train.accumulate,
                                steps_per_epoch_, updater_->exchange().text(), directory_.path.string()));
+    if (communicator_.size() > 1 && !setup_.group) progress_.note("every rank has parameters of its own: " + setup_.no_group);
     if (!directory_.resume_from.empty()) {
       progress_.note(fmt::format("resumed from {} at step {}", directory_.resume_from.string(), state_.step));
     }
@@ -364,9 +365,7 @@ Evaluation evaluate(Communicator& communicator, Section& config, const std::stri
   Setup setup(communicator, config);
   check(setup.validation_data != nullptr, Code::invalid_argument, "evaluate needs a [data.validation] section in the job file");
   check_same_model(communicator, setup.replica->graph());
-  Stateful* const parameters = setup.parameters.get();
-  load_checkpoint(find_directory(communicator, setup.train.directory, checkpoint).resume_from, std::span(&parameters, 1), Extra::ignore);
-  communicator.barrier();                      // shared parameters are there
+  load_parameters(communicator, setup, checkpoint);
   BatchPipeline data(setup.validation_data, setup.pipeline, communicator.rank(), communicator.size(), BatchUse::evaluation);
   return evaluate(communicator, *setup.replica, data);
 }

@@ -1,6 +1,8 @@
 // Multiplications and additions as counted by hand: 2 for each pair of an element of one factor and one of the other that meet.
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "cohort/exec/session.hpp"
 #include "cohort/graph/functions.hpp"
 #include "cohort/graph/gradients.hpp"
@@ -36,6 +38,28 @@ TEST(Flops, OfALayerAndItsGradients) {
   EXPECT_EQ(flops_of(g, {y}, {{x, Shape{7, 5}}}), 210);
   EXPECT_EQ(flops_of(g, {all[1]}, {{x, Shape{7, 5}}}), 420);
   EXPECT_EQ(flops_of(g, all, {{x, Shape{7, 5}}}), 630);
+}
+
+TEST(Flops, OfAttentionAndItsGradient) {
+  for (const bool causal : {true, false}) {
+    Graph g;
+    const Value qkv = g.placeholder("qkv", DType::float32, {2, 3, 12});       // 2 samples, 3 positions, 2 heads of 2 columns
+    const Value y = attention(qkv, 2, causal);
+    const double product = 2 * 2 * 2 * 2 * (causal ? 6 : 9);                  // 1 + 2 + 3 pairs, or all
+    const Value d = gradients(sum(y * y), std::array{qkv})[0];
+    EXPECT_EQ(flops_of(g, {y}, {{qkv, Shape{2, 3, 12}}}), 2 * product);
+    EXPECT_EQ(flops_of(g, {d}, {{qkv, Shape{2, 3, 12}}}), 6 * product);
+  }
+}
+
+TEST(Flops, OfARecurrentLayerAndItsGradient) {
+  Graph g;
+  const Value gates = g.placeholder("gates", DType::float32, {3, 4, 8}), weight = g.placeholder("weight", DType::float32, {2, 8});
+  const Value y = g.add("Lstm", {gates, weight})[0];
+  const double product = 3 * 3 * 2 * 2 * 8;                                   // 3 samples, 3 positions with a past
+  const FeedShapes feeds{{gates, Shape{3, 4, 8}}, {weight, Shape{2, 8}}};
+  EXPECT_EQ(flops_of(g, {y}, feeds), product);
+  EXPECT_EQ(flops_of(g, gradients(sum(y * y), std::array{gates, weight}), feeds), 3 * product);
 }
 
 TEST(Flops, OfConvolutionsAndTheirGradients) {

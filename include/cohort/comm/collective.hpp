@@ -25,7 +25,10 @@ struct Block {
   [[nodiscard]] std::size_t end() const noexcept { return begin + size; }
 };
 
-/// The part of `n` elements that `rank` of `ranks` owns: consecutive, as equal as multiples of 256 elements allow (so
+/// Elements that blocks never cut.
+inline constexpr std::size_t kBlockUnit = 256;
+
+/// The part of `n` elements that `rank` of `ranks` owns: consecutive, as equal as multiples of kBlockUnit allow (so
 /// codec blocks and vector registers are not cut); empty for some ranks if n is small.
 [[nodiscard]] Block block_of(int rank, int ranks, std::size_t n) noexcept;
 

@@ -73,8 +73,6 @@ class GradientExchange {
   /// Of all gradients, in double and in an order that depends on the flat index space alone. Not finite if any gradient is
   /// not. The same bits on all ranks.
   [[nodiscard]] double sum_of_squares() const;
-  [[nodiscard]] Collective& collective() const noexcept { return *collective_; }
-  [[nodiscard]] std::size_t buckets() const noexcept { return buckets_.size(); }
   [[nodiscard]] std::int64_t bytes() const noexcept;                ///< of all buckets
   [[nodiscard]] std::string text() const;                           ///< how the sums come about, for people
 

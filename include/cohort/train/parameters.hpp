@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cohort/comm/collective.hpp"
 #include "cohort/exec/session.hpp"
 #include "cohort/train/optimizer.hpp"
 #include "cohort/train/state.hpp"
@@ -30,7 +31,7 @@ struct Parameter {
 class Parameters final : public Stateful {
  public:
   /// Elements of the flat space that are never cut: by the alignment of parameters, by blocks of the exchange, by sums.
-  static constexpr std::int64_t kUnit = 256;
+  static constexpr std::int64_t kUnit = kBlockUnit;
 
   /// The group of each trainable variable, by name and shape.
   using Grouping = std::function<std::vector<ParameterGroup>(std::span<const std::string> names, std::span<const Shape> shapes)>;

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "cohort/base/error.hpp"
+#include "cohort/base/json.hpp"
 #include "cohort/train/report.hpp"
-#include "train/report/json.hpp"
 #include "train/report/output_file.hpp"
 
 namespace cohort {

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "train/report/json.hpp"
+#include "cohort/base/json.hpp"
 
 namespace cohort {
 namespace {

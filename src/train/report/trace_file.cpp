@@ -7,8 +7,8 @@
 #include <memory>
 #include <set>
 
+#include "cohort/base/json.hpp"
 #include "train/report/gather.hpp"
-#include "train/report/json.hpp"
 #include "train/report/output_file.hpp"
 
 namespace cohort {

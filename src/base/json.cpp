@@ -1,4 +1,4 @@
-#include "train/report/json.hpp"
+#include "cohort/base/json.hpp"
 
 #include <fmt/core.h>
 
