@@ -53,7 +53,7 @@ class SharedMemoryWork final : public Work {
         if (r != rank()) copy(own(), ranks_[static_cast<std::size_t>(r)], block(r));
         co_await breath();
       }
-    } else {
+    } else if (size() > 1) {
       const Block mine = block(rank());
       for (std::size_t done = 0; done < mine.size; done += kPiece) {
         if (done > 0) co_await breath();

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "cohort/base/error.hpp"
+#include "cohort/tensor/device.hpp"
 
 namespace cohort {
 namespace {
@@ -23,6 +24,16 @@ T combine(T a, T b, Reduce how) {
   }
   fail(Code::internal, "a Reduce outside its enumeration");
 }
+
+/// Shared with nobody: without a window it may lie in huge pages.
+class OwnMemory final : public SharedMemory {
+ public:
+  explicit OwnMemory(std::size_t bytes) : memory_(host().allocate(bytes)) { std::ranges::fill(part(0), std::byte{0}); }
+  std::span<std::byte> part(int) const noexcept override { return {static_cast<std::byte*>(memory_.memory.get()), memory_.bytes}; }
+
+ private:
+  Buffer memory_;
+};
 
 }  // namespace
 
@@ -98,6 +109,7 @@ Communicator Communicator::duplicate() {
 std::shared_ptr<SharedMemory> Communicator::allocate_shared(std::size_t bytes) {
   check(nodes_.nodes() == 1, Code::failed_precondition,
         "shared memory needs all ranks on one node, here are " + nodes_.text());
+  if (size() == 1) return std::make_shared<OwnMemory>(bytes);
   barrier();   // as in duplicate()
   std::shared_ptr<SharedMemory> memory = transport_->allocate_shared(bytes, groups_++);
   barrier();   // every part is there and zero

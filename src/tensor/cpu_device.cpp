@@ -1,3 +1,5 @@
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -24,13 +26,16 @@ class CpuDevice final : public Device {
 
  private:
   Buffer do_allocate(std::size_t bytes) override {
-    const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    void* memory = std::aligned_alloc(kAlignment, rounded == 0 ? kAlignment : rounded);
-    if (memory == nullptr) throw std::bad_alloc();
+    const std::size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
+    void* memory = nullptr;
+    if (posix_memalign(&memory, alignment, bytes == 0 ? kAlignment : bytes) != 0) throw std::bad_alloc();
+    if (bytes >= kHugePage) (void)madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);   // only advice: it may fail
     return {std::shared_ptr<void>(memory, std::free), bytes};
   }
 
   static constexpr std::size_t kAlignment = 64;   // a cache line, and AVX-512's vector
+  // Rows of matrices are 4 KiB and more apart, so a tile of a product touches as many small pages as it has rows.
+  static constexpr std::size_t kHugePage = std::size_t{2} << 20;
   DeviceInfo info_{.type = "CPU", .index = 0, .kernels = "CPU", .host_accessible = true, .description = "host memory"};
   CpuStream stream_;
 };

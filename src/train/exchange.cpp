@@ -11,18 +11,25 @@ namespace {
 constexpr double kMiB = 1024.0 * 1024.0;
 constexpr double kBrief = 2e-6;          // seconds: a poll that found nothing to do stays out of the trace
 
-/// Σ x² over a unit of the flat space, in eight lanes, so that it vectorises without leave to reorder sums.
+/// Σ x² over a unit of the flat space, in lanes, so that it vectorises without leave to reorder sums.
+template <class Float, std::int64_t lanes>
 double squares(const float* x) {
-  constexpr std::int64_t kLanes = 8;
-  static_assert(Parameters::kUnit % kLanes == 0);
-  std::array<double, kLanes> lanes{};
-  for (std::int64_t i = 0; i < Parameters::kUnit; i += kLanes) {
-    for (std::int64_t j = 0; j < kLanes; ++j) {
-      const double value = x[i + j];
-      lanes[static_cast<std::size_t>(j)] += value * value;
+  static_assert(Parameters::kUnit % lanes == 0);
+  std::array<Float, lanes> sums{};
+  for (std::int64_t i = 0; i < Parameters::kUnit; i += lanes) {
+    for (std::int64_t j = 0; j < lanes; ++j) {
+      const Float value = x[i + j];
+      sums[static_cast<std::size_t>(j)] += value * value;
     }
   }
-  return std::accumulate(lanes.begin(), lanes.end(), 0.0);
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
+/// The few squares of a lane add up in float, nearly twice as fast, unless they leave its range.
+double squares_of_unit(const float* x) {
+  constexpr double kLeast = 1e-30, kMost = 1e37;
+  const double fast = squares<float, 16>(x);
+  return fast > kLeast && fast < kMost ? fast : squares<double, 8>(x);
 }
 
 }  // namespace
@@ -229,7 +236,7 @@ void GradientExchange::measure() {
   for (std::size_t b = 0; b < buckets_.size(); ++b) {
     const Owned& mine = owned_[b];
     const float* g = buckets_[b].data() + (mine.begin - buckets_[b].begin);      // where the sums are, host memory
-    for (std::int64_t i = 0; i < mine.n; i += Parameters::kUnit) sums[(mine.begin + i) / Parameters::kUnit] = squares(g + i);
+    for (std::int64_t i = 0; i < mine.n; i += Parameters::kUnit) sums[(mine.begin + i) / Parameters::kUnit] = squares_of_unit(g + i);
   }
 }
 

@@ -8,30 +8,13 @@
 #include <string>
 #include <vector>
 
-#include "cohort/base/options.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "cohort/train/trainer.hpp"
 #include "hdf5/file.hpp"
+#include "support/sections.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace cohort::testing {
-
-/// Options by dotted name, as `--set` would give them.
-using Options = std::map<std::string, decltype(OptionValue::value)>;
-
-inline Section section_of(const Options& options) {
-  Section root;
-  for (const auto& [path, value] : options) {
-    Section* section = &root;
-    std::string_view rest = path;
-    for (auto dot = rest.find('.'); dot != std::string_view::npos; dot = rest.find('.')) {
-      section = &section->child(rest.substr(0, dot));
-      rest.remove_prefix(dot + 1);
-    }
-    section->set(rest, {value, "test"});
-  }
-  return root;
-}
 
 /// Trains with thread ranks and gives rank 0's result. `nodes`: the machine that each rank pretends to be on.
 inline TrainResult train_with(int ranks, const Options& options, const std::string& resume = {}, const std::vector<int>& nodes = {}) {
@@ -58,11 +41,6 @@ inline std::map<std::string, std::vector<float>> tensors_of(const std::filesyste
     }
   }
   return result;
-}
-
-inline Options with(Options base, const Options& changes) {
-  for (const auto& [key, value] : changes) base[key] = value;
-  return base;
 }
 
 inline void expect_close(const std::filesystem::path& a, const std::filesystem::path& b, double relative) {
