@@ -17,11 +17,10 @@ enum class Pass { reduce, gather };
 class RingWork final : public Work {
  public:
   RingWork(Collective& collective, Operation operation, const Bucket& bucket)
-      : Work(collective, operation, bucket),
-        chunk_(std::max<std::size_t>(1, static_cast<std::size_t>(collective.options().chunk_bytes) / sizeof(float))) {
+      : Work(collective, operation, bucket), chunk_(chunk_of(collective.options().chunk_bytes)) {
     std::size_t longest = 0;
     for (int rank = 0; rank < size(); ++rank) longest = std::max(longest, block(rank).size);
-    chunk_ = std::max<std::size_t>(1, std::min(chunk_, longest));
+    chunk_ = std::max<std::size_t>(1, std::min(chunk_, (longest + kBlockUnit - 1) / kBlockUnit * kBlockUnit));
     pieces_ = static_cast<int>((longest + chunk_ - 1) / chunk_);
     depth_ = std::min(pieces_, 3);
     slot_bytes_ = codec().wire_bytes(chunk_);
@@ -123,6 +122,7 @@ const Registered<CollectiveType> ring{"ring", {
     .summary = "reduce-scatter and all-gather around a ring: least bytes, 2(p-1) hops",
     .make = collective_of<RingWork>,
     .lossy_codecs = true,
+    .error_grows = true,
     .cost = [](const CostQuery& q) {
       const int p = q.ranks();
       const double hop = q.round(q.bytes / p, [p](int rank) { return (rank + 1) % p; });

@@ -19,13 +19,15 @@ struct Place {
   bool thread_ranks;
 };
 
+bool is_lossy(const CollectiveOptions& options) { return options.codec != nullptr && !options.codec->exact(); }
+
 std::string why_not(const CollectiveType& type, const Place& place, const CollectiveOptions& options) {
   if (!type.thread_ranks && place.thread_ranks) return "it needs MPI, and the ranks are threads";
   if (!type.several_nodes && place.nodes.nodes() > 1) return "it works within one node, here are " + place.nodes.text();
   if (options.rank_order && !type.rank_order && place.nodes.ranks() > 2) {   // with two, any order is rank order
     return "it does not sum in rank order, which deterministic sums need";
   }
-  if (options.codec != nullptr && !options.codec->exact() && !type.lossy_codecs) {
+  if (is_lossy(options) && !type.lossy_codecs) {
     return "it does not send through a codec, and " + options.codec_name + " is not exact";
   }
   return {};
@@ -52,6 +54,7 @@ std::vector<Estimate> estimates(const Place& place, const CollectiveOptions& opt
   for (const auto& [name, entry] : Registry<CollectiveType>::instance().entries()) {
     const CollectiveType& type = entry.value;
     if (!type.cost || !why_not(type, place, options).empty() || (made_for_one_node && type.several_nodes)) continue;
+    if (type.error_grows && is_lossy(options)) continue;
     if (!type.several_nodes && !made_for_one_node) result.clear();
     made_for_one_node = made_for_one_node || !type.several_nodes;
     result.push_back({.seconds = type.cost(query), .algorithm = name});
@@ -152,6 +155,19 @@ class Auto final : public Collective {
   std::map<std::string, std::unique_ptr<Collective>> parts_;
 };
 
+std::shared_ptr<const Codec> codec_named(const std::string& name) {
+  Section defaults;
+  return Registry<CodecType>::instance().get(name).make(defaults);
+}
+
+/// A lossy codec whose error grows with the ranks is somebody's wish, so it is obeyed, and said.
+void warn_of_growing_error(const Communicator& c, const CollectiveOptions& options, const std::string& algorithm) {
+  if (c.context().rank != 0 || !is_lossy(options) || !Registry<CollectiveType>::instance().get(algorithm).error_grows) return;
+  c.context().log.warning(fmt::format("collective '{}' encodes sums again at every hop: with codec {} the error grows with the square "
+                                      "root of the number of ranks; direct, recursive_halving and auto keep it flat",
+                                      algorithm, options.codec_name));
+}
+
 /// The algorithm that is named, checked; or the only one that auto has to choose from.
 std::string named(const Communicator& c, const CollectiveOptions& options) {
   if (options.algorithm != "auto") {
@@ -180,15 +196,18 @@ std::vector<Estimate> estimates(const Communicator& c, const CollectiveOptions& 
 }
 
 std::unique_ptr<Collective> make_collective(Communicator& c, CollectiveOptions options) {
-  if (options.codec == nullptr) {
-    Section defaults;
-    options.codec = Registry<CodecType>::instance().get(options.codec_name).make(defaults);
-  }
+  if (options.codec == nullptr) options.codec = codec_named(options.codec_name);
   const bool chooses = options.algorithm == "auto";
+  std::string instead;
+  if (chooses && is_lossy(options) && c.nodes().nodes() == 1) {
+    instead = ", where exact floats are faster than " + options.codec_name;
+    options.codec_name = "fp32";
+    options.codec = codec_named(options.codec_name);
+  }
   std::string name = named(c, options), reason;
   if (chooses && !name.empty()) {
     const bool local = !Registry<CollectiveType>::instance().get(name).several_nodes;
-    reason = local ? "auto: all ranks are on one node" : "auto: no other fits";
+    reason = local ? "auto: all ranks are on one node" + instead : "auto: no other fits";
   }
   std::vector<Choice> table;
   if (name.empty()) {
@@ -197,6 +216,7 @@ std::unique_ptr<Collective> make_collective(Communicator& c, CollectiveOptions o
     table = table_of_choices(c, options);
     if (table.size() == 1) name = table.front().algorithm;
   }
+  if (!name.empty()) warn_of_growing_error(c, options, name);
   std::unique_ptr<Collective> collective =
       name.empty() ? std::make_unique<Auto>(c, options, std::move(table))
                    : Registry<CollectiveType>::instance().get(name).make(c, options);

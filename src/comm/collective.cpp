@@ -26,6 +26,11 @@ Block block_of(int rank, int ranks, std::size_t n) noexcept {
   return {begin, begin_of(static_cast<std::size_t>(rank) + 1) - begin};
 }
 
+std::size_t chunk_of(std::int64_t chunk_bytes) noexcept {
+  const std::size_t units = static_cast<std::size_t>(chunk_bytes) / (kBlockUnit * sizeof(float));
+  return std::max<std::size_t>(1, units) * kBlockUnit;
+}
+
 Work::Work(Collective& collective, Operation operation, const Bucket& bucket)
     : collective_(&collective), operation_(operation), bucket_(bucket),
       codec_(bucket.codec != nullptr ? bucket.codec : collective.options().codec.get()),
@@ -36,7 +41,7 @@ const std::string& Work::algorithm() const noexcept { return collective_->algori
 int Work::tag() const noexcept { return payload_tag(sequence_); }
 
 ExchangeContext Work::context(std::size_t offset) const noexcept {
-  return {.step = step_, .bucket = bucket_.id, .rank = rank(), .offset = offset, .segments = bucket_.segments};
+  return {.step = step_, .bucket = bucket_.id, .rank = communicator().context().rank, .offset = offset, .segments = bucket_.segments};
 }
 
 void Work::start(std::int64_t step) {

@@ -11,7 +11,7 @@ constexpr std::size_t kLanes = 3;   // messages in flight each way
 
 PairwiseWork::PairwiseWork(Collective& collective, Operation operation, const Bucket& bucket)
     : Work(collective, operation, bucket), folding_(size()) {
-  const auto chunk = std::max<std::size_t>(1, static_cast<std::size_t>(collective.options().chunk_bytes) / sizeof(float));
+  const std::size_t chunk = chunk_of(collective.options().chunk_bytes);
   std::size_t wire = 0, longest = 0;
   for (int owner = 0; owner < size(); ++owner) {
     first_piece_.push_back(pieces_.size());

@@ -24,7 +24,7 @@ struct Segment {
 struct ExchangeContext {
   std::int64_t step = 0;
   int bucket = 0;
-  int rank = 0;                           ///< that encodes or decodes: a stream of its own for stochastic rounding
+  int rank = 0;                           ///< of the job, that encodes or decodes: a stream of its own for stochastic rounding
   std::size_t offset = 0;                 ///< index in the bucket of the run's first element
   std::span<const Segment> segments{};    ///< of the whole bucket, in order; empty: unknown
   Stream* stream = nullptr;               ///< of the device where the floats live; null: the host
@@ -39,14 +39,16 @@ struct ExchangeContext {
 enum class Accumulate : std::uint8_t { assign, add };
 
 /// The wire format of a run of floats. Stateless and thread-safe. The size depends on the number of floats alone, so no
-/// length travels.
+/// length travels. Where a wire begins is aligned to 4 bytes, x and residual to 4, better to 64; they do not overlap. Runs begin
+/// at multiples of 256 elements of a bucket (kBlockUnit), and all but its last end there.
 class Codec {
  public:
   virtual ~Codec() = default;
   [[nodiscard]] virtual std::size_t wire_bytes(std::size_t n) const = 0;
 
   /// Writes `wire_bytes(n)` bytes that stand for `x`, or with a residual (n floats, error feedback as in Karimireddy et al.,
-  /// ICML 2019) for x + residual, of which it then keeps what the wire does not say: residual := x + residual - decoded.
+  /// ICML 2019) for x + residual, of which it then keeps what the wire does not say: residual := x + residual - decoded. Where
+  /// the decoded value is not finite the residual stays as it was, since such a step is skipped.
   virtual void encode(const float* x, std::size_t n, std::byte* wire, float* residual,
                       const ExchangeContext& context) const = 0;
   /// x := decoded, or x := x + decoded, in float32.

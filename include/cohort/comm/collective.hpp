@@ -28,6 +28,9 @@ struct Block {
 /// Elements that blocks never cut.
 inline constexpr std::size_t kBlockUnit = 256;
 
+/// Elements of a message of at most `chunk_bytes` of float32: whole units, one at least.
+[[nodiscard]] std::size_t chunk_of(std::int64_t chunk_bytes) noexcept;
+
 /// The part of `n` elements that `rank` of `ranks` owns: consecutive, as equal as multiples of kBlockUnit allow (so
 /// codec blocks and vector registers are not cut); empty for some ranks if n is small.
 [[nodiscard]] Block block_of(int rank, int ranks, std::size_t n) noexcept;
@@ -108,7 +111,7 @@ class Work : public FrameOwner {
 struct CollectiveOptions {
   std::string algorithm = "auto";         ///< a registered name, or auto
   std::string codec_name = "fp32";
-  std::int64_t chunk_bytes = 1 << 20;     ///< longest message of pipelined algorithms, in bytes of fp32
+  std::int64_t chunk_bytes = 1 << 20;     ///< longest message of pipelined algorithms, in bytes of fp32; 1 KiB at least
   bool rank_order = false;                ///< deterministic sums: every element is summed in rank order
   std::string inter = "auto";             ///< what `hierarchical` uses between nodes; anything but hierarchical
   std::shared_ptr<const Codec> codec;     ///< made from codec_name if null
@@ -188,6 +191,7 @@ struct CollectiveType {
   bool several_nodes = true;    ///< runs where ranks are on several machines
   bool rank_order = false;      ///< sums every element in rank order
   bool lossy_codecs = false;    ///< sends through the codec; else only exact ones make sense
+  bool error_grows = false;     ///< a lossy codec's error grows with the number of ranks: only used by name, with a warning
   /// Seconds that an all-reduce takes; null: `auto` does not know it, it is used by name only.
   std::function<double(const CostQuery&)> cost{};
 };
@@ -225,6 +229,7 @@ struct Estimate {
 
 /// Collective. The algorithm that `options` names. For "auto" every bucket is served by the one that is the fastest for its size
 /// by the cost model, with constants that are given or measured here (some ms, 0.2 s at most); all ranks choose alike.
+/// Within one node "auto" takes an exact codec in place of a lossy one, which would cost more than it saves there.
 /// Error not_found for an unknown name, failed_precondition with the reason for one that does not fit. The communicator is duplicated and
 /// may go.
 [[nodiscard]] std::unique_ptr<Collective> make_collective(Communicator& communicator, CollectiveOptions options);
