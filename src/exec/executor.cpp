@@ -41,6 +41,7 @@ struct Executor::Action {
   KernelContext context;
   std::vector<DenseCopy> before, after;                // for kernels that take dense tensors only; for second bindings
   std::vector<std::size_t> ready;                      // fetches that are there once this has run
+  std::vector<int> reads;                              // variables, where a hook wants to know
   std::vector<Action*> wait_for;                       // unfinished work that must be done first
   std::vector<std::unique_ptr<Tensor>> dense;          // inputs brought to dense form
   std::atomic<bool> finished = true;
@@ -54,6 +55,7 @@ Executor::Executor(Plan plan, const ExternalMemory& memory, Device& device, Thre
   make_kernels(pool);
   LeadingDimensionRequest rows;
   MemoryRequest request;
+  request.consumed = hooks_.consumed;
   for (const auto& kernel : kernels_) {
     request.finishes_later.push_back(kernel && kernel->finishes_later());
     rows.runs.push_back(kernel != nullptr);
@@ -176,8 +178,20 @@ void Executor::make_actions(ThreadPool& pool) {
       }
     }
     for (const int before : node.control) wait_for(before);
+    if (hooks_.before_read) add_reads(*action, node);
     action_of_[i] = static_cast<int>(actions_.size());
     actions_.push_back(std::move(action));
+  }
+}
+
+void Executor::add_reads(Action& action, const PlanNode& node) const {
+  for (PlanValue input : node.inputs) {
+    while (is_view(plan_.nodes[at(input.node)])) {
+      const PlanNode& view = plan_.nodes[at(input.node)];
+      input = view.inputs[at(std::ranges::find_if(view.definition->reuse, &Reuse::view)->input)];
+    }
+    const PlanNode& root = plan_.nodes[at(input.node)];
+    if (root.op == "Variable" && std::ranges::find(action.reads, root.origin) == action.reads.end()) action.reads.push_back(root.origin);
   }
 }
 
@@ -239,6 +253,7 @@ void Executor::deliver(const std::vector<std::size_t>& fetches) {
 
 void Executor::run_action(Action& action) {
   for (Action* other : action.wait_for) wait(*other);
+  for (const int variable : action.reads) hooks_.before_read(variable);
   if (action.later) action.finished.store(false, std::memory_order_relaxed);
   const auto copy = [](const DenseCopy& c) { c.to.copy_from(c.from); };
   for (const DenseCopy& c : action.before) copy(c);

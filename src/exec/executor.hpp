@@ -44,7 +44,7 @@ class Executor {
   void place_values(const ExternalMemory& memory);
   void place_fetches(const ExternalMemory& memory);
   void make_actions(ThreadPool& pool);
-  void add_fetch_copies();
+  void add_reads(Action& action, const PlanNode& node) const;
   const Tensor* input_of(Action& action, PlanValue v, bool any_ld);
   void set_feeds(std::span<const Tensor> feeds);
   void run_action(Action& action);

@@ -62,7 +62,9 @@ class Planner {
       for (std::size_t k = 0; k < memories; ++k) read(inputs[k], later ? kForever : static_cast<int>(i));
       if (later) std::fill(last_[i].begin(), last_[i].end(), kForever);
     }
-    for (const PlanValue fetch : plan_.fetches) read(fetch, kForever);
+    for (std::size_t f = 0; f < plan_.fetches.size(); ++f) {
+      if (request_.consumed.empty() || !request_.consumed[f]) read(plan_.fetches[f], kForever);
+    }
   }
 
   void assign(int id) {

@@ -29,6 +29,7 @@ struct MemoryPlan {
 
 struct MemoryRequest {
   std::vector<bool> bound_fetches;        ///< by fetch: may be computed directly in bound memory
+  std::vector<bool> consumed{};         ///< by fetch, may be empty: its memory is free once it has been computed
   std::vector<bool> finishes_later;       ///< by node: its inputs and outputs are kept to the end of the step
   std::vector<std::vector<std::int64_t>> ld;   ///< by node and output: leading dimensions, see exec/leading_dimensions.hpp
 };

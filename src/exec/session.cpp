@@ -138,7 +138,7 @@ const Tensor& Session::variable(Value variable) {
 }
 
 Step& Session::prepare(std::span<const Value> fetches, const FeedShapes& feeds, StepHooks hooks) {
-  const bool hooked = hooks.ready || hooks.poll || hooks.sum_over_replicas;
+  const bool hooked = hooks.ready || hooks.poll || hooks.before_read || hooks.sum_over_replicas;
   const std::string key = step_key(fetches, feeds);
   if (!hooked) {
     if (const auto at = state_->cached.find(key); at != state_->cached.end()) return *at->second;

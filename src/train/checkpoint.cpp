@@ -124,6 +124,7 @@ std::string what_is_asked(const StateItem& item) {
 class Wishes final : public StateVisitor {
  public:
   void tensor(const std::string& name, const Tensor& value) override { add(name, what_is_asked(value)); }
+  void piece(const std::string& name, const Shape& whole, std::int64_t, const Tensor&) override { add(name, "float32" + whole.text()); }
   void value(const std::string& name, std::int64_t& value) override { add(name, what_is_asked(value)); }
   void value(const std::string& name, double& value) override { add(name, what_is_asked(value)); }
   void text(const std::string& name, std::string& value) override { add(name, what_is_asked(value)); }
@@ -141,6 +142,9 @@ class Loader final : public StateVisitor {
  public:
   explicit Loader(const std::map<std::string, StateItem>& items) : items_(items) {}
   void tensor(const std::string& name, const Tensor& value) override { value.copy_from(get<Tensor>(name)); }
+  void piece(const std::string& name, const Shape&, std::int64_t begin, const Tensor& values) override {
+    std::copy_n(get<Tensor>(name).data<float>() + begin, values.elements(), values.data<float>());
+  }
   void value(const std::string& name, std::int64_t& value) override { value = get<std::int64_t>(name); }
   void value(const std::string& name, double& value) override { value = get<double>(name); }
   void text(const std::string& name, std::string& value) override { value = get<std::string>(name); }

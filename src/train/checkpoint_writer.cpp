@@ -102,6 +102,9 @@ struct CheckpointWriter::Snapshot final : StateVisitor {
     }
     held->copy_from(value);
   }
+  void piece(const std::string& name, const Shape&, std::int64_t, const Tensor&) override {
+    fail(Code::internal, "checkpoint: '" + name + "' is a piece, one file holds whole tensors");
+  }
   void value(const std::string& name, std::int64_t& value) override { place(name).item = value; }
   void value(const std::string& name, double& value) override { place(name).item = value; }
   void text(const std::string& name, std::string& value) override {

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "train/driver_thread.hpp"
+#include "train/unit_table.hpp"
 
 namespace cohort {
 namespace {
@@ -32,7 +33,32 @@ double squares_of_unit(const float* x) {
   return fast > kLeast && fast < kMost ? fast : squares<double, 8>(x);
 }
 
+/// What `[first, last)` of the parameters take of the flat space.
+FlatRange range_of(const Parameters& parameters, std::size_t first, std::size_t last) {
+  const auto all = parameters.trained();
+  const std::int64_t begin = first < all.size() ? all[first].offset : parameters.flat_size();
+  return {begin, (last < all.size() ? all[last].offset : parameters.flat_size()) - begin};
+}
+
+/// Parameters [first, last) of each bucket; one bucket at least.
+std::vector<std::pair<std::size_t, std::size_t>> cut(const Parameters& parameters, const ExchangeOptions& options) {
+  std::vector<std::pair<std::size_t, std::size_t>> buckets{{0, 0}};
+  for (std::size_t p = 0; p < parameters.trained().size(); ++p) {
+    const double mib = buckets.size() == 1 ? options.first_bucket_mib : options.bucket_mib;
+    const auto limit = static_cast<std::int64_t>(mib * kMiB / sizeof(float));
+    if (buckets.back().first < p && range_of(parameters, buckets.back().first, p + 1).n > limit) buckets.emplace_back(p, p);
+    buckets.back().second = p + 1;
+  }
+  return buckets;
+}
+
 }  // namespace
+
+std::vector<FlatRange> bucket_ranges(const Parameters& parameters, const ExchangeOptions& options) {
+  std::vector<FlatRange> ranges;
+  for (const auto& [first, last] : cut(parameters, options)) ranges.push_back(range_of(parameters, first, last));
+  return ranges;
+}
 
 ExchangeOptions::ExchangeOptions(Section& section) : collective(section) {
   section.bind("rank_order", collective.rank_order, "sum every element in rank order, whatever the bucket: collectives that cannot are refused");
@@ -44,8 +70,10 @@ ExchangeOptions::ExchangeOptions(Section& section) : collective(section) {
 }
 
 GradientExchange::GradientExchange(Communicator& communicator, const Parameters& parameters, Device& device,
-                                   const ExchangeOptions& options, NodeGroup* group, bool own_thread)
-    : parameters_(parameters), device_(device), profile_(*communicator.context().profile), group_(group) {
+                                   const ExchangeOptions& options, const ExchangeSetting& setting)
+    : parameters_(parameters), device_(device), profile_(*communicator.context().profile), group_(setting.group), setting_(setting) {
+  check(!setting.blocks || device_.info().host_accessible, Code::failed_precondition,
+        "sums in blocks need a device whose memory the host can reach, " + device_.info().name() + " is none");
   CollectiveOptions within = options.collective;
   if (group_ != nullptr) within.algorithm = "shared_memory";
   collective_ = make_collective(group_ != nullptr ? group_->node() : communicator, within);
@@ -53,11 +81,12 @@ GradientExchange::GradientExchange(Communicator& communicator, const Parameters&
   if (group_ != nullptr && group_->between() != nullptr) between_ = make_collective(*group_->between(), options.collective);
   make_buckets(options);
   pending_ = std::vector<std::atomic<std::size_t>>(buckets_.size());
-  for (std::size_t b = 0; b < buckets_.size(); ++b) prepare(buckets_[b], b);
+  if (setting_.blocks) prepare_blocks(communicator);
+  for (std::size_t b = 0; b < buckets_.size() && !setting_.parts; ++b) prepare(buckets_[b], b);
+  if (setting_.parts && parameters_.trained().empty()) take_buffer(0);      // no gradient will
   if (group_ != nullptr) prepare_words(communicator, options.collective);
-  const std::size_t bytes = static_cast<std::size_t>(parameters_.flat_size() / Parameters::kUnit) * sizeof(double);
-  squares_ = group_ != nullptr ? group_->allocate(bytes) : host().allocate(bytes);
-  if (own_thread && communicator.size() > 1) {
+  if (!setting_.blocks) squares_ = std::make_unique<UnitTable>(parameters_.flat_size(), 1, group_);
+  if (setting.own_thread && communicator.size() > 1) {
     check(device_.info().host_accessible, Code::failed_precondition,
           "exchange.thread = \"on\": gradients of " + device_.info().name() + " pass through host memory on the main thread");
     thread_ = std::make_unique<DriverThread>([this] { return drive(); });
@@ -67,22 +96,35 @@ GradientExchange::GradientExchange(Communicator& communicator, const Parameters&
 GradientExchange::~GradientExchange() = default;
 
 void GradientExchange::make_buckets(const ExchangeOptions& options) {
-  const auto limit_of = [&](std::size_t bucket) {
-    return static_cast<std::int64_t>((bucket == 0 ? options.first_bucket_mib : options.bucket_mib) * kMiB / sizeof(float));
-  };
-  const auto all = parameters_.trained();
-  for (std::size_t p = 0; p < all.size(); ++p) {
-    const std::int64_t end = p + 1 < all.size() ? all[p + 1].offset : parameters_.flat_size();
-    if (buckets_.empty() || buckets_.back().n + end - all[p].offset > limit_of(buckets_.size() - 1)) {
-      if (buckets_.empty() || buckets_.back().n > 0) buckets_.push_back({.first = p, .last = p, .begin = all[p].offset});
-    }
-    Bucket& bucket = buckets_.back();
-    bucket.last = p + 1;
-    bucket.n = end - bucket.begin;
-    bucket_of_.push_back(buckets_.size() - 1);
+  for (const auto& [first, last] : cut(parameters_, options)) {
+    const FlatRange range = range_of(parameters_, first, last);
+    bucket_of_.insert(bucket_of_.end(), last - first, buckets_.size());
+    buckets_.push_back({.first = first, .last = last, .begin = range.begin, .n = range.n});
+    largest_ = std::max(largest_, range.n);
   }
-  if (buckets_.empty()) buckets_.emplace_back();      // nothing to train, still words to exchange
-  if (group_ == nullptr) buckets_.back().n += kWords;
+  if (group_ == nullptr && !setting_.blocks) buckets_.back().n += kWords;
+}
+
+/// Blocks of the whole job: their squares and the words meet in a table that all ranks get. In parts the sums have memory of
+/// their own, and the buckets none.
+void GradientExchange::prepare_blocks(Communicator& communicator) {
+  std::vector<FlatRange> ranges;
+  std::int64_t mine = 0;
+  for (const Bucket& bucket : buckets_) {
+    ranges.push_back({bucket.begin, bucket.n});
+    mine += static_cast<std::int64_t>(collective_->block(communicator.rank(), static_cast<std::size_t>(bucket.n)).size);
+  }
+  squares_ = std::make_unique<UnitTable>(communicator, ranges, 1, kWords);
+  if (!setting_.parts) return;
+  buffer_of_.assign(buckets_.size(), -1);
+  parts_ = Tensor(device_, DType::float32, {mine});
+  std::int64_t at = 0;
+  for (const Bucket& bucket : buckets_) {
+    const Block block = collective_->block(communicator.rank(), static_cast<std::size_t>(bucket.n));
+    const auto n = static_cast<std::int64_t>(block.size);
+    owned_.push_back({.begin = bucket.begin + static_cast<std::int64_t>(block.begin), .n = n, .gradient = parts_.data<float>() + at});
+    at += n;
+  }
 }
 
 void GradientExchange::prepare(Bucket& bucket, std::size_t id) {
@@ -92,7 +134,7 @@ void GradientExchange::prepare(Bucket& bucket, std::size_t id) {
     bucket.on_device.copy_from(Tensor::zeros({bucket.n}));
   }
   cohort::Bucket whole{.id = static_cast<int>(id), .data = bucket.data(), .n = static_cast<std::size_t>(bucket.n)};
-  if (group_ == nullptr) {
+  if (group_ == nullptr && !setting_.blocks) {
     bucket.work = &collective_->all_reduce(whole);
     const bool has_words = &bucket == &buckets_.back();
     float* gradients = bucket.on_device.empty() ? bucket.data() : bucket.on_device.data<float>();
@@ -100,7 +142,7 @@ void GradientExchange::prepare(Bucket& bucket, std::size_t id) {
     return;
   }
   bucket.work = &collective_->reduce_scatter(whole);
-  const Block mine = collective_->block(group_->node().rank(), whole.n);
+  const Block mine = collective_->block(collective_->communicator().rank(), whole.n);
   owned_.push_back({.begin = bucket.begin + static_cast<std::int64_t>(mine.begin), .n = static_cast<std::int64_t>(mine.size),
                     .gradient = bucket.data() + mine.begin});
   if (between_) bucket.between = &between_->all_reduce({.id = whole.id, .data = bucket.data() + mine.begin, .n = mine.size});
@@ -116,8 +158,13 @@ void GradientExchange::prepare_words(Communicator& communicator, const Collectiv
 }
 
 std::int64_t GradientExchange::bytes() const noexcept {
-  std::int64_t n = 0;
-  for (const Bucket& bucket : buckets_) n += bucket.n;
+  std::int64_t n = parts_.empty() ? 0 : parts_.elements() + std::ssize(buffers_) * largest_;
+  for (const Bucket& bucket : buckets_) n += setting_.parts ? 0 : bucket.n;
+  return n * static_cast<std::int64_t>(sizeof(float));
+}
+
+std::int64_t GradientExchange::gradient_bytes() const noexcept {
+  const std::int64_t n = setting_.parts ? parts_.elements() : parameters_.flat_size();
   return n * static_cast<std::int64_t>(sizeof(float));
 }
 
@@ -125,6 +172,7 @@ std::string GradientExchange::text() const {
   std::string text = std::to_string(buckets_.size()) + (buckets_.size() == 1 ? " bucket over " : " buckets over ") + collective_->describe();
   if (between_) text += " and, between machines, " + between_->describe();
   if (group_ != nullptr) text += ", one copy of the parameters per machine";
+  if (setting_.blocks) text += ", every rank sums its blocks";
   if (thread_) text += ", from a thread of its own";
   return text;
 }
@@ -135,6 +183,7 @@ float* GradientExchange::host_gradient(std::size_t parameter) const {
 }
 
 Tensor GradientExchange::gradient(std::size_t parameter) const {
+  if (setting_.parts) return {};
   const Bucket& bucket = buckets_[bucket_of_[parameter]];
   const Parameter& p = parameters_.trained()[parameter];
   if (bucket.on_device.empty()) return {device_, DType::float32, p.shape, host_gradient(parameter), bucket.memory.memory, p.ld};
@@ -144,19 +193,88 @@ Tensor GradientExchange::gradient(std::size_t parameter) const {
 void GradientExchange::begin(std::int64_t step) {
   step_ = step;
   collective_->communicator().rank_activity()->arrive({.step = step});
-  launched_ = launched_between_ = 0;
-  all_there_.store(false, std::memory_order_relaxed);
-  for (std::size_t b = 0; b < buckets_.size(); ++b) pending_[b].store(buckets_[b].last - buckets_[b].first, std::memory_order_relaxed);
-  pending_.back().fetch_add(1, std::memory_order_relaxed);      // waits for the end of the step, and for the words
+  batch_ = 0;
+  launch_all();
   if (thread_) thread_->start();
 }
 
-void GradientExchange::ready(std::size_t parameter) {
+void GradientExchange::launch_all() {
+  launched_ = launched_between_ = kept_ = 0;
+  all_there_.store(false, std::memory_order_relaxed);
+  for (std::size_t b = 0; b < buckets_.size(); ++b) pending_[b].store(buckets_[b].last - buckets_[b].first, std::memory_order_relaxed);
+  pending_.back().fetch_add(1, std::memory_order_relaxed);      // waits for the end of the batch, and for the words
+  for (Held& buffer : buffers_) buffer.bucket = -1;
+}
+
+void GradientExchange::ready(std::size_t parameter, const Tensor* gradient) {
   const std::size_t b = bucket_of_[parameter];
-  const std::size_t left = pending_[b].fetch_sub(1, std::memory_order_acq_rel);
   const std::size_t least = b + 1 == buckets_.size() ? 2 : 1;
-  check(left >= least, Code::internal, "the gradient of '" + parameters_.trained()[parameter].name + "' is ready twice in one step");
-  if (left == 1) poll();
+  check(pending_[b].load(std::memory_order_relaxed) >= least, Code::internal,
+        "the gradient of '" + parameters_.trained()[parameter].name + "' is ready twice in one step");
+  if (setting_.parts) {
+    take_buffer(b);
+    const Parameter& p = parameters_.trained()[parameter];
+    const Tensor to(device_, DType::float32, p.shape, host_gradient(parameter), nullptr, p.ld);
+    if (gradient != nullptr) to.copy_from(*gradient);
+    else to.copy_from(Tensor::zeros(p.shape));
+  }
+  if (pending_[b].fetch_sub(1, std::memory_order_acq_rel) == 1) poll();
+}
+
+/// A bucket gets the buffer that it had in the first step. There it gets one whose bucket waits for nothing but its sum, the
+/// oldest; where there is none, or just one buffer, a new one. All that depends on the order of the gradients alone, which is
+/// the same on all ranks, so buffers, works and their order are so, too.
+void GradientExchange::take_buffer(std::size_t b) {
+  Bucket& bucket = buckets_[b];
+  std::int64_t& mine = buffer_of_[b];
+  if (mine >= 0 && buffers_[static_cast<std::size_t>(mine)].bucket == static_cast<std::int64_t>(b)) return;
+  const auto complete = [&](std::int64_t other) {
+    return std::all_of(pending_.begin(), pending_.begin() + other + 1, [](const auto& left) { return left.load(std::memory_order_relaxed) == 0; });
+  };
+  if (mine < 0) {
+    for (std::size_t i = 0; i < buffers_.size() && buffers_.size() > 1; ++i) {
+      const std::int64_t last = buffers_[i].bucket;
+      if ((last < 0 || complete(last)) && (mine < 0 || last < buffers_[static_cast<std::size_t>(mine)].bucket)) mine = static_cast<std::int64_t>(i);
+    }
+    if (mine < 0) {
+      mine = std::ssize(buffers_);
+      buffers_.push_back({.memory = collective_->allocate(static_cast<std::size_t>(largest_) * sizeof(float))});
+    }
+    bucket.memory = buffers_[static_cast<std::size_t>(mine)].memory;
+    bucket.work = &collective_->reduce_scatter({.id = static_cast<int>(b), .data = bucket.data(), .n = static_cast<std::size_t>(bucket.n)});
+  }
+  Held& buffer = buffers_[static_cast<std::size_t>(mine)];
+  if (buffer.bucket >= 0) {
+    check(complete(buffer.bucket), Code::internal, "gradients come in another order than in the first step");
+    wait_for_block(static_cast<std::size_t>(buffer.bucket));
+  }
+  buffer.bucket = static_cast<std::int64_t>(b);
+  std::fill_n(bucket.data(), bucket.n, 0.f);       // padding, and what aligns parameters
+}
+
+void GradientExchange::wait_for_block(std::size_t b) {
+  const PhaseScope communicating(profile_, Phase::exchange);
+  collective_->communicator().wait([this, b] { return buckets_[b].work->status(); }, [this, b] {
+    (void)drive();
+    return kept_ > b;
+  });
+}
+
+void GradientExchange::keep_block(std::size_t b) {
+  const Owned& mine = owned_[b];
+  const float* sums = buckets_[b].data() + (mine.begin - buckets_[b].begin);
+  if (batch_ == 0) std::copy_n(sums, mine.n, mine.gradient);
+  else for (std::int64_t i = 0; i < mine.n; ++i) mine.gradient[i] += sums[i];
+}
+
+void GradientExchange::end_batch() {
+  check(pending_.back().fetch_sub(1, std::memory_order_acq_rel) == 1, Code::internal, "a batch ends before all gradients are there");
+  {
+    const PhaseScope communicating(profile_, Phase::exchange);
+    wait_for_buckets();
+  }
+  ++batch_;
+  launch_all();
 }
 
 void GradientExchange::poll() {
@@ -169,6 +287,7 @@ bool GradientExchange::drive() {
   while (launched_ < buckets_.size() && pending_[launched_].load(std::memory_order_acquire) == 0) launch(buckets_[launched_++]);
   if (launched_ == 0) return false;
   bool done = collective_->advance() && launched_ == buckets_.size();
+  while (setting_.parts && kept_ < launched_ && !buckets_[kept_].work->running()) keep_block(kept_++);
   if (launched_ == buckets_.size() && buckets_.back().work->agreed()) all_there_.store(true, std::memory_order_release);
   if (between_) {
     while (launched_between_ < launched_ && !buckets_[launched_between_].work->running()) buckets_[launched_between_++].between->start(step_);
@@ -190,18 +309,33 @@ void GradientExchange::finish(std::span<const float> words) {
   Bucket& last = buckets_.back();
   words_.fill(0);
   std::copy_n(words.begin(), std::min(words.size(), kWords), words_.begin());
-  if (group_ == nullptr) std::copy_n(words_.begin(), kWords, last.data() + last.n - kWords);
+  const bool apart = group_ != nullptr || setting_.blocks;       // the words
+  if (!apart) std::copy_n(words_.begin(), kWords, last.data() + last.n - kWords);
   check(pending_.back().fetch_sub(1, std::memory_order_acq_rel) == 1, Code::internal, "a step ends before all gradients are there");
   const PhaseScope communicating(profile_, Phase::exchange);
   wait_for_buckets();
   fetch_staged();
   measure();
-  if (group_ == nullptr) {
+  if (!apart) {
     std::copy_n(last.data() + last.n - kWords, kWords, words_.begin());
-    return;
+  } else if (group_ != nullptr) {
+    words_work_->start(step_);    // behind it all ranks have measured their shares
+    words_work_->wait();
+  } else {
+    share_squares();
   }
-  words_work_->start(step_);      // behind it all ranks have measured their shares
-  words_work_->wait();
+}
+
+/// The words travel with the squares; their sums are taken in rank order.
+void GradientExchange::share_squares() {
+  const Communicator& communicator = collective_->communicator();
+  std::ranges::copy(words_, squares_->extra(communicator.rank()).begin());
+  squares_->share(step_);
+  for (std::size_t i = 0; i < kWords; ++i) {
+    double sum = 0;
+    for (int rank = 0; rank < communicator.size(); ++rank) sum += squares_->extra(rank)[i];
+    words_[i] = static_cast<float>(sum);
+  }
 }
 
 void GradientExchange::wait_for_buckets() {
@@ -232,15 +366,16 @@ void GradientExchange::fetch_staged() {
 }
 
 void GradientExchange::measure() {
-  auto* sums = static_cast<double*>(squares_.memory.get());
   for (std::size_t b = 0; b < buckets_.size(); ++b) {
     const Owned& mine = owned_[b];
-    const float* g = buckets_[b].data() + (mine.begin - buckets_[b].begin);      // where the sums are, host memory
-    for (std::int64_t i = 0; i < mine.n; i += Parameters::kUnit) sums[(mine.begin + i) / Parameters::kUnit] = squares_of_unit(g + i);
+    // Where the sums are in host memory.
+    const float* g = setting_.parts ? mine.gradient : buckets_[b].data() + (mine.begin - buckets_[b].begin);
+    for (std::int64_t i = 0; i < mine.n; i += Parameters::kUnit) squares_->row((mine.begin + i) / Parameters::kUnit)[0] = squares_of_unit(g + i);
   }
 }
 
 void GradientExchange::zero_gradients() {
+  if (setting_.parts) return;                 // `ready` does it
   for (const Bucket& bucket : buckets_) {
     if (bucket.on_device.empty()) std::fill_n(bucket.data(), bucket.n, 0.f);
     else bucket.on_device.copy_from(Tensor::zeros({bucket.n}));
@@ -277,8 +412,9 @@ void GradientExchange::add_accumulated(std::size_t parameter) {
 void GradientExchange::clear_accumulated() { std::fill(accumulated_.begin(), accumulated_.end(), 0.f); }
 
 double GradientExchange::sum_of_squares() const {
-  const auto* sums = static_cast<const double*>(squares_.memory.get());
-  return std::accumulate(sums, sums + parameters_.flat_size() / Parameters::kUnit, 0.0);
+  double sum = 0;
+  for (std::int64_t unit = 0; unit < squares_->units(); ++unit) sum += squares_->row(unit)[0];
+  return sum;
 }
 
 }  // namespace cohort

@@ -4,8 +4,8 @@
 
 namespace cohort {
 
-Parameters::Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping, Memory memory)
-    : memory_(std::move(memory)), slot_names_(slots.begin(), slots.end()) {
+Parameters::Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping)
+    : slot_names_(slots.begin(), slots.end()) {
   std::vector<Value> trainable = session.graph().variables(true);
   std::reverse(trainable.begin(), trainable.end());
   std::vector<std::string> names;
@@ -30,11 +30,34 @@ Parameters::Parameters(Session& session, std::span<const std::string_view> slots
     const NodeData& node = session.graph().node(variable.node);
     if (!node.attrs.get<bool>("trainable")) others_.push_back({node.name, session.variable(variable), true});
   }
+}
+
+void Parameters::place(Session& session, Memory memory) {
+  memory_ = std::move(memory);
   values_ = zeroed(session.device(), flat_size_);
   for (std::size_t s = 0; s < slot_names_.size(); ++s) slots_.push_back(zeroed(session.device(), flat_size_));
   for (std::size_t p = 0; p < trained_.size(); ++p) {
     if (memory_.mine) value(p).copy_from(session.variable(trained_[p].variable));
     session.bind(trained_[p].variable, value(p));
+  }
+}
+
+void Parameters::place(Session& session, Shard shard, const std::function<Tensor(std::size_t)>& window) {
+  const DeviceInfo& device = session.device().info();
+  check(device.host_accessible && device.kernels == "CPU", Code::failed_precondition,
+        "parameters in parts need a device whose memory the host can reach, " + device.name() + " is none");
+  windowed_ = bool(window);
+  shard_ = std::move(shard);
+  values_ = zeroed(session.device(), windowed_ ? shard_->size() : flat_size_);
+  for (std::size_t s = 0; s < slot_names_.size(); ++s) slots_.push_back(zeroed(session.device(), shard_->size()));
+  for (std::size_t p = 0; p < trained_.size(); ++p) {
+    const Parameter& parameter = trained_[p];
+    if (windowed_) windows_.push_back(window(p));
+    // One after the other, so that the initial values of one parameter at a time are there whole.
+    const Tensor start = session.variable(parameter.variable);
+    if (windowed_) set_piece(parameter, start);
+    else value(p).copy_from(start);
+    session.bind(parameter.variable, value(p));
   }
 }
 
@@ -52,20 +75,53 @@ Tensor Parameters::view(const Tensor& flat, const Parameter& parameter) const {
   return {flat.device(), DType::float32, parameter.shape, flat.data<float>() + parameter.offset, flat.owner(), parameter.ld};
 }
 
+void Parameters::set_piece(const Parameter& parameter, const Tensor& whole) {
+  const FlatRange mine = shard_->part_of({parameter.offset, parameter.n});
+  for (std::int64_t at = mine.begin; at < mine.end(); ++at) {
+    const std::int64_t row = (at - parameter.offset) / parameter.ld, column = (at - parameter.offset) % parameter.ld;
+    if (column < whole.columns()) *values(at) = whole.data<float>()[row * whole.ld() + column];
+  }
+}
+
 void Parameters::for_each_start_value(const std::function<void(const Tensor&, bool mine)>& visit) const {
-  for (std::size_t p = 0; p < trained_.size(); ++p) visit(value(p), memory_.mine);
+  // In parts they are initial values, the same function of seed and name everywhere.
+  for (std::size_t p = 0; p < trained_.size() && !windowed_; ++p) visit(value(p), memory_.mine);
   for (const Other& other : others_) visit(other.value, true);
 }
 
-void Parameters::visit(StateVisitor& visitor) {
-  const auto show = [&](const std::string& name, const Tensor& tensor) {
-    if (memory_.mine) visitor.tensor(name, tensor);
-    else visitor.tensor(name, Tensor::zeros(tensor.shape()));
+void Parameters::show_piece(StateVisitor& visitor, const std::string& name, float* flat, const Parameter& parameter) const {
+  const FlatRange mine = shard_->part_of({parameter.offset, parameter.n});
+  const std::int64_t columns = parameter.shape.columns(), ld = parameter.ld;
+  const auto dense_index = [&](std::int64_t at) { return (at - parameter.offset) / ld * columns + std::min((at - parameter.offset) % ld, columns); };
+  const std::int64_t begin = dense_index(mine.begin), n = std::max<std::int64_t>(std::min(dense_index(mine.end()), parameter.shape.elements()) - begin, 0);
+  const Tensor dense(host(), DType::float32, {n});
+  const auto for_each = [&](auto&& f) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t at = parameter.offset + (begin + i) / columns * ld + (begin + i) % columns;
+      f(dense.data<float>()[i], flat[at - mine.begin]);
+    }
   };
-  for (std::size_t p = 0; p < trained_.size(); ++p) show("parameters/" + trained_[p].name, value(p));
+  for_each([](float& out, float mine_now) { out = mine_now; });
+  visitor.piece(name, parameter.shape, begin, dense);
+  for_each([](float loaded, float& here) { here = loaded; });
+}
+
+void Parameters::visit(StateVisitor& visitor) {
+  const auto show = [&](const std::string& name, const Tensor& flat, bool compact, const Parameter& parameter) {
+    if (shard_) {
+      const FlatRange mine = shard_->part_of({parameter.offset, parameter.n});
+      const std::int64_t at = mine.n == 0 ? 0 : compact ? shard_->position(mine.begin) : mine.begin;
+      show_piece(visitor, name, flat.data<float>() + at, parameter);
+    } else if (memory_.mine) {
+      visitor.tensor(name, view(flat, parameter));
+    } else {
+      visitor.tensor(name, Tensor::zeros(parameter.shape));
+    }
+  };
+  for (const Parameter& parameter : trained_) show("parameters/" + parameter.name, values_, windowed_, parameter);
   for (const Other& other : others_) visitor.tensor((other.statistic ? "statistics/" : "parameters/") + other.name, other.value);
   for (std::size_t s = 0; s < slots_.size(); ++s) {
-    for (const Parameter& parameter : trained_) show("slots/" + slot_names_[s] + "/" + parameter.name, view(slots_[s], parameter));
+    for (const Parameter& parameter : trained_) show("slots/" + slot_names_[s] + "/" + parameter.name, slots_[s], true, parameter);
   }
 }
 

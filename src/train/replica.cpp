@@ -51,8 +51,8 @@ Replica::Replica(const ModelBuilder& build, const std::vector<Field>& fields, co
   session_ = std::make_unique<Session>(graph_, options);
 }
 
-void Replica::bind_gradients(const Parameters& parameters, const std::function<Tensor(std::size_t)>& memory,
-                             std::function<void(std::size_t)> ready, std::function<void()> poll) {
+void Replica::bind_exchange(const Parameters& parameters, ExchangeHooks hooks) {
+  hooks_ = std::move(hooks);
   std::vector<Value> variables;
   for (const Parameter& parameter : parameters.trained()) variables.push_back(parameter.variable);
   backward_from_ = graph_.size();
@@ -64,13 +64,14 @@ void Replica::bind_gradients(const Parameters& parameters, const std::function<T
       const Shape& shape = parameters.trained()[p].shape;
       *seen = reshape(*seen, {shape.begin(), shape.end()});
     }
-    session_->bind(*seen, memory(p));
+    const Tensor memory = hooks_.memory(p);
+    if (!memory.empty()) session_->bind(*seen, memory);
+    consumed_.push_back(memory.empty());
     training_.values.push_back(*seen);
   }
   gradients_ = gradient_values.size();
   for (const Value& update : graph_.updates()) training_.values.push_back(update);
-  ready_ = std::move(ready);
-  poll_ = std::move(poll);
+  for (std::size_t p = 0; hooks_.before_read && p < variables.size(); ++p) parameter_of_.emplace(variables[p].node, p);
 }
 
 Step& Replica::step_for(Fetches& fetches, std::int64_t samples, bool training) {
@@ -83,11 +84,18 @@ Step& Replica::step_for(Fetches& fetches, std::int64_t samples, bool training) {
   if (training) {
     const std::size_t first = 1 + metric_names_.size();
     hooks.ready = [this, first](std::size_t fetch) {
-      if (fetch >= first && fetch < first + gradients_) ready_(fetch - first);
+      if (fetch >= first && fetch < first + gradients_) hooks_.ready(fetch - first, running_->fetch(fetch));
     };
-    hooks.poll = [this] { poll_(); };
+    hooks.poll = [this] { hooks_.poll(); };
+    hooks.consumed.resize(fetches.values.size());
+    for (std::size_t p = 0; p < gradients_; ++p) hooks.consumed[first + p] = consumed_[p];
     hooks.sum_over_replicas = sum_over_replicas_;
     hooks.backward_from = backward_from_;
+  }
+  if (hooks_.before_read) {
+    hooks.before_read = [this](int variable) {
+      if (const auto found = parameter_of_.find(variable); found != parameter_of_.end()) hooks_.before_read(found->second);
+    };
   }
   step = &session_->prepare(fetches.values, shapes, std::move(hooks));
   return *step;
@@ -111,6 +119,7 @@ const BatchResult& Replica::train(const SampleBatch& batch, double weight, const
   *weight_value_.data<float>() = static_cast<float>(weight);
   set_feeds(batch);
   Step& step = step_for(training_, batch.samples, true);
+  running_ = &step;
   step.run(feeds_, options);
   cost_.flops += step.flops();
   cost_.samples += batch.samples;

@@ -89,6 +89,7 @@ Setup::Setup(Communicator& communicator, Section& config) {
   updater.exchange = ExchangeOptions(config.child("exchange"));
   if (train.deterministic) updater.exchange.collective.rank_order = true;
   updater.clip_norm = train.clip_norm;
+  make_updater = Registry<UpdaterType>::instance().get(train.updater).make(config.child("updater"));
   checkpoint = CheckpointOptions(config.child("checkpoint"));
   trace = TraceOptions(config.child("trace"));
   config.finish();
@@ -102,12 +103,15 @@ Setup::Setup(Communicator& communicator, Section& config) {
   no_group = why_no_group(*this, communicator, session.device());
   if (no_group.empty()) group = std::make_unique<NodeGroup>(communicator);
   updater.group = group.get();
-  updater.pool = &session.pool();
   updater.exchange_thread = wants_thread(updater.exchange.thread, session.device(), cores, threads);
+  parameters = std::make_unique<Parameters>(
+      session, optimizer->slots(), [this](auto names, auto shapes) { return groups->assign(names, shapes); });
+}
+
+void Setup::place_parameters() {
   Parameters::Memory memory;
   if (group) memory = {.allocate = [this](std::size_t bytes) { return group->allocate(bytes); }, .mine = group->leads()};
-  parameters = std::make_unique<Parameters>(
-      session, optimizer->slots(), [this](auto names, auto shapes) { return groups->assign(names, shapes); }, std::move(memory));
+  parameters->place(replica->session(), std::move(memory));
 }
 
 void check_same_model(Communicator& communicator, const Graph& graph) {
@@ -131,6 +135,7 @@ void check_same_model(Communicator& communicator, const Graph& graph) {
 
 void load_parameters(Communicator& communicator, Setup& setup, const std::string& checkpoint) {
   Stateful* const parameters = setup.parameters.get();
+  setup.place_parameters();
   load_checkpoint(find_directory(communicator, setup.train.directory, checkpoint).resume_from, std::span(&parameters, 1), Extra::ignore);
   communicator.barrier();                      // where ranks share the memory, one of them has written it
 }
@@ -148,27 +153,31 @@ void average_statistics(Communicator& communicator, const Parameters& parameters
   }
 }
 
-MemorySummary memory_of(const Replica& replica, const Parameters& parameters, const GradientExchange& exchange) {
+MemorySummary memory_of(const Replica& replica, const Parameters& parameters, const Updater& updater) {
   constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
   const Device& device = replica.session().device();
+  const GradientExchange& exchange = updater.exchange();
   MemorySummary m;
-  std::int64_t exact = parameters.elements() * kFloat, others = 0;
+  std::int64_t others = 0;
   for (const Parameters::Other& other : parameters.others()) others += static_cast<std::int64_t>(other.value.bytes());
-  const std::int64_t flat = parameters.flat_size() * kFloat;
-  m.parameters = flat + others;
-  m.gradients = flat;
-  m.slots = flat * static_cast<std::int64_t>(parameters.slots());
+  m.parameters = parameters.value_bytes() + others;
+  m.gradients = exchange.gradient_bytes();
+  m.slots = parameters.slot_bytes();
   m.activations = static_cast<std::int64_t>(replica.arena_bytes());
-  m.communication = exchange.bytes() - flat;
+  m.communication = exchange.bytes() - m.gradients + updater.window_bytes();
   // Gradients lie in the buckets' memory where the host sees the device's; else the device has a copy of the buckets.
   const bool staged = !device.info().host_accessible;
   if (staged) m.communication += exchange.bytes();
   // One copy per machine lies in the machine's window; every rank counts the whole, since its kernels read it.
-  const std::int64_t shared = parameters.shared() ? flat * static_cast<std::int64_t>(1 + parameters.slots()) : 0;
-  m.device_total = device.memory().now.load() + (staged ? 0 : m.gradients) + shared;
-  m.kernels = m.device_total - m.parameters - m.gradients - m.slots - m.activations - (staged ? exchange.bytes() - flat : 0);
-  exact += exact * (1 + static_cast<std::int64_t>(parameters.slots())) + others;
-  m.least = exact + static_cast<std::int64_t>(replica.cost().least_activation_bytes);
+  const std::int64_t shared = parameters.shared() ? parameters.value_bytes() + m.slots : 0;
+  const std::int64_t in_buckets = staged || exchange.in_parts() ? 0 : m.gradients;
+  m.device_total = device.memory().now.load() + in_buckets + shared + updater.window_bytes();
+  m.kernels = m.device_total - m.parameters - m.gradients - m.slots - m.activations - updater.window_bytes() -
+              (staged ? exchange.bytes() - m.gradients : 0);
+  const std::int64_t exact = parameters.elements() * kFloat;
+  const std::int64_t least = parameters.shard() == nullptr ? exact * (2 + static_cast<std::int64_t>(parameters.slots()))
+                                                           : parameters.value_bytes() + m.gradients + m.slots + updater.window_bytes();
+  m.least = least + others + static_cast<std::int64_t>(replica.cost().least_activation_bytes);
   return m;
 }
 
@@ -176,8 +185,9 @@ Evaluation evaluate(Communicator& communicator, Replica& replica, BatchPipeline&
   data.rewind();
   std::vector<double> sums(2 + replica.metric_names().size());   // samples, loss, metrics
   while (const SampleBatch* batch = data.next()) {
-    if (batch->samples == 0) continue;
+    if (batch->samples == 0 && !replica.reads_on_demand()) continue;
     const BatchResult& result = replica.evaluate(*batch);
+    if (batch->samples == 0) continue;      // means of nothing
     const auto n = static_cast<double>(batch->samples);
     sums[0] += n;
     sums[1] += n * result.loss;

@@ -19,14 +19,17 @@ namespace cohort {
 /// Everything that a job file describes, read and opened. Bound once, in this order, for training and evaluation alike, so both
 /// accept the same file.
 struct Setup {
-  /// Collective.
+  /// Collective. Parameters are laid out, but have no memory yet.
   Setup(Communicator& communicator, Section& config);
+  /// Collective. All parameters and slots get memory.
+  void place_parameters();
 
   TrainOptions train;
   CheckpointOptions checkpoint;
   TraceOptions trace;
   PipelineOptions pipeline;
   UpdaterOptions updater;
+  UpdaterBuilder make_updater;
   std::unique_ptr<NodeGroup> group;                ///< null: every rank has parameters of its own
   std::string no_group;                            ///< why, for people
   std::string config_text;                         ///< resolved: given values and defaults
@@ -42,14 +45,14 @@ struct Setup {
 /// the first node that differs.
 void check_same_model(Communicator& communicator, const Graph& graph);
 
-/// Collective. Parameters and statistics of a checkpoint, named as `find_directory` takes it; the rest of its state is left alone.
+/// Collective. Places the parameters and loads them and the statistics of a checkpoint, named as `find_directory` takes it; the rest of its state is left alone.
 void load_parameters(Communicator& communicator, Setup& setup, const std::string& checkpoint);
 
 /// Collective. Replaces running statistics by their average over the ranks.
 void average_statistics(Communicator& communicator, const Parameters& parameters);
 
 /// Memory by purpose, but for the batches.
-[[nodiscard]] MemorySummary memory_of(const Replica& replica, const Parameters& parameters, const GradientExchange& exchange);
+[[nodiscard]] MemorySummary memory_of(const Replica& replica, const Parameters& parameters, const Updater& updater);
 
 /// Collective. One pass over the data; every rank takes its share.
 [[nodiscard]] Evaluation evaluate(Communicator& communicator, Replica& replica, BatchPipeline& data);

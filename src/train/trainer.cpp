@@ -61,9 +61,7 @@ class Trainer {
           "a model may report at most 14 metrics");
     total_steps_ = total_steps();
     state_.seed = static_cast<std::int64_t>(setup_.train.seed);
-    setup_.replica->bind_gradients(
-        *setup_.parameters, [this](std::size_t p) { return updater_->exchange().gradient(p); }, [this](std::size_t p) { gradient_ready(p); },
-        [this] { updater_->poll(); });
+    bind_exchange();
     check_same_model(communicator_, setup_.replica->graph());
     if (setup_.replica->is_joint()) {
       sums_ = std::make_unique<ReplicaSums>(communicator_);
@@ -100,8 +98,16 @@ class Trainer {
   [[nodiscard]] bool is_root() const { return communicator_.rank() == 0; }
 
   std::unique_ptr<Updater> make_updater() {
-    return Registry<UpdaterType>::instance().get(setup_.train.updater).make(communicator_, *setup_.parameters, *setup_.optimizer,
-                                                                            setup_.replica->session().device(), setup_.updater);
+    if (!Registry<UpdaterType>::instance().get(setup_.train.updater).places_parameters) setup_.place_parameters();
+    return setup_.make_updater(communicator_, *setup_.parameters, *setup_.optimizer, setup_.replica->session(), setup_.updater);
+  }
+
+  void bind_exchange() {
+    Replica::ExchangeHooks hooks{.memory = [this](std::size_t p) { return updater_->exchange().gradient(p); },
+                                 .ready = [this](std::size_t p, const Tensor& gradient) { gradient_ready(p, &gradient); },
+                                 .poll = [this] { updater_->poll(); }};
+    if (updater_->reads_on_demand()) hooks.before_read = [this](std::size_t p) { updater_->before_read(p); };
+    setup_.replica->bind_exchange(*setup_.parameters, std::move(hooks));
   }
 
   [[nodiscard]] std::int64_t updates_per_epoch() const {
@@ -117,6 +123,7 @@ class Trainer {
   void start() {
     if (!directory_.resume_from.empty()) {
       load_checkpoint(directory_.resume_from, parts_);
+      updater_->parameters_changed();
       data_.seek(state_.position);
     }
     setup_.parameters->for_each_start_value([&](const Tensor& value, bool mine) {
@@ -144,10 +151,18 @@ class Trainer {
     }
   }
 
-  void gradient_ready(std::size_t p) {
-    if (!last_of_update_) return;
-    if (setup_.train.accumulate > 1) updater_->exchange().add_accumulated(p);
-    updater_->ready(p);
+  void gradient_ready(std::size_t p, const Tensor* gradient) {
+    const bool in_parts = updater_->exchange().in_parts();
+    if (!last_of_update_ && !in_parts) return;
+    if (setup_.train.accumulate > 1 && !in_parts) updater_->exchange().add_accumulated(p);
+    updater_->ready(p, gradient);
+  }
+
+  /// A batch that is not the last of its update: its gradients wait for the others.
+  void end_batch() {
+    GradientExchange& exchange = updater_->exchange();
+    if (exchange.in_parts()) updater_->end_batch();
+    else for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) exchange.accumulate(p);
   }
 
   /// Samples of all ranks in the update at hand, known before its first batch.
@@ -162,12 +177,8 @@ class Trainer {
   }
 
   void forward_backward(const SampleBatch& batch, double update_samples) {
-    GradientExchange& exchange = updater_->exchange();
-    const std::size_t parameters = setup_.parameters->trained().size();
-    if (batch.samples == 0 && !sums_) {         // nothing reached this rank: it contributes zeros and keeps step with the others
-      if (!last_of_update_) return;
-      exchange.zero_gradients();
-      for (std::size_t p = 0; p < parameters; ++p) gradient_ready(p);
+    if (batch.samples == 0 && !sums_ && !updater_->reads_on_demand()) {
+      contribute_zeros();
       return;
     }
     const double weight = static_cast<double>(batch.samples) / update_samples;
@@ -175,8 +186,16 @@ class Trainer {
     if (sums_) sums_->begin(micro_step_);
     const BatchResult& result = setup_.replica->train(batch, weight, options);
     if (batch.samples > 0) add_words(result, weight);
-    if (last_of_update_) return;
-    for (std::size_t p = 0; p < parameters; ++p) exchange.accumulate(p);
+    if (!last_of_update_) end_batch();
+  }
+
+  /// Nothing reached this rank: it keeps step with the others.
+  void contribute_zeros() {
+    GradientExchange& exchange = updater_->exchange();
+    if (!last_of_update_ && !exchange.in_parts()) return;
+    exchange.zero_gradients();
+    for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) gradient_ready(p, nullptr);
+    if (!last_of_update_) end_batch();
   }
 
   const SampleBatch* next_batch() {
@@ -256,7 +275,7 @@ class Trainer {
     summary.set_host(communicator_.context().host);
     summary.samples = cost.samples;
     summary.flops = cost.flops;
-    summary.memory = memory_of(*setup_.replica, *setup_.parameters, updater_->exchange());
+    summary.memory = memory_of(*setup_.replica, *setup_.parameters, *updater_);
     summary.memory.batches = data_.batch_bytes() + (validation_ ? validation_->batch_bytes() : 0);
     return summary;
   }

@@ -70,8 +70,8 @@ const Registered<ReaderType> reader{"noise",
                                     {.open = [](Section& section) { return std::make_unique<NoiseReader>(section); }}};
 
 OptionList numbers(const std::vector<std::int64_t>& values) {
-  OptionList list;
-  for (const std::int64_t value : values) list.push_back({value, "test"});
+  OptionList list(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) list[i].value = values[i];
   return list;
 }
 
@@ -144,12 +144,14 @@ std::vector<double> losses_of(Communicator& communicator, const ModelCase& model
        {"data.global_batch", model.samples}, {"optimizer.type", optimizer.name}, {"train.threads", std::int64_t{1}},
        {"exchange.first_bucket_mib", 0.002}}));
   Setup setup(communicator, config);
-  const std::unique_ptr<Updater> updater = Registry<UpdaterType>::instance().get(setup.train.updater).make(
-      communicator, *setup.parameters, *setup.optimizer, setup.replica->session().device(), setup.updater);
+  setup.place_parameters();
+  const std::unique_ptr<Updater> updater =
+      setup.make_updater(communicator, *setup.parameters, *setup.optimizer, setup.replica->session(), setup.updater);
   BatchPipeline data(setup.training_data, setup.pipeline, communicator.rank(), communicator.size());
   GradientExchange& exchange = updater->exchange();
-  setup.replica->bind_gradients(*setup.parameters, [&](std::size_t p) { return exchange.gradient(p); },
-                                [&](std::size_t p) { updater->ready(p); }, [&] { updater->poll(); });
+  setup.replica->bind_exchange(*setup.parameters, {.memory = [&](std::size_t p) { return exchange.gradient(p); },
+                                                   .ready = [&](std::size_t p, const Tensor& gradient) { updater->ready(p, &gradient); },
+                                                   .poll = [&] { updater->poll(); }});
   ReplicaSums sums(communicator);
   setup.replica->bind_sum_over_replicas([&](std::span<float> values) { sums.sum(values); });
   for (std::size_t p = 0; p < setup.parameters->trained().size(); ++p) {

@@ -23,7 +23,9 @@ using FeedShapes = std::vector<std::pair<Value, Shape>>;
 struct StepHooks {
   std::function<void(std::size_t fetch)> ready{}; ///< the fetch of that position has been computed (on an asynchronous device: enqueued)
   std::function<void()> poll{};                   ///< between nodes: drive communication
+  std::function<void(int variable)> before_read{}; ///< a node is about to read this variable (its node in the graph), maybe through a view
   std::function<void(std::span<float>)> sum_over_replicas{};   ///< for statistics over the batches of all replicas
+  std::vector<bool> consumed{};                   ///< by fetch, empty: none: nobody looks at it once `ready` has returned; not if bound
   int backward_from = -1;                         ///< the graph's first node of the backward pass, for the trace; -1: none
 };
 

@@ -15,6 +15,7 @@
 namespace cohort {
 
 class DriverThread;
+class UnitTable;
 
 struct ExchangeOptions {
   double first_bucket_mib = 1;      ///< small, so that communication starts early
@@ -27,31 +28,48 @@ struct ExchangeOptions {
   explicit ExchangeOptions(Section& section);
 };
 
+/// Which sums a rank gets, and where gradients lie.
+struct ExchangeSetting {
+  NodeGroup* group = nullptr;       ///< not null: those of its share of the machine's one copy of the parameters
+  bool own_thread = false;          ///< a thread of its own drives the exchange, not `poll`
+  bool blocks = false;              ///< those of its block of each bucket, over all ranks; without a group
+  bool parts = false;               ///< with `blocks`: gradients stay no longer than until their bucket is summed
+};
+
+/// The buckets: parts of the flat index space, cut between parameters.
+[[nodiscard]] std::vector<FlatRange> bucket_ranges(const Parameters& parameters, const ExchangeOptions& options);
+
 /// Sums the gradients over the ranks, bucket by bucket in one fixed order, while the backward pass still runs. Gradients are
 /// written straight into the memory of their bucket, which the collective gives. On a device that the host cannot see they
 /// pass through host memory.
 ///
 /// Alone, every rank gets all sums. In a NodeGroup a rank gets those of its share of each bucket: the ranks of a machine
-/// reduce-scatter, then those with the same share on all machines all-reduce it.
+/// reduce-scatter, then those with the same share on all machines all-reduce it. With `blocks` all ranks reduce-scatter. With
+/// `parts` a gradient is copied into one of a few buffers when it is ready, and from there the rank's block of the sums into
+/// memory of its own, batch by batch of an update: nothing else of a bucket stays.
 ///
-/// A few words of each rank (loss, wish to stop) travel along, at the end of the last bucket or, in a NodeGroup, right behind
-/// it, so that a step needs no exchange of its own for them.
+/// A few words of each rank (loss, wish to stop) travel along, at the end of the last bucket or, where a rank does not get all
+/// sums, right behind it, so that a step needs no exchange of its own for them.
 class GradientExchange {
  public:
   static constexpr std::size_t kWords = 16;
 
-  /// Collective. `group` may be null. `own_thread`: a thread of its own drives the exchange, not `poll`.
+  /// Collective. Error failed_precondition for what the device or the setting cannot do.
   GradientExchange(Communicator& communicator, const Parameters& parameters, Device& device, const ExchangeOptions& options,
-                   NodeGroup* group, bool own_thread);
+                   const ExchangeSetting& setting);
   ~GradientExchange();
 
-  /// Where the gradient of a parameter is to be written.
+  /// Where the gradient of a parameter is to be written; empty in parts: `ready` copies it.
   [[nodiscard]] Tensor gradient(std::size_t parameter) const;
+  [[nodiscard]] bool in_parts() const noexcept { return setting_.parts; }
 
   /// Collective, each: one step is begin, ready(p) once for every p in any order, poll any number of times, finish.
   void begin(std::int64_t step);
-  void ready(std::size_t parameter);
+  /// `gradient`: in parts, what to copy, null for zero.
+  void ready(std::size_t parameter, const Tensor* gradient = nullptr);
   void poll();
+  /// In parts, between the batches of a step: waits for the sums and keeps them. Then every p becomes ready anew.
+  void end_batch();
   /// Launches what is left and waits. Afterwards the gradients of `owned()` and the words are sums over the ranks, and no rank
   /// computes gradients any more.
   void finish(std::span<const float> words);
@@ -73,14 +91,15 @@ class GradientExchange {
   /// Of all gradients, in double and in an order that depends on the flat index space alone. Not finite if any gradient is
   /// not. The same bits on all ranks.
   [[nodiscard]] double sum_of_squares() const;
-  [[nodiscard]] std::int64_t bytes() const noexcept;                ///< of all buckets
+  [[nodiscard]] std::int64_t bytes() const noexcept;                ///< of gradients: all buckets, or buffers and parts
+  [[nodiscard]] std::int64_t gradient_bytes() const noexcept;       ///< of those that stay until the update
   [[nodiscard]] std::string text() const;                           ///< how the sums come about, for people
 
  private:
   struct Bucket {
     std::size_t first = 0, last = 0;        // parameters [first, last)
     std::int64_t begin = 0, n = 0;          // of the flat index space; n includes words that travel in it
-    Buffer memory{};                        // host memory of the collective
+    Buffer memory{};                        // host memory of the collective; in parts one of the buffers
     Tensor on_device{};                     // staging: empty where the host sees the device's memory
     Work* work = nullptr;
     Work* between = nullptr;                // this rank's share, summed over the machines
@@ -88,6 +107,11 @@ class GradientExchange {
   };
 
   void make_buckets(const ExchangeOptions& options);
+  void prepare_blocks(Communicator& communicator);
+  void take_buffer(std::size_t bucket);
+  void wait_for_block(std::size_t bucket);
+  void keep_block(std::size_t bucket);
+  void launch_all();
   void prepare(Bucket& bucket, std::size_t id);
   void prepare_words(Communicator& communicator, const CollectiveOptions& options);
   [[nodiscard]] bool drive();               // any one thread; true when all buckets have their sums
@@ -95,6 +119,7 @@ class GradientExchange {
   void wait_for_buckets();
   void fetch_staged();
   void measure();
+  void share_squares();
   [[nodiscard]] float* host_gradient(std::size_t parameter) const;
   [[nodiscard]] Tensor accumulated(std::size_t parameter);
 
@@ -102,15 +127,23 @@ class GradientExchange {
   Device& device_;
   Profile& profile_;
   NodeGroup* group_;
+  ExchangeSetting setting_;
   std::vector<Bucket> buckets_;             // outlive the collectives: after an error their messages may still be on their way
   std::array<float, kWords> words_{};
-  Buffer squares_;                          // double per unit: Σ g²; the machine's in a group
+  std::unique_ptr<UnitTable> squares_;      // Σ g²
   std::unique_ptr<Collective> collective_, between_, words_collective_;
   Work* words_work_ = nullptr;              // in a group
   std::vector<Owned> owned_;
   std::vector<std::size_t> bucket_of_;      // by parameter
   std::vector<std::atomic<std::size_t>> pending_;   // by bucket: what must be there before it starts
   std::vector<float> accumulated_;          // by flat index; empty until the first use
+  struct Held { Buffer memory; std::int64_t bucket = -1; };
+  std::vector<Held> buffers_;               // in parts: each with the last bucket that lay in it
+  std::vector<std::int64_t> buffer_of_;     // in parts, by bucket; -1: not known before the first step
+  std::int64_t largest_ = 0;                // elements of the largest bucket
+  Tensor parts_{};                          // in parts: this rank's sums, block by block
+  std::size_t kept_ = 0;                    // in parts: so many buckets have been summed and kept
+  std::int64_t batch_ = 0;                  // of the update
   std::int64_t step_ = -1;
   std::size_t launched_ = 0, launched_between_ = 0;
   std::atomic<bool> all_there_ = false;     // every rank is known to have come to its last bucket

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 #include "cohort/comm/collective.hpp"
 #include "cohort/exec/session.hpp"
 #include "cohort/train/optimizer.hpp"
+#include "cohort/train/shard.hpp"
 #include "cohort/train/state.hpp"
 
 namespace cohort {
@@ -36,24 +38,39 @@ class Parameters final : public Stateful {
   /// The group of each trainable variable, by name and shape.
   using Grouping = std::function<std::vector<ParameterGroup>(std::span<const std::string> names, std::span<const Shape> shapes)>;
 
+  /// Lays out the variables that the session's graph has by now. `place` must come before anything else is asked for but the
+  /// layout.
+  Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping);
+
   /// Where values and slots lie: zeroed memory from `allocate`, or the session's device if that is empty. `mine`: this rank
   /// writes start values there; else another rank that shares the memory does, and the same bits reach this one.
   struct Memory {
-    std::function<Buffer(std::size_t bytes)> allocate;
+    std::function<Buffer(std::size_t bytes)> allocate{};
     bool mine = true;
   };
+  /// Whole: all values and slots are here. The variables keep their initial values, slots start at zero. Collective where the
+  /// memory is shared: a barrier must come before the first use.
+  void place(Session& session, Memory memory);
 
-  /// Takes over the variables that the session's graph has by now, at their initial values. Slots start at zero. Collective
-  /// where the memory is shared: a barrier must come before the first use.
-  Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping, Memory memory);
+  /// In parts: slots are here for `shard` alone. Values are here whole, or, with `window`, for the shard alone: the session then
+  /// reads parameter p where `window(p)` says, and whoever made the window fills it in time.
+  void place(Session& session, Shard shard, const std::function<Tensor(std::size_t)>& window = {});
 
   [[nodiscard]] std::span<const Parameter> trained() const noexcept { return trained_; }
   [[nodiscard]] std::int64_t flat_size() const noexcept { return flat_size_; }
   [[nodiscard]] std::int64_t elements() const noexcept { return elements_; }           ///< without padding
-  [[nodiscard]] float* values(std::int64_t offset = 0) const { return values_.data<float>() + offset; }
-  [[nodiscard]] float* slot(std::size_t s, std::int64_t offset = 0) const { return slots_[s].data<float>() + offset; }
-  [[nodiscard]] std::size_t slots() const noexcept { return slots_.size(); }
-  [[nodiscard]] Tensor value(std::size_t parameter) const { return view(values_, trained_[parameter]); }
+  /// Of the element `offset`, and what follows it in the shard where values or slots are here in parts.
+  [[nodiscard]] float* values(std::int64_t offset = 0) const { return values_.data<float>() + (windowed_ ? shard_->position(offset) : offset); }
+  [[nodiscard]] float* slot(std::size_t s, std::int64_t offset = 0) const { return slots_[s].data<float>() + (shard_ ? shard_->position(offset) : offset); }
+  [[nodiscard]] std::size_t slots() const noexcept { return slot_names_.size(); }
+  /// Where the session reads the parameter.
+  [[nodiscard]] Tensor value(std::size_t parameter) const { return windowed_ ? windows_[parameter] : view(values_, trained_[parameter]); }
+  [[nodiscard]] std::int64_t value_bytes() const noexcept { return static_cast<std::int64_t>(values_.bytes()); }   ///< of trained ones, here
+  [[nodiscard]] std::int64_t slot_bytes() const noexcept {
+    return slots_.empty() ? 0 : static_cast<std::int64_t>(slots_.front().bytes() * slots_.size());
+  }
+  [[nodiscard]] const Shard* shard() const noexcept { return shard_ ? &*shard_ : nullptr; }   ///< null: all is here
+  [[nodiscard]] bool windowed() const noexcept { return windowed_; }                       ///< values are here in parts
 
   /// Variables that no gradient changes: running statistics, and frozen parameters.
   struct Other {
@@ -66,12 +83,16 @@ class Parameters final : public Stateful {
   /// Everything whose start must be the same on all ranks, one tensor after the other. `mine`: this rank is to write it.
   void for_each_start_value(const std::function<void(const Tensor&, bool mine)>& visit) const;
 
-  /// Where another rank writes the shared memory, a visitor gets zeroed memory of this rank's instead, which is let go of.
+  /// Where another rank writes the shared memory, a visitor gets zeroed memory of this rank's instead, which is let go of. In
+  /// parts: the shard's pieces of values and slots.
   void visit(StateVisitor& visitor) override;
 
   [[nodiscard]] bool shared() const noexcept { return bool(memory_.allocate); }
 
  private:
+  void set_piece(const Parameter& parameter, const Tensor& whole);
+  /// `flat`: the first element of this rank's part of the parameter.
+  void show_piece(StateVisitor& visitor, const std::string& name, float* flat, const Parameter& parameter) const;
   [[nodiscard]] Tensor zeroed(Device& device, std::int64_t n) const;
   [[nodiscard]] Tensor view(const Tensor& flat, const Parameter& parameter) const;
 
@@ -80,6 +101,9 @@ class Parameters final : public Stateful {
   std::vector<Other> others_;
   std::vector<std::string> slot_names_;
   std::int64_t flat_size_ = 0, elements_ = 0;
+  std::optional<Shard> shard_;
+  bool windowed_ = false;
+  std::vector<Tensor> windows_;        // by parameter, where values are here in parts
   Tensor values_;
   std::vector<Tensor> slots_;
 };

@@ -34,15 +34,24 @@ class Replica {
   [[nodiscard]] const Model& evaluation_model() const noexcept { return evaluation_.model; }
   [[nodiscard]] const std::vector<std::string>& metric_names() const noexcept { return metric_names_; }
 
-  /// Before the first training step: gradients go where `memory(p)` says; `ready(p)` is called when they are there and
-  /// `poll()` between nodes.
-  void bind_gradients(const Parameters& parameters, const std::function<Tensor(std::size_t)>& memory,
-                      std::function<void(std::size_t)> ready, std::function<void()> poll);
+  /// What the owner of the exchange wants to hear, on the thread that runs a step.
+  struct ExchangeHooks {
+    /// Where the gradient of p is to be written; an empty tensor: it lies in the step's own memory while `ready` is called.
+    std::function<Tensor(std::size_t p)> memory;
+    std::function<void(std::size_t p, const Tensor& gradient)> ready;
+    std::function<void()> poll;                             ///< between nodes
+    std::function<void(std::size_t p)> before_read{};       ///< a node is about to read parameter p, also in evaluation; may be empty
+  };
+  /// Before the first step.
+  void bind_exchange(const Parameters& parameters, ExchangeHooks hooks);
 
   /// Does the model take statistics over the batches of all replicas? Then each of them must train in every step, with a
   /// batch of no samples and weight 0 if need be, and `sum` is called for them.
   [[nodiscard]] bool is_joint() const noexcept { return joint_; }
   void bind_sum_over_replicas(std::function<void(std::span<float>)> sum) { sum_over_replicas_ = std::move(sum); }
+
+  /// Must every rank run the same steps, with no samples if need be, because parameters are fetched while they run?
+  [[nodiscard]] bool reads_on_demand() const noexcept { return bool(hooks_.before_read); }
 
   /// Forward and backward. Gradients are those of weight · loss. Precondition: bind_gradients, and samples if not is_joint().
   const BatchResult& train(const SampleBatch& batch, double weight, const RunOptions& options);
@@ -79,9 +88,11 @@ class Replica {
   Tensor weight_value_;
   std::vector<Tensor> feeds_;
   std::size_t gradients_ = 0;
+  std::vector<bool> consumed_;                  // by gradient: it has no memory of its own
   int backward_from_ = -1;                      // the first node of the backward pass
-  std::function<void(std::size_t)> ready_;
-  std::function<void()> poll_;
+  ExchangeHooks hooks_;
+  std::map<int, std::size_t> parameter_of_;     // by variable; empty if nobody asks
+  const Step* running_ = nullptr;
   std::function<void(std::span<float>)> sum_over_replicas_;
   bool joint_ = false;
   BatchResult result_;

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "cohort/train/exchange.hpp"
 #include "cohort/train/optimizer.hpp"
@@ -22,7 +23,6 @@ struct UpdaterOptions {
   double clip_norm = 0;              ///< 0: no clipping
   NodeGroup* group = nullptr;        ///< the ranks that share the parameters' memory; null: each rank has its own
   bool exchange_thread = false;      ///< a thread of its own drives the exchange
-  ThreadPool* pool = nullptr;        ///< the session's: it does nothing during an update
 };
 
 /// How one step's gradients become the next parameters. Gradients are written where `gradient` says, already weighted by
@@ -31,17 +31,42 @@ class Updater {
  public:
   virtual ~Updater() = default;
   [[nodiscard]] virtual GradientExchange& exchange() noexcept = 0;
+  [[nodiscard]] const GradientExchange& exchange() const noexcept { return const_cast<Updater*>(this)->exchange(); }
   /// Collective, each.
   virtual void begin(const StepInfo& info) = 0;
-  virtual void ready(std::size_t parameter) = 0;       ///< during backward; the gradient is in place
+  /// During backward: the gradient is there, in the memory that exchange().gradient() gave or, if that is empty, in `gradient`;
+  /// null: it is zero.
+  virtual void ready(std::size_t parameter, const Tensor* gradient) = 0;
   virtual void poll() = 0;
   /// `words` are summed over the ranks (exchange().word(i)); parameters may be read again afterwards.
   virtual Outcome finish(const StepInfo& info, std::span<const float> words) = 0;
+  /// Collective, between batches of one update, if exchange().in_parts(): what was ready is summed and added to the parts.
+  virtual void end_batch() {}
+  /// A node is about to read a parameter; only where reads_on_demand().
+  virtual void before_read(std::size_t /*parameter*/) {}
+  /// Parameters are not whole while nobody reads them: every rank must run the same steps, without samples if need be.
+  [[nodiscard]] virtual bool reads_on_demand() const noexcept { return false; }
+  [[nodiscard]] virtual std::int64_t window_bytes() const noexcept { return 0; }   ///< where parameters pass through
+  /// Collective. Somebody else has written the parameters that this rank keeps: a checkpoint has been loaded.
+  virtual void parameters_changed() {}
+  /// What this rank will hold, for people, before training; may be empty.
+  [[nodiscard]] virtual std::string memory_plan() const { return {}; }
 };
 
+/// Collective. Makes it, once the parameters are laid out.
+using UpdaterBuilder = std::function<std::unique_ptr<Updater>(Communicator&, Parameters&, const Optimizer&, Session&, const UpdaterOptions&)>;
+
+/// The builder of an updater without options.
+template <class U>
+std::unique_ptr<Updater> build_updater(Communicator& c, Parameters& p, const Optimizer& o, Session& s, const UpdaterOptions& options) {
+  return std::make_unique<U>(c, p, o, s, options);
+}
+
+/// How an updater enters: its options are bound from the [updater] section.
 struct UpdaterType {
-  std::function<std::unique_ptr<Updater>(Communicator&, Parameters&, const Optimizer&, Device&, const UpdaterOptions&)> make;
+  std::function<UpdaterBuilder(Section&)> make;
   bool shared_parameters = false;    ///< works where the ranks of a machine keep one copy of the parameters
+  bool places_parameters = false;    ///< gives the parameters their memory itself
 };
 template <>
 inline constexpr std::string_view kKindOf<UpdaterType> = "updater";
