@@ -1,5 +1,9 @@
-// direct: every rank sends every owner its share and every rank its sum. 2(p-1) messages of n/p floats per rank in two
-// rounds; sums in rank order on any number of nodes, and each value goes through the codec once per half.
+// direct: every rank sends every owner its share and every rank its sum. 2(p-1)/p·n floats per rank in two rounds; sums in rank
+// order on any number of nodes, and each value goes through the codec once per half.
+//
+// Shares travel in pieces: piece j to the next rank, to the one after it, and so on, then piece j+1. A rank sends only so far
+// ahead of what has come to it, since p-1 ranks that sent to one at once would overrun the queue of its line. Short shares all
+// leave at once.
 
 #include <algorithm>
 #include <vector>
@@ -9,77 +13,136 @@
 namespace cohort {
 namespace {
 
+enum class Half { reduce, gather };
+
 class DirectWork final : public Work {
  public:
   DirectWork(Collective& collective, Operation operation, const Bucket& bucket) : Work(collective, operation, bucket) {
-    for (int r = 0; r < size(); ++r) peers_.emplace_back(communicator().transport(), bytes(rank()), bytes(r));
-    own_.resize(mine().size);
-    wire_.resize(bytes(rank()));
+    if (size() == 1) return;
+    std::size_t longest = 0;
+    for (int r = 0; r < size(); ++r) longest = std::max(longest, block(r).size);
+    chunk_ = std::max<std::size_t>(1, std::min(chunk_floats(), (longest + kBlockUnit - 1) / kBlockUnit * kBlockUnit));
+    rows_ = (longest + chunk_ - 1) / chunk_;
+    slot_bytes_ = codec().wire_bytes(chunk_);
+    ahead_ = std::min(messages_ahead(slot_bytes_), std::max<std::size_t>(1, messages()));
+    for (std::size_t i = 0; i < 2 * ahead_; ++i) lanes_.emplace_back(communicator().transport());
+    came_wire_.resize(slot_bytes_ * messages());
+    sent_wire_.resize(codec().plain() ? 0 : slot_bytes_ * messages());
+    own_.resize(chunk_);
   }
 
  private:
-  struct Peer {
-    Peer(Transport& t, std::size_t mine, std::size_t theirs) : my_wire(mine), their_wire(theirs), in(t), out(t) {}
-    std::vector<std::byte> my_wire, their_wire;   // of my block, of theirs
-    Transfer in, out;                             // last, so that they end before the memory that they use
+  /// Transfers of one message in flight each way.
+  struct Lane {
+    explicit Lane(Transport& transport) : in(transport), out(transport) {}
+    Transfer in, out;
   };
 
   Progress run() override {
-    if (operation() != Operation::all_gather) {
-      for (int i = 1; i < size(); ++i) exchange_shares((rank() + i) % size());
-      std::copy_n(at(rank()), own_.size(), own_.begin());
-      for (int r = 0; r < size(); ++r) {
-        co_await until(peer(r).in);
-        add(r);
-      }
-      for (Peer& each : peers_) co_await until(each.out);
+    for (const Half half : {Half::reduce, Half::gather}) {
+      if (size() == 1 || operation() == (half == Half::reduce ? Operation::all_gather : Operation::reduce_scatter)) continue;
+      half_ = half;
+      asked_ = came_ = sent_ = gone_ = 0;
+      if (half == Half::gather) publish();
+      co_await until([this] { return advance_half(); }, [this] { return came_ < messages() ? from(came_) : -1; });
     }
-    if (operation() == Operation::reduce_scatter || size() == 1) co_return;
-    codec().encode(at(rank()), own_.size(), wire_.data(), residual(rank()), context(mine().begin));
-    // The owner goes on with what the others get.
-    codec().decode(wire_.data(), own_.size(), at(rank()), Accumulate::assign, context(mine().begin));
-    for (int i = 1; i < size(); ++i) {
-      const int to = (rank() + i) % size();
-      peer(to).in.receive(to, tag(), peer(to).their_wire.data(), bytes(to));
-      peer(to).out.send(to, tag(), wire_.data(), bytes(rank()));
+  }
+
+  // Message i is piece i / (p-1) for, or from, the partner that is i % (p-1) + 1 ranks away.
+  [[nodiscard]] std::size_t partners() const { return static_cast<std::size_t>(size() - 1); }
+  [[nodiscard]] std::size_t messages() const { return rows_ * partners(); }
+  [[nodiscard]] int away(std::size_t i) const { return static_cast<int>(i % partners()) + 1; }
+  [[nodiscard]] int to(std::size_t i) const { return (rank() + away(i)) % size(); }
+  [[nodiscard]] int from(std::size_t i) const { return (rank() + size() - away(i)) % size(); }
+
+  /// Of an owner's block; empty where the block is shorter than others: then no message travels.
+  [[nodiscard]] Block piece(int owner, std::size_t row) const {
+    const Block whole = block(owner);
+    const std::size_t begin = std::min(row * chunk_, whole.size);
+    return {whole.begin + begin, std::min(chunk_, whole.size - begin)};
+  }
+  [[nodiscard]] Block incoming(std::size_t i) const { return piece(half_ == Half::reduce ? rank() : from(i), i / partners()); }
+  [[nodiscard]] Block outgoing(std::size_t i) const { return piece(half_ == Half::reduce ? to(i) : rank(), i / partners()); }
+
+  bool advance_half() {
+    while (asked_ < messages() && asked_ < came_ + lanes_.size()) receive(asked_++);
+    while (gone_ < sent_ && lane(gone_).out.done()) ++gone_;
+    while (sent_ < messages() && sent_ < came_ + ahead_ && sent_ < gone_ + lanes_.size()) send(sent_++);
+    if (came_ < asked_ && lane(came_).in.done()) {
+      if (half_ == Half::gather) take(came_);
+      if (++came_ % partners() == 0 && half_ == Half::reduce) sum(came_ / partners() - 1);
+      return false;   // a breath after each piece
     }
+    return came_ == messages() && gone_ == messages();
+  }
+
+  void receive(std::size_t i) {
+    const Block part = incoming(i);
+    if (part.size == 0) return;
+    std::byte* where = half_ == Half::gather && codec().plain() ? bytes_at(part) : came_wire_.data() + i * slot_bytes_;
+    lane(i).in.receive(from(i), tag(), where, codec().wire_bytes(part.size));
+  }
+
+  void send(std::size_t i) {
+    const Block part = outgoing(i);
+    if (part.size == 0) return;
+    const std::size_t slot = half_ == Half::reduce ? i : i / partners();   // what publish() has written goes to all
+    std::byte* wire = codec().plain() ? bytes_at(part) : sent_wire_.data() + slot * slot_bytes_;
+    if (half_ == Half::reduce && !codec().plain()) codec().encode(at(part), part.size, wire, residual(part), context(part.begin));
+    lane(i).out.send(to(i), tag(), wire, codec().wire_bytes(part.size));
+  }
+
+  void take(std::size_t i) {
+    const Block part = incoming(i);
+    if (part.size == 0 || codec().plain()) return;
+    codec().decode(came_wire_.data() + i * slot_bytes_, part.size, at(part), Accumulate::assign, context(part.begin));
+  }
+
+  /// Adds all ranks' pieces of this row to mine, in the order of ranks.
+  void sum(std::size_t row) {
+    const Block part = piece(rank(), row);
+    if (part.size == 0) return;
+    float* total = at(part);
+    std::copy_n(total, part.size, own_.begin());
     for (int r = 0; r < size(); ++r) {
-      co_await until(peer(r).in);
-      if (r == rank()) continue;
-      codec().decode(peer(r).their_wire.data(), block(r).size, at(r), Accumulate::assign, context(block(r).begin));
+      if (r == rank()) {
+        for (std::size_t i = 0; r > 0 && i < part.size; ++i) total[i] += own_[i];   // as the first it is there
+        continue;
+      }
+      const auto distance = static_cast<std::size_t>((rank() + size() - r) % size());
+      const std::byte* wire = came_wire_.data() + (row * partners() + distance - 1) * slot_bytes_;
+      codec().decode(wire, part.size, total, r == 0 ? Accumulate::assign : Accumulate::add, context(part.begin));
     }
-    for (Peer& each : peers_) co_await until(each.out);
   }
 
-  void exchange_shares(int to) {
-    Peer& p = peer(to);
-    codec().encode(at(to), block(to).size, p.their_wire.data(), residual(to), context(block(to).begin));
-    p.in.receive(to, tag(), p.my_wire.data(), bytes(rank()));
-    p.out.send(to, tag(), p.their_wire.data(), bytes(to));
+  /// Fixes how my block travels; this rank goes on with what the others get.
+  void publish() {
+    for (std::size_t row = 0; row < rows_ && !codec().plain(); ++row) {
+      const Block part = piece(rank(), row);
+      std::byte* wire = sent_wire_.data() + row * slot_bytes_;
+      if (part.size == 0) continue;
+      codec().encode(at(part), part.size, wire, residual(part), context(part.begin));
+      codec().decode(wire, part.size, at(part), Accumulate::assign, context(part.begin));
+    }
   }
 
-  void add(int r) {
-    const Accumulate how = r == 0 ? Accumulate::assign : Accumulate::add;
-    float* sum = at(rank());
-    if (r != rank()) return codec().decode(peer(r).my_wire.data(), own_.size(), sum, how, context(mine().begin));
-    if (r == 0) return;   // the sum begins with it, and it is still there
-    for (std::size_t i = 0; i < own_.size(); ++i) sum[i] += own_[i];
+  [[nodiscard]] Lane& lane(std::size_t message) { return lanes_[message % lanes_.size()]; }
+  [[nodiscard]] float* at(Block part) const { return bucket().data + part.begin; }
+  [[nodiscard]] std::byte* bytes_at(Block part) const { return reinterpret_cast<std::byte*>(at(part)); }
+  [[nodiscard]] float* residual(Block part) const {
+    return bucket().residual == nullptr ? nullptr : bucket().residual + part.begin;
   }
 
-  [[nodiscard]] Block mine() const { return block(rank()); }
-  [[nodiscard]] std::size_t bytes(int owner) const { return codec().wire_bytes(block(owner).size); }
-  [[nodiscard]] Peer& peer(int r) { return peers_[static_cast<std::size_t>(r)]; }
-  [[nodiscard]] float* at(int owner) const { return bucket().data + block(owner).begin; }
-  [[nodiscard]] float* residual(int owner) const {
-    return bucket().residual == nullptr ? nullptr : bucket().residual + block(owner).begin;
-  }
-
-  std::vector<float> own_;
-  std::vector<std::byte> wire_;    // of the sum of my block, sent to all
-  std::vector<Peer> peers_;        // last, like the transfers in it
+  std::size_t chunk_ = 1, rows_ = 0;                             // floats of a piece, pieces of a block
+  std::size_t slot_bytes_ = 0, ahead_ = 1;                       // of a piece on the wire; messages sent ahead of those that came
+  Half half_ = Half::reduce;
+  std::size_t asked_ = 0, came_ = 0, sent_ = 0, gone_ = 0;       // messages before these: receives posted, …, sent, gone
+  std::vector<float> own_;                                       // a piece
+  std::vector<std::byte> came_wire_, sent_wire_;                 // a slot per message
+  std::vector<Lane> lanes_;                                      // last, so that they end before the memory that they use
 };
 
-/// All messages of a half leave at once: one latency, and a part of it for each further message, which the processor begins.
+/// Messages of a half do not wait for each other: one latency, and a part of it for each further one, which the processor begins.
 double cost(const CostQuery& q) {
   constexpr double kBegin = 0.2;
   const int p = q.ranks();

@@ -1,4 +1,4 @@
-// mpi: the library's own all-reduce and all-gather, in pieces of chunk_bytes: the yardstick. The order of its sums is the
+// mpi: the library's own all-reduce and all-gather, in pieces of 1 MiB: the yardstick. The order of its sums is the
 // library's choice and may change with size and rank count, so runs repeat bit for bit only with the same library, ranks
 // and sizes; that all ranks get the same bits is what the MPI standard recommends and Open MPI does.
 // Works run one after the other: MPI matches non-blocking collectives by the order in which ranks start them.
@@ -14,8 +14,7 @@ namespace {
 class MpiWork final : public Work {
  public:
   MpiWork(Collective& collective, Operation operation, const Bucket& bucket)
-      : Work(collective, operation, bucket),
-        chunk_(static_cast<std::size_t>(collective.options().chunk_bytes) / sizeof(float)) {
+      : Work(collective, operation, bucket) {
     check(bucket.n < (std::size_t{1} << 31), Code::invalid_argument, "collective 'mpi': a bucket of 2^31 elements or more");
     for (int rank = 0; rank < size(); ++rank) {
       counts_.push_back(static_cast<int>(block(rank).size));
@@ -32,8 +31,8 @@ class MpiWork final : public Work {
       co_await until([&] { return transport.test(pending.request); });
       co_return;
     }
-    for (std::size_t begin = 0; begin < bucket().n; begin += chunk_) {   // reduce_scatter: more than asked for, same block
-      pending.request = transport.library()->start_all_reduce(bucket().data + begin, std::min(chunk_, bucket().n - begin));
+    for (std::size_t begin = 0; begin < bucket().n; begin += kPiece) {   // reduce_scatter: more than asked for, same block
+      pending.request = transport.library()->start_all_reduce(bucket().data + begin, std::min(kPiece, bucket().n - begin));
       co_await until([&] { return transport.test(pending.request); });
     }
   }
@@ -45,7 +44,7 @@ class MpiWork final : public Work {
     Request request;
   };
 
-  std::size_t chunk_;
+  static constexpr std::size_t kPiece = (1u << 20) / sizeof(float);
   std::vector<int> counts_, starts_;
 };
 

@@ -17,7 +17,7 @@ enum class Pass { reduce, gather };
 class RingWork final : public Work {
  public:
   RingWork(Collective& collective, Operation operation, const Bucket& bucket)
-      : Work(collective, operation, bucket), chunk_(chunk_of(collective.options().chunk_bytes)) {
+      : Work(collective, operation, bucket), chunk_(chunk_floats()) {
     std::size_t longest = 0;
     for (int rank = 0; rank < size(); ++rank) longest = std::max(longest, block(rank).size);
     chunk_ = std::max<std::size_t>(1, std::min(chunk_, (longest + kBlockUnit - 1) / kBlockUnit * kBlockUnit));

@@ -26,11 +26,6 @@ Block block_of(int rank, int ranks, std::size_t n) noexcept {
   return {begin, begin_of(static_cast<std::size_t>(rank) + 1) - begin};
 }
 
-std::size_t chunk_of(std::int64_t chunk_bytes) noexcept {
-  const std::size_t units = static_cast<std::size_t>(chunk_bytes) / (kBlockUnit * sizeof(float));
-  return std::max<std::size_t>(1, units) * kBlockUnit;
-}
-
 Work::Work(Collective& collective, Operation operation, const Bucket& bucket)
     : collective_(&collective), operation_(operation), bucket_(bucket),
       codec_(bucket.codec != nullptr ? bucket.codec : collective.options().codec.get()),
@@ -42,6 +37,19 @@ int Work::tag() const noexcept { return payload_tag(sequence_); }
 
 ExchangeContext Work::context(std::size_t offset) const noexcept {
   return {.step = step_, .bucket = bucket_.id, .rank = communicator().context().rank, .offset = offset, .segments = bucket_.segments};
+}
+
+std::size_t Work::chunk_floats() const {
+  const auto most = static_cast<std::size_t>(collective_->options_.chunk_bytes);
+  constexpr std::size_t kSample = 64;   // units
+  std::size_t units = most * kSample / codec().wire_bytes(kSample * kBlockUnit);
+  while (units > 1 && codec().wire_bytes(units * kBlockUnit) > most) --units;
+  return std::max<std::size_t>(1, units) * kBlockUnit;
+}
+
+std::size_t Work::messages_ahead(std::size_t bytes) noexcept {
+  constexpr std::size_t kAheadBytes = 256 << 10, kMost = 32;
+  return std::clamp<std::size_t>(kAheadBytes / std::max<std::size_t>(1, bytes), 1, kMost);
 }
 
 void Work::start(std::int64_t step) {
@@ -117,7 +125,7 @@ CollectiveOptions::CollectiveOptions(Section& section) {
   algorithms.insert(algorithms.begin(), "auto");
   section.bind("algorithm", algorithm, "how gradients are summed", one_of(algorithms));
   section.bind("codec", codec_name, "how gradients travel", one_of(Registry<CodecType>::instance().names()));
-  section.bind("chunk_bytes", chunk_bytes, "longest message of pipelined algorithms, in bytes of float32", at_least(1024));
+  section.bind("chunk_bytes", chunk_bytes, "longest message of pipelined algorithms, in bytes as it travels", at_least(1024));
   section.bind("inter", inter, "hierarchical: how nodes sum among themselves", one_of(algorithms));
   network = NetworkConstants(section.child("network"));
   codec = Registry<CodecType>::instance().get(codec_name).make(section.child(codec_name));

@@ -75,6 +75,34 @@ NodeMap find_nodes(MPI_Comm comm, int rank, int ranks) {
   return NodeMap(labels);
 }
 
+/// Bytes that Open MPI sends over TCP without asking the receiver first; 0 if it has no such limit. Above it a message waits for
+/// the receiver's permission, which comes over the same connection, behind all data that the receiver itself is sending: two
+/// ranks that send to each other at once take turns then and leave half of a slow line idle.
+std::size_t quick_over_tcp() {
+  int level = 0;
+  if (MPI_T_init_thread(MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) return 0;
+  std::size_t bytes = 0;
+  int index = 0, count = 0;
+  MPI_T_cvar_handle handle = MPI_T_CVAR_HANDLE_NULL;
+  if (MPI_T_cvar_get_index("btl_tcp_eager_limit", &index) == MPI_SUCCESS &&
+      MPI_T_cvar_handle_alloc(index, nullptr, &handle, &count) == MPI_SUCCESS) {
+    if (count != 1 || MPI_T_cvar_read(handle, &bytes) != MPI_SUCCESS) bytes = 0;
+    MPI_T_cvar_handle_free(&handle);
+  }
+  MPI_T_finalize();
+  constexpr std::size_t kHeaders = 4096;   // the limit counts them; also keeps pieces whole pages
+  return bytes > 2 * kHeaders ? bytes - kHeaders : 0;
+}
+
+std::vector<MessageLimits> limits_of(const NodeMap& nodes, int rank, std::size_t largest) {
+  const std::size_t found = nodes.nodes() > 1 ? quick_over_tcp() : 0, quick = found > 0 ? found : largest;
+  std::vector<MessageLimits> limits;
+  for (int peer = 0; peer < nodes.ranks(); ++peer) {
+    limits.push_back({.largest = largest, .quick = nodes.node_of(peer) == nodes.node_of(rank) ? largest : quick});
+  }
+  return limits;
+}
+
 }  // namespace
 
 Communicator Environment::world(Context context, std::size_t largest_message) const {
@@ -85,7 +113,7 @@ Communicator Environment::world(Context context, std::size_t largest_message) co
   context.ranks = ranks_;
   context.host = processor_name();
   NodeMap nodes = find_nodes(comm, rank_, ranks_);
-  return {make_mpi_transport(std::move(owner), largest_message), std::move(context), std::move(nodes)};
+  return {make_mpi_transport(std::move(owner), limits_of(nodes, rank_, largest_message)), std::move(context), std::move(nodes)};
 }
 
 std::string Environment::thread_level() {

@@ -77,11 +77,14 @@ class MpiSharedMemory final : public SharedMemory {
 
 class MpiTransport final : public Transport, private LibraryCollectives {
  public:
-  MpiTransport(MpiComm comm, std::size_t largest_message) : comm_(std::move(comm)), largest_(largest_message) {
-    check(largest_ > 0, Code::invalid_argument, "largest_message must be above 0");
+  MpiTransport(MpiComm comm, std::vector<MessageLimits> limits) : comm_(std::move(comm)), limits_(std::move(limits)) {
+    for (const MessageLimits& each : limits_) {
+      check(each.largest > 0 && each.quick > 0, Code::invalid_argument, "pieces of messages must be longer than 0 bytes");
+    }
     check(MpiCode{MPI_Comm_set_errhandler(comm_.get(), MPI_ERRORS_RETURN)});
     check(MpiCode{MPI_Comm_rank(comm_.get(), &rank_)});
     check(MpiCode{MPI_Comm_size(comm_.get(), &size_)});
+    check(limits_.size() == static_cast<std::size_t>(size_), Code::internal, "message limits are one per rank");
     slots_.resize(kSlots);
     for (std::int32_t i = kSlots; i-- > 0;) {
       free_.push_back(i);
@@ -110,6 +113,7 @@ class MpiTransport final : public Transport, private LibraryCollectives {
     int peer = 0;
     int tag = 0;
     std::size_t bytes = 0;
+    std::size_t cut = 1;                   // longest piece
     bool receive = false;
   };
 
@@ -120,16 +124,22 @@ class MpiTransport final : public Transport, private LibraryCollectives {
   Slot& slot(const Request& request) { return slots_[static_cast<std::size_t>(request.slot())]; }
   Request new_slot(int peer, int tag, std::size_t bytes, bool receive);
   void release(Request& request) noexcept;
+  /// Longest piece of a message of so many bytes; both ends find the same.
+  [[nodiscard]] std::size_t cut_for(int peer, std::size_t bytes) const {
+    const MessageLimits& limits = limits_[static_cast<std::size_t>(peer)];
+    return bytes <= kCopied ? std::min(limits.quick, limits.largest) : limits.largest;
+  }
   [[nodiscard]] std::size_t piece_bytes(const Slot& s, std::size_t piece) const {
-    return std::min(largest_, s.bytes - piece * largest_);
+    return std::min(s.cut, s.bytes - piece * s.cut);
   }
   bool test_piece(Request& request, Slot& s);
   [[noreturn]] void fail_size(Request& request, const std::string& came);
 
-  static constexpr std::int32_t kSlots = 64;   // transfers at once that need no allocation
+  static constexpr std::int32_t kSlots = 256;   // transfers at once that need no allocation
+  static constexpr std::size_t kCopied = std::size_t{16} << 20;   // longer messages in quick pieces would cost too much memory
 
   MpiComm comm_;
-  std::size_t largest_;
+  std::vector<MessageLimits> limits_;          // by peer
   int rank_ = 0;
   int size_ = 1;
   std::vector<Slot> slots_;
@@ -162,9 +172,10 @@ void MpiTransport::release(Request& request) noexcept {
 Request MpiTransport::isend(int peer, int tag, const void* data, std::size_t bytes) {
   const Request request = new_slot(peer, tag, bytes, false);
   const auto* from = static_cast<const std::byte*>(data);
-  for (std::size_t done = 0; done == 0 || done < bytes; done += largest_) {
+  const std::size_t cut = slot(request).cut = cut_for(peer, bytes);
+  for (std::size_t done = 0; done == 0 || done < bytes; done += cut) {
     MPI_Request& piece = slot(request).pieces.emplace_back(MPI_REQUEST_NULL);
-    const int count = to_int(std::min(largest_, bytes - done));
+    const int count = to_int(std::min(cut, bytes - done));
     check(MpiCode{MPI_Isend(from + done, count, MPI_BYTE, peer, tag, comm_.get(), &piece)});
   }
   return request;
@@ -173,9 +184,10 @@ Request MpiTransport::isend(int peer, int tag, const void* data, std::size_t byt
 Request MpiTransport::irecv(int peer, int tag, void* data, std::size_t bytes) {
   const Request request = new_slot(peer, tag, bytes, true);
   auto* to = static_cast<std::byte*>(data);
-  for (std::size_t done = 0; done == 0 || done < bytes; done += largest_) {
+  const std::size_t cut = slot(request).cut = cut_for(peer, bytes);
+  for (std::size_t done = 0; done == 0 || done < bytes; done += cut) {
     MPI_Request& piece = slot(request).pieces.emplace_back(MPI_REQUEST_NULL);
-    const int count = to_int(std::min(largest_, bytes - done));
+    const int count = to_int(std::min(cut, bytes - done));
     check(MpiCode{MPI_Irecv(to + done, count, MPI_BYTE, peer, tag, comm_.get(), &piece)});
   }
   return request;
@@ -196,7 +208,7 @@ bool MpiTransport::test_piece(Request& request, Slot& s) {
     int came = 0;
     check(MpiCode{MPI_Get_count(&status, MPI_BYTE, &came)});
     if (static_cast<std::size_t>(came) != piece_bytes(s, s.next)) {
-      fail_size(request, std::to_string(s.next * largest_ + static_cast<std::size_t>(came)));
+      fail_size(request, std::to_string(s.next * s.cut + static_cast<std::size_t>(came)));
     }
   }
   ++s.next;
@@ -245,7 +257,9 @@ std::unique_ptr<Transport> MpiTransport::subgroup(std::span<const int> members, 
   const int created = MPI_Comm_create_group(comm_.get(), some, id, &comm);
   MPI_Group_free(&some);
   check(MpiCode{created});
-  return std::make_unique<MpiTransport>(MpiComm(comm), largest_);
+  std::vector<MessageLimits> limits;
+  for (const int member : members) limits.push_back(limits_[static_cast<std::size_t>(member)]);
+  return std::make_unique<MpiTransport>(MpiComm(comm), std::move(limits));
 }
 
 Request MpiTransport::start_all_reduce(float* data, std::size_t n) {
@@ -269,8 +283,8 @@ void MpiTransport::all_reduce(float* data, std::size_t n) {
 
 }  // namespace
 
-std::unique_ptr<Transport> make_mpi_transport(MpiComm comm, std::size_t largest_message) {
-  return std::make_unique<MpiTransport>(std::move(comm), largest_message);
+std::unique_ptr<Transport> make_mpi_transport(MpiComm comm, std::vector<MessageLimits> limits) {
+  return std::make_unique<MpiTransport>(std::move(comm), std::move(limits));
 }
 
 }  // namespace cohort

@@ -2,13 +2,20 @@
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 #include "cohort/comm/transport.hpp"
 #include "comm/mpi.hpp"
 
 namespace cohort {
 
-/// A transport over a communicator of its own. Messages longer than `largest_message` bytes travel in pieces.
-[[nodiscard]] std::unique_ptr<Transport> make_mpi_transport(MpiComm comm, std::size_t largest_message);
+/// How messages to one peer are cut.
+struct MessageLimits {
+  std::size_t largest;   ///< bytes of a piece
+  std::size_t quick;     ///< the same for messages of which the library may keep a copy: pieces that it sends without asking
+};
+
+/// A transport over a communicator of its own, with the limits of each rank.
+[[nodiscard]] std::unique_ptr<Transport> make_mpi_transport(MpiComm comm, std::vector<MessageLimits> limits);
 
 }  // namespace cohort

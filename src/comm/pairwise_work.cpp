@@ -3,15 +3,10 @@
 #include <algorithm>
 
 namespace cohort {
-namespace {
-
-constexpr std::size_t kLanes = 3;   // messages in flight each way
-
-}  // namespace
 
 PairwiseWork::PairwiseWork(Collective& collective, Operation operation, const Bucket& bucket)
     : Work(collective, operation, bucket), folding_(size()) {
-  const std::size_t chunk = chunk_of(collective.options().chunk_bytes);
+  const std::size_t chunk = chunk_floats();
   std::size_t wire = 0, longest = 0;
   for (int owner = 0; owner < size(); ++owner) {
     first_piece_.push_back(pieces_.size());
@@ -26,7 +21,8 @@ PairwiseWork::PairwiseWork(Collective& collective, Operation operation, const Bu
   if (size() == 1) return;
   if (!codec().plain()) wire_.resize(wire);
   const std::size_t addend = operation == Operation::all_gather ? 0 : codec().wire_bytes(longest);
-  for (std::size_t i = 0; i < kLanes; ++i) lanes_.emplace_back(communicator().transport(), addend);
+  ahead_ = std::min(messages_ahead(codec().wire_bytes(longest)), std::max<std::size_t>(1, pieces_.size()));
+  for (std::size_t i = 0; i < 2 * ahead_; ++i) lanes_.emplace_back(communicator().transport(), addend);
 }
 
 PairwiseWork::Pieces PairwiseWork::of_ranks(int first, int last) const {
@@ -79,12 +75,17 @@ bool PairwiseWork::may_take() const noexcept {
   return !swap_.out.has(swap_.taken) || swap_.taken < swap_.gone;
 }
 
+/// Not too far ahead of the peer, if it sends as well.
+bool PairwiseWork::may_send() const noexcept {
+  return swap_.taken == swap_.in.last || swap_.sent - swap_.out.first < swap_.taken - swap_.in.first + ahead_;
+}
+
 bool PairwiseWork::advance_swap() {
   Swap& s = swap_;
   while (true) {
-    while (s.awaited < s.in.last && s.awaited - s.taken < kLanes) receive(s.awaited++);
+    while (s.awaited < s.in.last && s.awaited - s.taken < lanes_.size()) receive(s.awaited++);
     while (s.gone < s.sent && lane(s.gone).out.done()) ++s.gone;
-    while (s.sent < s.out.last && s.sent - s.gone < kLanes) send(s.sent++);
+    while (s.sent < s.out.last && s.sent - s.gone < lanes_.size() && may_send()) send(s.sent++);
     // First drive the transfer: the peer's send may end only then, and mine only when the peer does the same.
     if (s.taken == s.awaited || !lane(s.taken).in.done() || !may_take()) break;
     take(s.taken++);

@@ -2,7 +2,7 @@
 // cache lines between the cores is in the figure; the time of writing and reading alone is taken off.
 //
 //   mpirun -n 2 allreduce_benchmark [--rounds 15] [--smallest 4096] [--largest 67108864] [--only ring,direct]
-//                                   [--nodes 2,1] [--line-gbit 1]
+//                                   [--nodes 2,1] [--line-gbit 1] [--chunk 1048576]
 //
 // All collectives that fit take turns within each round, since a shared machine changes its speed from minute to minute:
 // compare columns of one run, and look at the latencies beside them. --nodes pretends another placement, with so many
@@ -30,6 +30,7 @@ struct Settings {
   int rounds = 15;
   std::size_t smallest = 4096, largest = 64u << 20;
   double line_gbit = 0;
+  std::int64_t chunk = CollectiveOptions().chunk_bytes;
   std::string only;
   std::vector<int> nodes;   // ranks on each; empty: as they are
 };
@@ -106,9 +107,10 @@ double measure(Communicator& c, const Contender& contender, std::size_t n, int i
   return c.all_reduce(mine, Reduce::max);
 }
 
-CollectiveOptions options_of(const std::string& algorithm) {
+CollectiveOptions options_of(const Settings& settings, const std::string& algorithm) {
   CollectiveOptions options;
   options.algorithm = algorithm;
+  options.chunk_bytes = settings.chunk;
   return options;
 }
 
@@ -158,7 +160,7 @@ void run_size(Communicator& c, const Settings& settings, SharedMemory* memory, s
       {"none", plain.data(), [](std::int64_t) {}},
       {"MPI, one call", plain.data(), [&](std::int64_t) { c.transport().library()->all_reduce(plain.data(), n); }}};
   for (const std::string& algorithm : algorithms(settings, c)) {
-    Collective& collective = *collectives.emplace_back(make_collective(c, options_of(algorithm)));
+    Collective& collective = *collectives.emplace_back(make_collective(c, options_of(settings, algorithm)));
     float* data = static_cast<float*>(buffers.emplace_back(collective.allocate(bytes)).memory.get());
     Work& work = collective.all_reduce({.data = data, .n = n});
     const std::string name = algorithm == "auto" ? "auto: " + work.algorithm() : algorithm;
@@ -181,8 +183,8 @@ void run_size(Communicator& c, const Settings& settings, SharedMemory* memory, s
 }
 
 /// Seconds that the ranks need to agree on an operation: an empty bucket has nothing else to do.
-double agreement_time(Communicator& c) {
-  const auto collective = make_collective(c, options_of("ring"));
+double agreement_time(Communicator& c, const Settings& settings) {
+  const auto collective = make_collective(c, options_of(settings, "ring"));
   Work& work = collective->all_reduce({});
   constexpr int kTimes = 1000;
   c.barrier();
@@ -210,6 +212,7 @@ Settings settings_of(int argc, char** argv) {
     else if (option == "--smallest") settings.smallest = std::strtoull(value.c_str(), nullptr, 10);
     else if (option == "--largest") settings.largest = std::strtoull(value.c_str(), nullptr, 10);
     else if (option == "--line-gbit") settings.line_gbit = std::strtod(value.c_str(), nullptr);
+    else if (option == "--chunk") settings.chunk = std::strtoll(value.c_str(), nullptr, 10);
     else if (option == "--only") settings.only = value;
     else if (option == "--nodes") settings.nodes = numbers(value);
     else fail(Code::invalid_argument, "unknown option " + option + ": see the top of allreduce_benchmark.cpp");
@@ -230,7 +233,7 @@ void pretend(const Settings& settings, Communicator& c) {
 void run(const Settings& settings, Communicator& c) {
   const auto memory = c.nodes().nodes() == 1 ? c.allocate_shared(64) : nullptr;
   pretend(settings, c);
-  const double agreement = agreement_time(c);
+  const double agreement = agreement_time(c, settings);
   if (c.rank() == 0) {
     fmt::print("{}, {}: microseconds added to writing and reading the bucket, medians of {} [least – most], times faster "
                "than one call of the library;\n{:.2f} µs to agree on an operation\n", c.nodes().text(),

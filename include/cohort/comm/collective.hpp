@@ -28,9 +28,6 @@ struct Block {
 /// Elements that blocks never cut.
 inline constexpr std::size_t kBlockUnit = 256;
 
-/// Elements of a message of at most `chunk_bytes` of float32: whole units, one at least.
-[[nodiscard]] std::size_t chunk_of(std::int64_t chunk_bytes) noexcept;
-
 /// The part of `n` elements that `rank` of `ranks` owns: consecutive, as equal as multiples of kBlockUnit allow (so
 /// codec blocks and vector registers are not cut); empty for some ranks if n is small.
 [[nodiscard]] Block block_of(int rank, int ranks, std::size_t n) noexcept;
@@ -85,6 +82,12 @@ class Work : public FrameOwner {
   [[nodiscard]] Block block(int owner) const noexcept { return block_of(owner, size(), bucket_.n); }
   [[nodiscard]] const Codec& codec() const noexcept { return *codec_; }
   [[nodiscard]] ExchangeContext context(std::size_t offset) const noexcept;
+  /// Floats in a message of at most chunk_bytes on the wire: whole units, one at least.
+  [[nodiscard]] std::size_t chunk_floats() const;
+  /// How many messages of so many bytes a rank sends ahead of those that have come to it, where several send to one or two to
+  /// each other: more than a fast line holds, less than the queue of a slow one. What overruns a queue is dropped, and TCP waits
+  /// long before it repeats the last of it.
+  [[nodiscard]] static std::size_t messages_ahead(std::size_t bytes) noexcept;
   /// What this rank adds to the comparison of configurations, besides algorithm and codec.
   virtual std::uint64_t layout() const noexcept { return 0; }
 
@@ -111,7 +114,7 @@ class Work : public FrameOwner {
 struct CollectiveOptions {
   std::string algorithm = "auto";         ///< a registered name, or auto
   std::string codec_name = "fp32";
-  std::int64_t chunk_bytes = 1 << 20;     ///< longest message of pipelined algorithms, in bytes of fp32; 1 KiB at least
+  std::int64_t chunk_bytes = 60 << 10;    ///< longest message of pipelined algorithms, in bytes on the wire; one unit at least
   bool rank_order = false;                ///< deterministic sums: every element is summed in rank order
   std::string inter = "auto";             ///< what `hierarchical` uses between nodes; anything but hierarchical
   std::shared_ptr<const Codec> codec;     ///< made from codec_name if null

@@ -88,6 +88,7 @@ class PairwiseWork : public Work {
   void begin_swap(int peer, Pieces out, Pieces in, Accumulate how) noexcept;
   bool advance_swap();
   [[nodiscard]] bool may_take() const noexcept;
+  [[nodiscard]] bool may_send() const noexcept;
   void receive(std::size_t piece);
   void take(std::size_t piece);
   void send(std::size_t piece);
@@ -103,6 +104,7 @@ class PairwiseWork : public Work {
   std::vector<std::size_t> first_piece_;    // of each rank's block; one more at the end
   std::vector<std::byte> wire_;             // of the whole bucket; empty if floats travel as they lie
   Swap swap_;
+  std::size_t ahead_ = 1;                   // pieces sent ahead of those taken
   std::vector<Lane> lanes_;
 };
 
