@@ -163,33 +163,40 @@ void Communicator::broadcast(std::string& text, int root) {
 }
 
 // Bruck et al., "Efficient algorithms for all-to-all communications in multiport message-passing systems", 1997: blocks lie
-// rotated so that one's own is first; round k doubles how many one has.
-std::vector<std::byte> Communicator::gather_blocks(std::span<const std::byte> mine, std::span<const std::size_t> sizes) {
-  const std::size_t p = sizes.size(), me = static_cast<std::size_t>(rank());
-  std::vector<std::size_t> start(p + 1, 0);                                   // of block (me + i) mod p in `rotated`
-  for (std::size_t i = 0; i < p; ++i) start[i + 1] = start[i] + sizes[(me + i) % p];
-  std::vector<std::byte> rotated(start[p]);
-  copy_bytes(rotated.data(), mine);
-  const std::span<std::byte> all(rotated);
+// rotated so that one's own is first; round k doubles how many one has. `start(i)`: of block (rank + i) mod p while they do.
+template <class Start>
+void Communicator::gather_blocks(std::span<const std::byte> mine, Start start, std::span<std::byte> all) {
+  const std::size_t p = static_cast<std::size_t>(size()), me = static_cast<std::size_t>(rank());
+  copy_bytes(all.data(), mine);
   for (std::size_t have = 1; have < p; have *= 2) {
     const std::size_t count = std::min(have, p - have);                       // blocks that travel in this round
     const std::size_t to = (me + p - have) % p, from = (me + have) % p;
-    exchange("all_gather", static_cast<int>(to), all.subspan(0, start[count]), static_cast<int>(from),
-             all.subspan(start[have], start[have + count] - start[have]));
+    exchange("all_gather", static_cast<int>(to), all.subspan(0, start(count)), static_cast<int>(from),
+             all.subspan(start(have), start(have + count) - start(have)));
   }
-  const std::size_t head = start[(p - me) % p];                               // where rank 0's block lies
-  std::rotate(rotated.begin(), rotated.begin() + static_cast<std::ptrdiff_t>(me == 0 ? 0 : head), rotated.end());
-  return rotated;
+  const std::size_t head = me == 0 ? 0 : start(p - me);                       // where rank 0's block lies
+  std::rotate(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(head), all.end());
+}
+
+void Communicator::all_gather_equal(std::span<const std::byte> mine, std::span<std::byte> all) {
+  check(all.size() == mine.size() * static_cast<std::size_t>(size()), Code::internal,
+        "all_gather_equal: the memory for all is not size() times as long as one rank's part");
+  gather_blocks(mine, [bytes = mine.size()](std::size_t i) { return i * bytes; }, all);
 }
 
 std::vector<std::byte> Communicator::all_gather_equal(std::span<const std::byte> mine) {
-  const std::vector<std::size_t> sizes(static_cast<std::size_t>(size()), mine.size());
-  return gather_blocks(mine, sizes);
+  std::vector<std::byte> all(mine.size() * static_cast<std::size_t>(size()));
+  all_gather_equal(mine, all);
+  return all;
 }
 
 std::vector<std::string> Communicator::all_gather(std::string_view mine) {
   const std::vector<std::size_t> sizes = all_gather_value(mine.size());
-  const std::vector<std::byte> all = gather_blocks(std::as_bytes(std::span(mine)), sizes);
+  const std::size_t p = sizes.size();
+  std::vector<std::size_t> starts(p + 1, 0);
+  for (std::size_t i = 0; i < p; ++i) starts[i + 1] = starts[i] + sizes[(static_cast<std::size_t>(rank()) + i) % p];
+  std::vector<std::byte> all(starts[p]);
+  gather_blocks(std::as_bytes(std::span(mine)), [&](std::size_t i) { return starts[i]; }, all);
   std::vector<std::string> texts;
   std::size_t begin = 0;
   for (const std::size_t size : sizes) {

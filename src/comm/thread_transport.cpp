@@ -33,17 +33,19 @@ struct Envelope {
 
 /// What has been sent to one rank and not been received yet, in the order of sending.
 struct Mailbox {
+  static constexpr std::size_t kAtOnce = 32;   // envelopes made together: how many are under way at a time is up to chance
   std::mutex mutex;
   std::vector<Envelope*> waiting;
   std::vector<Envelope*> unused;
-  std::vector<std::unique_ptr<Envelope>> all;
+  std::vector<std::unique_ptr<Envelope[]>> all;
   std::atomic<std::uint64_t> arrivals{0};   // counts messages, so that a receiver looks without the lock
 
+  Mailbox() { waiting.reserve(kAtOnce); }
   Envelope* take_unused() {
     if (unused.empty()) {
-      all.push_back(std::make_unique<Envelope>());
-      unused.reserve(all.size());            // giving back never allocates
-      return all.back().get();
+      all.push_back(std::make_unique<Envelope[]>(kAtOnce));
+      unused.reserve(all.size() * kAtOnce);    // giving back never allocates
+      for (std::size_t i = 0; i < kAtOnce; ++i) unused.push_back(&all.back()[i]);
     }
     Envelope* envelope = unused.back();
     unused.pop_back();
@@ -106,7 +108,12 @@ namespace {
 
 class ThreadTransport final : public Transport {
  public:
-  ThreadTransport(std::shared_ptr<ThreadGroup> group, int rank) : group_(std::move(group)), rank_(rank) {}
+  ThreadTransport(std::shared_ptr<ThreadGroup> group, int rank) : group_(std::move(group)), rank_(rank) {
+    slots_.reserve(kUnderWay);
+    free_.reserve(kUnderWay);
+    posted_.reserve(kUnderWay);
+    matched_.reserve(kUnderWay);
+  }
 
   int rank() const noexcept override { return rank_; }
   int size() const noexcept override { return static_cast<int>(group_->boxes.size()); }
@@ -137,6 +144,8 @@ class ThreadTransport final : public Transport {
   void release(Request& request) noexcept;
   void receive_all();
   bool match_one(Mailbox& mine);
+
+  static constexpr std::size_t kUnderWay = 64;   // transfers at a time before memory must grow
 
   std::shared_ptr<ThreadGroup> group_;
   int rank_;

@@ -23,9 +23,11 @@ Tensor::Tensor(Device& device, DType dtype, const Shape& shape, void* data, std:
                Layout layout)
     : device_(&device), dtype_(dtype), shape_(shape), ld_(ld == 0 ? shape.columns() : ld), layout_(layout),
       owner_(std::move(owner)), data_(data) {
-  check(shape.known(), Code::internal, "a tensor of the partly unknown shape " + shape.text());
-  check(ld_ >= shape.columns(), Code::invalid_argument,
-        "leading dimension " + std::to_string(ld_) + " below the columns of shape " + shape.text());
+  // Views are made in every step: texts only where they are needed.
+  if (!shape.known()) fail(Code::internal, "a tensor of the partly unknown shape " + shape.text());
+  if (ld_ < shape.columns()) {
+    fail(Code::invalid_argument, "leading dimension " + std::to_string(ld_) + " below the columns of shape " + shape.text());
+  }
 }
 
 Tensor Tensor::zeros(const Shape& shape, DType dtype) {

@@ -209,8 +209,9 @@ void GradientExchange::launch_all() {
 void GradientExchange::ready(std::size_t parameter, const Tensor* gradient) {
   const std::size_t b = bucket_of_[parameter];
   const std::size_t least = b + 1 == buckets_.size() ? 2 : 1;
-  check(pending_[b].load(std::memory_order_relaxed) >= least, Code::internal,
-        "the gradient of '" + parameters_.trained()[parameter].name + "' is ready twice in one step");
+  if (pending_[b].load(std::memory_order_relaxed) < least) {
+    fail(Code::internal, "the gradient of '" + parameters_.trained()[parameter].name + "' is ready twice in one step");
+  }
   if (setting_.parts) {
     take_buffer(b);
     const Parameter& p = parameters_.trained()[parameter];

@@ -13,7 +13,7 @@ namespace cohort {
 class ReplicaSums {
  public:
   /// Collective.
-  explicit ReplicaSums(Communicator& communicator) : communicator_(communicator.duplicate()) {}
+  explicit ReplicaSums(Communicator& communicator);
 
   /// Begins to count the sums of a step anew.
   void begin(std::int64_t step) {
@@ -22,13 +22,21 @@ class ReplicaSums {
   }
 
   /// Collective. values := their sum, in float64 and rank order, so with the same bits on all ranks. Ranks that are not at
-  /// the same sum of the same step throw the same Error failed_precondition. Every rank receives p·n values.
+  /// the same sum of the same step throw the same Error failed_precondition. Every rank receives p·n values. Allocates only
+  /// for more values than ever before.
   void sum(std::span<float> values);
 
  private:
+  struct Header {
+    std::int64_t step, position, count;
+    bool operator==(const Header&) const = default;
+  };
+  void agree(const Header& mine);
+
   Communicator communicator_;
   std::int64_t step_ = 0, position_ = 0;
-  std::vector<double> sums_;
+  std::vector<Header> headers_;          // by rank
+  std::vector<double> mine_, gathered_;  // gathered: by rank, then value
 };
 
 }  // namespace cohort

@@ -181,7 +181,7 @@ TEST(Auto, RanksWithOtherBucketsGetAnErrorNotAHang) {
   EXPECT_THROW(run_as_threads(4, body, {.nodes = {0, 1, 2, 3}, .timeout = 10}), Error);
 }
 
-TEST(Auto, MeasuresInTimeAndAllRanksGetTheSame) {
+TEST(Auto, MeasuresAndAllRanksGetTheSame) {
   run_as_threads(
       4, [](Communicator& c) {
         const NetworkConstants n = measure_network(c, {});

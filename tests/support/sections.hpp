@@ -1,8 +1,11 @@
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cohort/base/options.hpp"
 
@@ -10,6 +13,12 @@ namespace cohort::testing {
 
 /// Options by dotted name, as `--set` would give them.
 using Options = std::map<std::string, decltype(OptionValue::value)>;
+
+inline OptionList numbers(const std::vector<std::int64_t>& values) {
+  OptionList list(values.size());
+  std::transform(values.begin(), values.end(), list.begin(), [](std::int64_t value) { return OptionValue{value, "test"}; });
+  return list;
+}
 
 inline Section section_of(const Options& options) {
   Section root;

@@ -1,8 +1,6 @@
 // Ranks that keep one copy of the parameters per machine, and runs that must repeat bit for bit, against the plain path.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-
 #include "cohort/train/optimizer.hpp"
 #include "support/training.hpp"
 
@@ -11,17 +9,12 @@ namespace {
 
 using testing::expect_close;
 using testing::expect_same_bits;
+using testing::numbers;
 using testing::Options;
 using testing::TemporaryFolder;
 using testing::tensors_of;
 using testing::train_with;
 using testing::with;
-
-OptionList numbers(std::initializer_list<std::int64_t> values) {
-  OptionList list(values.size());
-  std::transform(values.begin(), values.end(), list.begin(), [](std::int64_t value) { return OptionValue{value, "test"}; });
-  return list;
-}
 
 class SharedParameters : public ::testing::Test {
  protected:

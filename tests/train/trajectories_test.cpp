@@ -14,6 +14,7 @@
 namespace cohort {
 namespace {
 
+using testing::numbers;
 using testing::Options;
 
 constexpr std::uint64_t kSeed = 1;
@@ -68,12 +69,6 @@ class NoiseReader final : public Reader {
 
 const Registered<ReaderType> reader{"noise",
                                     {.open = [](Section& section) { return std::make_unique<NoiseReader>(section); }}};
-
-OptionList numbers(const std::vector<std::int64_t>& values) {
-  OptionList list(values.size());
-  for (std::size_t i = 0; i < values.size(); ++i) list[i].value = values[i];
-  return list;
-}
 
 struct ModelCase {
   std::string name;

@@ -70,6 +70,8 @@ class Communicator {
   [[nodiscard]] std::vector<std::string> all_gather(std::string_view mine);
   /// Collective. `mine` of every rank, one after the other; the size must be the same everywhere. log2(p) messages.
   [[nodiscard]] std::vector<std::byte> all_gather_equal(std::span<const std::byte> mine);
+  /// Collective. The same into memory of the caller, size() times as long as `mine`; allocates nothing.
+  void all_gather_equal(std::span<const std::byte> mine, std::span<std::byte> all);
   /// Collective. Combines element by element in rank order, so that all ranks get the same bits. For short vectors: every
   /// rank receives p·n values.
   void all_reduce(std::span<double> values, Reduce how);
@@ -126,7 +128,8 @@ class Communicator {
 
   static void copy_bytes(void* to, std::span<const std::byte> from);
   void exchange(const char* what, int to, std::span<const std::byte> send, int from, std::span<std::byte> receive);
-  std::vector<std::byte> gather_blocks(std::span<const std::byte> mine, std::span<const std::size_t> sizes);
+  template <class Start>
+  void gather_blocks(std::span<const std::byte> mine, Start start, std::span<std::byte> all);
   template <class T>
   void reduce_gathered(std::span<T> values, Reduce how);
   [[nodiscard]] Communicator make_group(const std::vector<int>& members, int id);
