@@ -89,7 +89,7 @@ class DirectWork final : public Work {
     const std::size_t slot = half_ == Half::reduce ? i : i / partners();   // what publish() has written goes to all
     std::byte* wire = codec().plain() ? bytes_at(part) : sent_wire_.data() + slot * slot_bytes_;
     if (half_ == Half::reduce && !codec().plain()) codec().encode(at(part), part.size, wire, residual(part), context(part.begin));
-    lane(i).out.send(to(i), tag(), wire, codec().wire_bytes(part.size));
+    Work::send(lane(i).out, to(i), wire, part.size);
   }
 
   void take(std::size_t i) {

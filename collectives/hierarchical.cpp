@@ -91,6 +91,8 @@ class HierarchicalWork final : public Work {
     if (h.between() != nullptr) prepare_between();
   }
 
+  Traffic sent() const noexcept override { return between_ != nullptr ? between_->sent() : Traffic{}; }
+
  protected:
   std::uint64_t layout() const noexcept override {
     return static_cast<std::uint64_t>(place_.allocation) << 48 ^ place_.offset;

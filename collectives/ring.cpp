@@ -107,7 +107,7 @@ class RingWork final : public Work {
       // The owner goes on with what the others get, else the replicas drift apart.
       if (pass == Pass::gather) codec().decode(wire(p), p.part.size, at(p.part), Accumulate::assign, where);
     }
-    lane(i).out.send((rank() + 1) % size(), tag(), from, codec().wire_bytes(p.part.size));
+    Work::send(lane(i).out, (rank() + 1) % size(), from, p.part.size);
   }
 
   std::size_t chunk_;

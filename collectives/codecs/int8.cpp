@@ -110,6 +110,7 @@ class Int8 final : public Codec {
   }
 
   bool exact() const noexcept override { return false; }
+  bool wants_feedback() const noexcept override { return true; }
 
  private:
   [[nodiscard]] std::size_t blocks(std::size_t n) const { return (n + block_ - 1) / block_; }

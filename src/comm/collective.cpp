@@ -52,9 +52,17 @@ std::size_t Work::messages_ahead(std::size_t bytes) noexcept {
   return std::clamp<std::size_t>(kAheadBytes / std::max<std::size_t>(1, bytes), 1, kMost);
 }
 
+void Work::send(Transfer& transfer, int peer, const std::byte* wire, std::size_t elements) {
+  const std::size_t bytes = codec_->wire_bytes(elements);
+  sent_.elements += static_cast<std::int64_t>(elements);
+  sent_.bytes += static_cast<std::int64_t>(bytes);
+  transfer.send(peer, tag(), wire, bytes);
+}
+
 void Work::start(std::int64_t step) {
   check(!running(), Code::failed_precondition, "a bucket's work was started again before it was done");
   step_ = step;
+  sent_ = {};
   communicator().rank_activity()->arrive({.step = step, .bucket = bucket_.id});
   sequence_ = collective_->started_++;
   std::uint64_t configuration = stream_of(collective_->algorithm_);

@@ -53,7 +53,7 @@ void PairwiseWork::receive(std::size_t piece) {
 void PairwiseWork::send(std::size_t piece) {
   const Piece& p = pieces_[piece];
   if (swap_.how == Accumulate::add) encode(p);
-  lane(piece).out.send(swap_.peer, tag(), wire(p), codec().wire_bytes(p.part.size));
+  Work::send(lane(piece).out, swap_.peer, wire(p), p.part.size);
 }
 
 void PairwiseWork::take(std::size_t piece) {

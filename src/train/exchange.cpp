@@ -46,10 +46,16 @@ std::vector<std::pair<std::size_t, std::size_t>> cut(const Parameters& parameter
   for (std::size_t p = 0; p < parameters.trained().size(); ++p) {
     const double mib = buckets.size() == 1 ? options.first_bucket_mib : options.bucket_mib;
     const auto limit = static_cast<std::int64_t>(mib * kMiB / sizeof(float));
-    if (buckets.back().first < p && range_of(parameters, buckets.back().first, p + 1).n > limit) buckets.emplace_back(p, p);
+    const bool full = range_of(parameters, buckets.back().first, p + 1).n > limit;
+    if (buckets.back().first < p && (full || p == parameters.first_small())) buckets.emplace_back(p, p);
     buckets.back().second = p + 1;
   }
   return buckets;
+}
+
+std::shared_ptr<const Codec> codec_named(const std::string& name) {
+  Section defaults;
+  return Registry<CodecType>::instance().get(name).make(defaults);
 }
 
 }  // namespace
@@ -67,24 +73,46 @@ ExchangeOptions::ExchangeOptions(Section& section) : collective(section) {
   section.bind("shared_parameters", shared_parameters, "ranks of a machine keep one copy of the parameters and update a share each, where they can");
   section.bind("thread", thread, "drive the exchange from a thread of its own; auto: where the rank has a core beside those of its kernels",
                one_of({"auto", "on", "off"}));
+  section.bind("dense_steps", dense_steps, "with a codec that is not exact: first steps of the training that go in float32", at_least(0));
+  section.bind("error_feedback", error_feedback, "keep what the codec loses and add it to the next gradient; auto: with int8",
+               one_of({"auto", "on", "off"}));
+  section.bind("small_codec", small_codec_name, "with a codec that is not exact: how tensors of one dimension and small ones travel",
+               one_of(Registry<CodecType>::instance().names()));
+  section.bind("small_elements", small_elements, "tensors with fewer elements are small", at_least(0));
+}
+
+bool ExchangeOptions::is_small(const Shape& shape) const {
+  if (collective.codec == nullptr || collective.codec->exact() || small_codec_name == collective.codec_name) return false;
+  return shape.rank() < 2 || shape.elements() < small_elements;
 }
 
 GradientExchange::GradientExchange(Communicator& communicator, const Parameters& parameters, Device& device,
                                    const ExchangeOptions& options, const ExchangeSetting& setting)
-    : parameters_(parameters), device_(device), profile_(*communicator.context().profile), group_(setting.group), setting_(setting) {
+    : parameters_(parameters), device_(device), profile_(*communicator.context().profile), group_(setting.group), setting_(setting),
+      dense_steps_(options.dense_steps), small_codec_name_(options.small_codec_name), dense_codec_(codec_named("fp32")),
+      small_codec_(codec_named(options.small_codec_name)) {
   check(!setting.blocks || device_.info().host_accessible, Code::failed_precondition,
         "sums in blocks need a device whose memory the host can reach, " + device_.info().name() + " is none");
   CollectiveOptions within = options.collective;
-  if (group_ != nullptr) within.algorithm = "shared_memory";
+  if (group_ != nullptr) {
+    within.algorithm = "shared_memory";
+    within.codec_name = "fp32";
+    within.codec = dense_codec_;
+  }
   collective_ = make_collective(group_ != nullptr ? group_->node() : communicator, within);
   collective_->trace_to("exchange");
   if (group_ != nullptr && group_->between() != nullptr) between_ = make_collective(*group_->between(), options.collective);
+  const CollectiveOptions& coded = (between_ ? between_ : collective_)->options();
+  lossy_ = !coded.codec->exact();
+  codec_name_ = coded.codec_name;
   make_buckets(options);
+  if (lossy_) keep_residuals(options);
   pending_ = std::vector<std::atomic<std::size_t>>(buckets_.size());
   if (setting_.blocks) prepare_blocks(communicator);
   for (std::size_t b = 0; b < buckets_.size() && !setting_.parts; ++b) prepare(buckets_[b], b);
+  if (!lossy_ && !setting_.parts) take(kDense);
   if (setting_.parts && parameters_.trained().empty()) take_buffer(0);      // no gradient will
-  if (group_ != nullptr) prepare_words(communicator, options.collective);
+  if (group_ != nullptr || (lossy_ && !setting_.blocks)) prepare_words(communicator, options.collective);
   if (!setting_.blocks) squares_ = std::make_unique<UnitTable>(parameters_.flat_size(), 1, group_);
   if (setting.own_thread && communicator.size() > 1) {
     check(device_.info().host_accessible, Code::failed_precondition,
@@ -100,9 +128,10 @@ void GradientExchange::make_buckets(const ExchangeOptions& options) {
     const FlatRange range = range_of(parameters_, first, last);
     bucket_of_.insert(bucket_of_.end(), last - first, buckets_.size());
     buckets_.push_back({.first = first, .last = last, .begin = range.begin, .n = range.n});
+    if (lossy_ && first >= parameters_.first_small() && first < last) buckets_.back().codec = small_codec_.get();
     largest_ = std::max(largest_, range.n);
   }
-  if (group_ == nullptr && !setting_.blocks) buckets_.back().n += kWords;
+  if (!words_apart()) buckets_.back().n += kWords;
 }
 
 /// Blocks of the whole job: their squares and the words meet in a table that all ranks get. In parts the sums have memory of
@@ -133,19 +162,16 @@ void GradientExchange::prepare(Bucket& bucket, std::size_t id) {
     bucket.on_device = Tensor(device_, DType::float32, {bucket.n});
     bucket.on_device.copy_from(Tensor::zeros({bucket.n}));
   }
-  cohort::Bucket whole{.id = static_cast<int>(id), .data = bucket.data(), .n = static_cast<std::size_t>(bucket.n)};
   if (group_ == nullptr && !setting_.blocks) {
-    bucket.work = &collective_->all_reduce(whole);
-    const bool has_words = &bucket == &buckets_.back();
     float* gradients = bucket.on_device.empty() ? bucket.data() : bucket.on_device.data<float>();
-    owned_.push_back({.begin = bucket.begin, .n = bucket.n - (has_words ? std::int64_t{kWords} : 0), .gradient = gradients});
+    owned_.push_back({.begin = bucket.begin, .n = bucket.n - (is_last(bucket) && !words_apart() ? std::int64_t{kWords} : 0), .gradient = gradients});
     return;
   }
-  bucket.work = &collective_->reduce_scatter(whole);
+  const cohort::Bucket whole{.id = static_cast<int>(id), .data = bucket.data(), .n = static_cast<std::size_t>(bucket.n)};
+  if (group_ != nullptr) bucket.work = &collective_->reduce_scatter(whole);
   const Block mine = collective_->block(collective_->communicator().rank(), whole.n);
   owned_.push_back({.begin = bucket.begin + static_cast<std::int64_t>(mine.begin), .n = static_cast<std::int64_t>(mine.size),
                     .gradient = bucket.data() + mine.begin});
-  if (between_) bucket.between = &between_->all_reduce({.id = whole.id, .data = bucket.data() + mine.begin, .n = mine.size});
 }
 
 void GradientExchange::prepare_words(Communicator& communicator, const CollectiveOptions& options) {
@@ -174,6 +200,11 @@ std::string GradientExchange::text() const {
   if (group_ != nullptr) text += ", one copy of the parameters per machine";
   if (setting_.blocks) text += ", every rank sums its blocks";
   if (thread_) text += ", from a thread of its own";
+  if (!lossy_) return text;
+  text += "; " + codec_name_ + (keeps_residuals() ? " with error feedback" : "");
+  if (dense_steps_ > 0) text += " after " + std::to_string(dense_steps_) + " steps in fp32";
+  const std::size_t small = parameters_.trained().size() - parameters_.first_small();
+  if (small > 0) text += ", " + std::to_string(small) + " small tensors in " + small_codec_name_;
   return text;
 }
 
@@ -194,6 +225,9 @@ void GradientExchange::begin(std::int64_t step) {
   step_ = step;
   collective_->communicator().rank_activity()->arrive({.step = step});
   batch_ = 0;
+  reports_.clear();
+  coded_ = lossy_ && step >= dense_steps_ && !flushes_;
+  if (lossy_) take(coded_ ? kCoded : kDense);
   launch_all();
   if (thread_) thread_->start();
 }
@@ -242,8 +276,8 @@ void GradientExchange::take_buffer(std::size_t b) {
       buffers_.push_back({.memory = collective_->allocate(static_cast<std::size_t>(largest_) * sizeof(float))});
     }
     bucket.memory = buffers_[static_cast<std::size_t>(mine)].memory;
-    bucket.work = &collective_->reduce_scatter({.id = static_cast<int>(b), .data = bucket.data(), .n = static_cast<std::size_t>(bucket.n)});
   }
+  if (bucket.work == nullptr) bucket.work = make_way(b, coded_ ? kCoded : kDense);
   Held& buffer = buffers_[static_cast<std::size_t>(mine)];
   if (buffer.bucket >= 0) {
     check(complete(buffer.bucket), Code::internal, "gradients come in another order than in the first step");
@@ -285,24 +319,32 @@ void GradientExchange::poll() {
 }
 
 bool GradientExchange::drive() {
-  while (launched_ < buckets_.size() && pending_[launched_].load(std::memory_order_acquire) == 0) launch(buckets_[launched_++]);
+  while (launched_ < buckets_.size() && pending_[launched_].load(std::memory_order_acquire) == 0) launch(launched_++);
   if (launched_ == 0) return false;
   bool done = collective_->advance() && launched_ == buckets_.size();
   while (setting_.parts && kept_ < launched_ && !buckets_[kept_].work->running()) keep_block(kept_++);
   if (launched_ == buckets_.size() && buckets_.back().work->agreed()) all_there_.store(true, std::memory_order_release);
   if (between_) {
-    while (launched_between_ < launched_ && !buckets_[launched_between_].work->running()) buckets_[launched_between_++].between->start(step_);
+    while (launched_between_ < launched_ && !buckets_[launched_between_].work->running()) {
+      observe(launched_between_);
+      buckets_[launched_between_++].between->start(step_);
+    }
     done = between_->advance() && launched_between_ == buckets_.size();
   }
   return done;
 }
 
-void GradientExchange::launch(Bucket& bucket) {
+void GradientExchange::launch(std::size_t b) {
+  Bucket& bucket = buckets_[b];
   if (!bucket.on_device.empty()) {
-    const auto words = &bucket == &buckets_.back() ? kWords : 0;
+    const auto words = is_last(bucket) && !words_apart() ? kWords : 0;
     device_.stream().copy(bucket.data(), bucket.on_device.raw(), (static_cast<std::size_t>(bucket.n) - words) * sizeof(float));
     device_.stream().synchronize();
   }
+  if (flushes_) {
+    for (std::size_t i = 0; i < bucket.residual.size(); ++i) bucket.data()[i] += std::exchange(bucket.residual[i], 0.f);
+  }
+  if (!between_) observe(b);
   bucket.work->start(step_);
 }
 
@@ -310,17 +352,19 @@ void GradientExchange::finish(std::span<const float> words) {
   Bucket& last = buckets_.back();
   words_.fill(0);
   std::copy_n(words.begin(), std::min(words.size(), kWords), words_.begin());
-  const bool apart = group_ != nullptr || setting_.blocks;       // the words
-  if (!apart) std::copy_n(words_.begin(), kWords, last.data() + last.n - kWords);
+  if (!words_apart()) std::copy_n(words_.begin(), kWords, last.data() + last.n - kWords);
   check(pending_.back().fetch_sub(1, std::memory_order_acq_rel) == 1, Code::internal, "a step ends before all gradients are there");
   const PhaseScope communicating(profile_, Phase::exchange);
+  if (words_work_ != nullptr && group_ == nullptr) words_work_->start(step_);
   wait_for_buckets();
   fetch_staged();
   measure();
-  if (!apart) {
+  flushes_ = false;
+  if (observes_) report();
+  if (!words_apart()) {
     std::copy_n(last.data() + last.n - kWords, kWords, words_.begin());
-  } else if (group_ != nullptr) {
-    words_work_->start(step_);    // behind it all ranks have measured their shares
+  } else if (words_work_ != nullptr) {
+    if (group_ != nullptr) words_work_->start(step_);    // behind it all ranks of the machine have measured their shares
     words_work_->wait();
   } else {
     share_squares();

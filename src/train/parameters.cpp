@@ -4,10 +4,13 @@
 
 namespace cohort {
 
-Parameters::Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping)
+Parameters::Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping,
+                       const std::function<bool(const Shape&)>& is_small)
     : slot_names_(slots.begin(), slots.end()) {
   std::vector<Value> trainable = session.graph().variables(true);
   std::reverse(trainable.begin(), trainable.end());
+  const auto large = [&](const Value& variable) { return !is_small || !is_small(variable.shape()); };
+  std::ranges::stable_partition(trainable, large);
   std::vector<std::string> names;
   std::vector<Shape> shapes;
   for (const Value& variable : trainable) {
@@ -25,6 +28,7 @@ Parameters::Parameters(Session& session, std::span<const std::string_view> slots
     trained_.push_back({names[v], trainable[v], shapes[v], ld, flat_size_, n, groups[v]});
     elements_ += shapes[v].elements();
     flat_size_ += (n + kUnit - 1) / kUnit * kUnit;
+    if (large(trainable[v])) first_small_ = trained_.size();
   }
   for (const Value& variable : session.graph().variables()) {
     const NodeData& node = session.graph().node(variable.node);

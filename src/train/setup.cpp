@@ -32,7 +32,6 @@ std::string why_no_group(const Setup& setup, Communicator& communicator, const D
   const CollectiveOptions& collective = exchange.collective;
   if (!exchange.shared_parameters) return "exchange.shared_parameters = false";
   if (!Registry<UpdaterType>::instance().get(setup.train.updater).shared_parameters) return "updater " + setup.train.updater;
-  if (!collective.codec->exact()) return "codec " + collective.codec_name + " is not exact";
   if (collective.algorithm != "auto" && collective.algorithm != "shared_memory") return "exchange.algorithm = \"" + collective.algorithm + "\"";
   if (collective.rank_order && communicator.nodes().nodes() > 1) return "sums in rank order run over the machines";
   return NodeGroup::why_not(communicator, device);
@@ -105,7 +104,8 @@ Setup::Setup(Communicator& communicator, Section& config) {
   updater.group = group.get();
   updater.exchange_thread = wants_thread(updater.exchange.thread, session.device(), cores, threads);
   parameters = std::make_unique<Parameters>(
-      session, optimizer->slots(), [this](auto names, auto shapes) { return groups->assign(names, shapes); });
+      session, optimizer->slots(), [this](auto names, auto shapes) { return groups->assign(names, shapes); },
+      [this](const Shape& shape) { return updater.exchange.is_small(shape); });
 }
 
 void Setup::place_parameters() {
@@ -164,7 +164,7 @@ MemorySummary memory_of(const Replica& replica, const Parameters& parameters, co
   m.gradients = exchange.gradient_bytes();
   m.slots = parameters.slot_bytes();
   m.activations = static_cast<std::int64_t>(replica.arena_bytes());
-  m.communication = exchange.bytes() - m.gradients + updater.window_bytes();
+  m.communication = exchange.bytes() - m.gradients + exchange.residual_bytes() + updater.window_bytes();
   // Gradients lie in the buckets' memory where the host sees the device's; else the device has a copy of the buckets.
   const bool staged = !device.info().host_accessible;
   if (staged) m.communication += exchange.bytes();

@@ -12,6 +12,7 @@
 #include "train/report/output_file.hpp"
 #include "train/report/progress_line.hpp"
 #include "train/report/run_report.hpp"
+#include "train/residual_files.hpp"
 #include "train/run_directory.hpp"
 #include "train/setup.hpp"
 
@@ -122,7 +123,8 @@ class Trainer {
   /// The same start on all ranks: the checkpoint's state or rank 0's initial values.
   void start() {
     if (!directory_.resume_from.empty()) {
-      load_checkpoint(directory_.resume_from, parts_);
+      const CheckpointHeader header = load_checkpoint(directory_.resume_from, parts_);
+      ResidualFiles::load(communicator_, updater_->exchange(), header.path);
       updater_->parameters_changed();
       data_.seek(state_.position);
     }
@@ -133,6 +135,10 @@ class Trainer {
       if (mine) value.copy_from(Tensor::of(value.shape(), values));
     });
     communicator_.barrier();                   // shared parameters are there
+    GradientExchange& exchange = updater_->exchange();
+    if (exchange.keeps_residuals()) {
+      residuals_ = std::make_unique<ResidualFiles>(communicator_, exchange, directory_.checkpoints(), setup_.checkpoint.keep, setup_.config_text);
+    }
     if (!is_root()) return;
     OutputFile(directory_.path / "configuration.toml", "wb").write(setup_.config_text);
     writer_ = std::make_unique<CheckpointWriter>(directory_.checkpoints(), setup_.checkpoint.keep, setup_.config_text, communicator_.context().log);
@@ -213,6 +219,7 @@ class Trainer {
     const double rate = setup_.schedule->rate(state_.step, length);
     const StepInfo info{.step = state_.applied, .learning_rate = rate, .previous_learning_rate = state_.applied > 0 ? state_.previous_rate : rate};
     words_.fill(0);
+    if (is_logged(state_.step + 1)) updater_->exchange().observe_next_step();
     updater_->begin({.step = state_.step});
     for (std::int64_t i = 0; i < k; ++i) {
       const SampleBatch* batch = next_batch();
@@ -246,14 +253,25 @@ class Trainer {
     window_samples_ += samples;
     progress_.step(state_.step, samples, result_.loss);
     if (setup_.train.check_replicas) check_replicas();
-    if (state_.step % setup_.train.log_every != 0 && state_.step != 1 && state_.step != total_steps_) return;
+    if (!is_logged(state_.step)) return;
     log("train/loss", exchange.word(kLoss));
     for (std::size_t m = 0; m < setup_.replica->metric_names().size(); ++m) {
       log("train/" + setup_.replica->metric_names()[m], exchange.word(kMetrics + m));
     }
     log("learning_rate", rate);
     log("gradient_norm", outcome.gradient_norm);
+    for (const BucketReport& each : exchange.reports()) log_bucket(each);
     log_speed();
+  }
+
+  [[nodiscard]] bool is_logged(std::int64_t step) const { return step % setup_.train.log_every == 0 || step == 1 || step == total_steps_; }
+
+  void log_bucket(const BucketReport& report) {
+    const std::string bucket = fmt::format("exchange/bucket_{}/", report.bucket);
+    log(bucket + "bytes", report.bytes);
+    log(bucket + "ratio", report.ratio);
+    log(bucket + "relative_error", report.relative_error);
+    log(bucket + "residual_ratio", report.residual_ratio);
   }
 
   /// Since the last time.
@@ -340,11 +358,13 @@ class Trainer {
     average_statistics(communicator_, *setup_.parameters);
     saved_ = true;
     for (const auto& writer : metrics_) writer->flush();
+    if (residuals_) residuals_->save(state_.step, best);
     if (writer_) writer_->save(parts_, state_.step, best);
   }
 
   void close_writer() {
     const PhaseScope saving(profile_, Phase::checkpoint);
+    if (residuals_) residuals_->close();
     if (writer_) writer_->close();
   }
 
@@ -362,6 +382,7 @@ class Trainer {
   std::unique_ptr<Updater> updater_;
   std::int64_t steps_per_epoch_, total_steps_;
   ProgressLine progress_;
+  std::unique_ptr<ResidualFiles> residuals_;                  // if the exchange keeps some
   std::unique_ptr<CheckpointWriter> writer_;                  // rank 0 only, like the metrics
   std::vector<std::unique_ptr<MetricsWriter>> metrics_;
   TrainerState state_;

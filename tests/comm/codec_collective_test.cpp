@@ -27,6 +27,16 @@ using ::testing::Not;
 
 constexpr std::uint64_t kSeed = 7;
 
+/// Normal numbers, other ones for each stream.
+float normal(std::size_t stream, std::size_t i) {
+  static const std::vector<float> table = [] {
+    std::vector<float> all(8191);
+    for (std::size_t k = 0; k < all.size(); ++k) all[k] = random_normal(kSeed, 1, k);
+    return all;
+  }();
+  return table[(i * 31 + stream * 977) % table.size()];
+}
+
 std::vector<std::string> lossy_codecs() {
   std::vector<std::string> names;
   for (const std::string& name : Registry<CodecType>::instance().names()) {
@@ -79,24 +89,22 @@ void check_conservation(Communicator& c, const std::string& algorithm, const std
   const auto collective = make_collective(c, options_of(algorithm, codec, 4096));
   std::vector<float> data(n), residual(n, 0.f);
   Work& work = collective->all_reduce({.id = 3, .data = data.data(), .n = n, .residual = residual.data()});
-  for (std::int64_t step = 0; step < 3; ++step) {
+  for (std::int64_t step = 0; step < 2; ++step) {
     const std::string where = fmt::format("{} with {}, {} ranks, {} floats, step {}", algorithm, codec, c.size(), n, step);
-    std::vector<double> left(n), right(n), magnitude(n);
+    std::vector<double> sums(3 * n);                     // before, after, and how much was added up
     for (std::size_t i = 0; i < n; ++i) {
-      data[i] = random_normal(kSeed, static_cast<std::uint64_t>(c.rank() + 100 * step), i);
-      left[i] = static_cast<double>(data[i]) + static_cast<double>(residual[i]);
-      magnitude[i] = std::fabs(left[i]);
+      data[i] = normal(static_cast<std::size_t>(c.rank() + 100 * step), i);
+      sums[i] = static_cast<double>(data[i]) + static_cast<double>(residual[i]);
+      sums[2 * n + i] = std::fabs(sums[i]);
     }
     work.start(step);
     work.wait();
-    for (std::size_t i = 0; i < n; ++i) right[i] = static_cast<double>(residual[i]);
-    c.all_reduce(left, Reduce::sum);
-    c.all_reduce(right, Reduce::sum);
-    c.all_reduce(magnitude, Reduce::sum);
+    for (std::size_t i = 0; i < n; ++i) sums[n + i] = static_cast<double>(residual[i]);
+    c.all_reduce(sums, Reduce::sum);
     double worst = 0, kept = 0;
     for (std::size_t i = 0; i < n; ++i) {
-      worst = std::max(worst, std::fabs(static_cast<double>(data[i]) + right[i] - left[i]) / (magnitude[i] + 1e-3));
-      kept = std::max(kept, std::fabs(right[i]));
+      worst = std::max(worst, std::fabs(static_cast<double>(data[i]) + sums[n + i] - sums[i]) / (sums[2 * n + i] + 1e-3));
+      kept = std::max(kept, std::fabs(sums[n + i]));
     }
     ASSERT_LT(worst, 1e-6) << where;
     const bool travels = c.nodes().nodes() > 1 || (c.size() > 1 && algorithm != "hierarchical");
@@ -107,12 +115,12 @@ void check_conservation(Communicator& c, const std::string& algorithm, const std
 
 /// Without feedback: each operation gives the same bits to all who get them, and one bad element reaches everybody.
 void check_operations(Communicator& c, const std::string& algorithm, const std::string& codec) {
-  constexpr std::size_t kN = 3000, kBad = 1234;
+  constexpr std::size_t kN = 2000, kBad = 1234;
   const auto collective = make_collective(c, options_of(algorithm, codec, 2048));
   std::vector<float> data(kN);
   const std::string where = fmt::format("{} with {}, {} ranks", algorithm, codec, c.size());
-  const auto fill = [&](std::uint64_t stream) {
-    for (std::size_t i = 0; i < kN; ++i) data[i] = random_normal(kSeed, stream + static_cast<std::uint64_t>(c.rank()), i);
+  const auto fill = [&](std::size_t stream) {
+    for (std::size_t i = 0; i < kN; ++i) data[i] = normal(stream + static_cast<std::size_t>(c.rank()), i);
   };
   Work& gather = collective->all_gather({.id = 1, .data = data.data(), .n = kN});
   fill(10);
@@ -138,7 +146,7 @@ void check_operations(Communicator& c, const std::string& algorithm, const std::
   double error = 0, norm = 0;
   for (std::size_t i = mine.begin; i < mine.end(); ++i) {
     double exact = 0;
-    for (int r = 0; r < c.size(); ++r) exact += static_cast<double>(random_normal(kSeed, 20 + static_cast<std::uint64_t>(r), i));
+    for (int r = 0; r < c.size(); ++r) exact += static_cast<double>(normal(20 + static_cast<std::size_t>(r), i));
     error += (static_cast<double>(data[i]) - exact) * (static_cast<double>(data[i]) - exact);
     norm += exact * exact;
   }
@@ -156,21 +164,24 @@ INSTANTIATE_TEST_SUITE_P(All, CodecInCollective,
 
 TEST_P(CodecInCollective, LosesNothingAndGivesTheSameBits) {
   for (int ranks = 1; ranks <= 9; ++ranks) {
-    for (const std::size_t n : {std::size_t{0}, std::size_t{1}, std::size_t{257}, std::size_t{5000}}) {
-      run_as_threads(ranks, [&](Communicator& c) { check_conservation(c, algorithm(), codec(), n); }, {.nodes = apart(ranks), .log = LogLevel::error});
-    }
+    run_as_threads(ranks, [&](Communicator& c) {
+      check_conservation(c, algorithm(), codec(), 3000);
+      if (ranks <= 4) {
+        for (const std::size_t n : {std::size_t{0}, std::size_t{1}, std::size_t{257}}) check_conservation(c, algorithm(), codec(), n);
+      }
+    }, {.nodes = apart(ranks), .log = LogLevel::error});
   }
 }
 
 TEST_P(CodecInCollective, LosesNothingOnNodesOfSeveralRanks) {
   for (const std::vector<int>& nodes : {std::vector{0, 0, 1, 1}, std::vector{0, 0, 0, 1, 1}, std::vector{2, 0, 1, 0, 1, 0, 2}}) {
-    run_as_threads(static_cast<int>(nodes.size()), [&](Communicator& c) { check_conservation(c, algorithm(), codec(), 5000); },
+    run_as_threads(static_cast<int>(nodes.size()), [&](Communicator& c) { check_conservation(c, algorithm(), codec(), 3000); },
                    {.nodes = nodes, .log = LogLevel::error});
   }
 }
 
 TEST_P(CodecInCollective, EveryOperation) {
-  for (const int ranks : {1, 2, 3, 4, 7}) {
+  for (const int ranks : {1, 3, 4}) {
     run_as_threads(ranks, [&](Communicator& c) { check_operations(c, algorithm(), codec()); }, {.nodes = apart(ranks), .log = LogLevel::error});
   }
 }

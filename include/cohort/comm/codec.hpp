@@ -57,6 +57,8 @@ class Codec {
 
   /// True if decode(encode(x)) is x, bit by bit.
   [[nodiscard]] virtual bool exact() const noexcept = 0;
+  /// True if errors are so large that they should be fed back, unless somebody decides otherwise.
+  [[nodiscard]] virtual bool wants_feedback() const noexcept { return false; }
   /// True if the wire format is the floats as they lie in memory: a collective may then send them without encoding.
   [[nodiscard]] virtual bool plain() const noexcept { return false; }
 };

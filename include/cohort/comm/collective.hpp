@@ -45,6 +45,11 @@ struct Bucket {
 
 class Collective;
 
+/// What a rank has sent of a bucket: floats, and the bytes that they took. Between two places in one memory nothing is sent.
+struct Traffic {
+  std::int64_t elements = 0, bytes = 0;
+};
+
 /// One operation on one bucket, made once and started every step; starting and running allocate nothing. Belongs to its
 /// collective, and the same thread drives it.
 class Work : public FrameOwner {
@@ -68,6 +73,8 @@ class Work : public FrameOwner {
   [[nodiscard]] const Bucket& bucket() const noexcept { return bucket_; }
   [[nodiscard]] std::int64_t step() const noexcept { return step_; }
   [[nodiscard]] WaitStatus status() const;   ///< what it waits for now
+  /// By this rank since the last start; nothing is known of what the MPI library sends.
+  [[nodiscard]] virtual Traffic sent() const noexcept { return sent_; }
 
  protected:
   /// Called by `start`, before the other ranks can hear of it: the input is written.
@@ -88,6 +95,8 @@ class Work : public FrameOwner {
   /// each other: more than a fast line holds, less than the queue of a slow one. What overruns a queue is dropped, and TCP waits
   /// long before it repeats the last of it.
   [[nodiscard]] static std::size_t messages_ahead(std::size_t bytes) noexcept;
+  /// Begins to send a run of so many floats as the codec wrote it; the message is counted.
+  void send(Transfer& transfer, int peer, const std::byte* wire, std::size_t elements);
   /// What this rank adds to the comparison of configurations, besides algorithm and codec.
   virtual std::uint64_t layout() const noexcept { return 0; }
 
@@ -105,6 +114,7 @@ class Work : public FrameOwner {
   const Codec* codec_;
   State state_ = State::idle;
   std::int64_t step_ = -1;
+  Traffic sent_;
   std::uint32_t sequence_ = 0;            // the how manieth start of the collective this is
   Agreement agreement_;
   Progress progress_;

@@ -29,7 +29,7 @@ struct Parameter {
 
 /// All variables of a model. The trained ones lie in one flat index space, shared by values, slots and gradients, last
 /// defined first: the order in which a backward pass finishes them. What aligns them and pads the rows of matrices is zero
-/// for ever. Values and slots live in this object's memory on the session's device, and the session works in it.
+/// for ever. Small ones, if told apart, lie behind all others. Values and slots live in this object's memory on the session's device, and the session works in it.
 class Parameters final : public Stateful {
  public:
   /// Elements of the flat space that are never cut: by the alignment of parameters, by blocks of the exchange, by sums.
@@ -40,7 +40,8 @@ class Parameters final : public Stateful {
 
   /// Lays out the variables that the session's graph has by now. `place` must come before anything else is asked for but the
   /// layout.
-  Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping);
+  Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping,
+             const std::function<bool(const Shape&)>& is_small = {});
 
   /// Where values and slots lie: zeroed memory from `allocate`, or the session's device if that is empty. `mine`: this rank
   /// writes start values there; else another rank that shares the memory does, and the same bits reach this one.
@@ -57,6 +58,7 @@ class Parameters final : public Stateful {
   void place(Session& session, Shard shard, const std::function<Tensor(std::size_t)>& window = {});
 
   [[nodiscard]] std::span<const Parameter> trained() const noexcept { return trained_; }
+  [[nodiscard]] std::size_t first_small() const noexcept { return first_small_; }       ///< of `trained()`; its size if none
   [[nodiscard]] std::int64_t flat_size() const noexcept { return flat_size_; }
   [[nodiscard]] std::int64_t elements() const noexcept { return elements_; }           ///< without padding
   /// Of the element `offset`, and what follows it in the shard where values or slots are here in parts.
@@ -101,6 +103,7 @@ class Parameters final : public Stateful {
   std::vector<Other> others_;
   std::vector<std::string> slot_names_;
   std::int64_t flat_size_ = 0, elements_ = 0;
+  std::size_t first_small_ = 0;
   std::optional<Shard> shard_;
   bool windowed_ = false;
   std::vector<Tensor> windows_;        // by parameter, where values are here in parts

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "cohort/comm/communicator.hpp"
+#include "cohort/train/checkpoint.hpp"
+#include "cohort/train/exchange.hpp"
+
+namespace cohort {
+
+/// The residuals of error feedback in checkpoints. They are each rank's own, so each rank writes a file of the checkpoint's
+/// name, in the checkpoint's format, into residuals/rank-NNNN beside it. Without them a resumed run would lose what is late, once.
+class ResidualFiles {
+ public:
+  /// Where this rank writes. `checkpoints`: the directory of the checkpoints.
+  ResidualFiles(const Communicator& communicator, GradientExchange& exchange, const std::filesystem::path& checkpoints, int keep,
+                const std::string& configuration);
+  ~ResidualFiles();                                  ///< finishes the write; logs its error
+  /// As CheckpointWriter does, all ranks at the same steps.
+  void save(std::int64_t step, bool best);
+  void close() { writer_.close(); }
+
+  /// Collective. Takes up the residuals that belong to `checkpoint`. Were there as many ranks as now, with the same
+  /// shares, each takes its own; else they are shared out, and the next step goes in float32 and delivers them. What is missing or damaged counts as zero, with a
+  /// warning; a checkpoint without any is right as it is. One rank logs what happened.
+  static void load(Communicator& communicator, GradientExchange& exchange, const std::filesystem::path& checkpoint);
+
+ private:
+  class State;
+  std::unique_ptr<State> state_;
+  CheckpointWriter writer_;
+};
+
+}  // namespace cohort
