@@ -1,9 +1,9 @@
-// direct: every rank sends every owner its share and every rank its sum. 2(p-1)/p·n floats per rank in two rounds; sums in rank
-// order on any number of nodes, and each value goes through the codec once per half.
+// direct: every rank sends every owner its share and every rank its sum. 2(p-1)/p·n floats per rank in two rounds; sums in
+// rank order on any number of nodes, and each value goes through the codec once per half.
 //
-// Shares travel in pieces: piece j to the next rank, to the one after it, and so on, then piece j+1. A rank sends only so far
-// ahead of what has come to it, since p-1 ranks that sent to one at once would overrun the queue of its line. Short shares all
-// leave at once.
+// Shares travel in pieces: piece j to the next rank, to the one after it, and so on, then piece j+1. A rank sends only so
+// far ahead of what has come to it, since p-1 ranks that sent to one at once would overrun the queue of its line. Short
+// shares all leave at once.
 
 #include <algorithm>
 #include <vector>
@@ -88,7 +88,9 @@ class DirectWork final : public Work {
     if (part.size == 0) return;
     const std::size_t slot = half_ == Half::reduce ? i : i / partners();   // what publish() has written goes to all
     std::byte* wire = codec().plain() ? bytes_at(part) : sent_wire_.data() + slot * slot_bytes_;
-    if (half_ == Half::reduce && !codec().plain()) codec().encode(at(part), part.size, wire, residual(part), context(part.begin));
+    if (half_ == Half::reduce && !codec().plain()) {
+      codec().encode(at(part), part.size, wire, residual(part), context(part.begin));
+    }
     Work::send(lane(i).out, to(i), wire, part.size);
   }
 
@@ -142,7 +144,8 @@ class DirectWork final : public Work {
   std::vector<Lane> lanes_;                                      // last, so that they end before the memory that they use
 };
 
-/// Messages of a half do not wait for each other: one latency, and a part of it for each further one, which the processor begins.
+/// Messages of a half do not wait for each other: one latency, and a part of it for each further one, which the processor
+/// begins.
 double cost(const CostQuery& q) {
   constexpr double kBegin = 0.2;
   const int p = q.ranks();

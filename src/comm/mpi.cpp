@@ -75,9 +75,9 @@ NodeMap find_nodes(MPI_Comm comm, int rank, int ranks) {
   return NodeMap(labels);
 }
 
-/// Bytes that Open MPI sends over TCP without asking the receiver first; 0 if it has no such limit. Above it a message waits for
-/// the receiver's permission, which comes over the same connection, behind all data that the receiver itself is sending: two
-/// ranks that send to each other at once take turns then and leave half of a slow line idle.
+/// Bytes that Open MPI sends over TCP without asking the receiver first; 0 if it has no such limit. Above it a message waits
+/// for the receiver's permission, which comes over the same connection, behind all data that the receiver itself is sending:
+/// two ranks that send to each other at once take turns then and leave half of a slow line idle.
 std::size_t quick_over_tcp() {
   int level = 0;
   if (MPI_T_init_thread(MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) return 0;

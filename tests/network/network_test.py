@@ -1,0 +1,207 @@
+"""Hosts in namespaces are what network.py promises, leave nothing behind, and collectives and training work between them.
+
+network_test.py MPIRUN NETWORK_SWITCH COHORT COLLECTIVE_MPI_TEST [unittest arguments]
+
+Exit code 77 where namespaces are not allowed.
+"""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+MPIRUN, SWITCH, PROGRAM, COLLECTIVE_TEST = sys.argv[1:5]
+HERE = pathlib.Path(__file__).resolve().parent
+TOOL = [sys.executable, str(HERE / "network.py")]
+JOB = str(HERE.parents[1] / "jobs" / "synthetic.toml")
+LIMIT = 60      # seconds of a run
+
+# Sends argv[2] bytes from the second host to the first, or asks for single bytes back; prints seconds.
+SERVE = """
+import socket, sys, time
+listener = socket.create_server(("10.77.0.1", 5555))
+listener.settimeout(30)
+connection, _ = listener.accept()
+connection.recv(1)
+begin = time.monotonic()
+left = int(sys.argv[1])
+while left > 0:
+    left -= len(connection.recv(min(left, 1 << 20)))
+print(time.monotonic() - begin, flush=True)
+while byte := connection.recv(1):
+    connection.sendall(byte)
+"""
+ASK = """
+import socket, sys, time
+time.sleep(0.3)
+connection = socket.create_connection(("10.77.0.1", 5555), timeout=30)
+connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+connection.sendall(b"x" * (int(sys.argv[1]) + 1))
+times = []
+for _ in range(20):
+    begin = time.monotonic()
+    connection.sendall(b"x")
+    connection.recv(1)
+    times.append(time.monotonic() - begin)
+print(min(times[5:]), flush=True)
+"""
+
+
+def network(*options, command, **more):
+    words = [*TOOL, "run", "--switch-program", SWITCH, *options, "--", *command]
+    return subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False, **more)
+
+
+def ends_within(seconds, condition):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+def processes_with(word):
+    found = []
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if word.encode() in (folder / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+        except OSError:
+            pass
+    return found
+
+
+def own_network():
+    return subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout.count("\n"), \
+        subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+
+
+def possible(*options):
+    return subprocess.run([*TOOL, *options], timeout=LIMIT, check=False).returncode
+
+
+if possible("check") != 0:
+    sys.exit(77)      # it has said why
+SWITCHES = ["kernel"]
+if possible("run", "--switch", "user", "--switch-program", SWITCH, "--", "true") == 0:
+    SWITCHES.append("user")
+
+
+class Hosts(unittest.TestCase):
+    def test_are_apart(self):
+        done = network("--hosts", "2", command=["sh", "-c", "echo here >/dev/shm/note; hostname; ls /dev/shm; "
+                                                            "/dev/shm/rsh 10.77.0.2 'hostname; ls /dev/shm'"])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout.split(), ["host1", "hosts", "note", "rsh", "host2", "hosts", "rsh"])
+        self.assertFalse(os.path.exists("/dev/shm/note"))
+
+    def test_get_as_many_ranks_as_they_have_slots(self):
+        done = network("--hosts", "2", "--slots", "2", command=[MPIRUN, "-n", "3", "hostname"])
+        self.assertEqual(sorted(done.stdout.split()), ["host1", "host1", "host2"], done.stderr)
+
+    def test_hand_on_the_exit_code(self):
+        self.assertEqual(network("--hosts", "1", command=["sh", "-c", "exit 7"]).returncode, 7)
+        self.assertEqual(network("--hosts", "1", command=["sh", "-c", "kill -9 $$"]).returncode, 137)
+
+    def test_leave_nothing_behind(self):
+        before = own_network()
+        ends = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
+        for i, (end, switch) in enumerate((end, switch) for end in ends for switch in SWITCHES):
+            word = f"{91234 + i}.{os.getpid()}"      # sleep takes it, and nobody else has it
+            with self.subTest(end=end.name, switch=switch):
+                words = [*TOOL, "run", "--hosts", "2", "--switch", switch, "--switch-program", SWITCH, "--",
+                         "sh", "-c", f"/dev/shm/rsh 10.77.0.2 sleep {word} & exec sleep {word}"]
+                with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
+                    try:
+                        self.assertTrue(ends_within(20, lambda w=word: len(processes_with(w)) >= 2))
+                        process.send_signal(end)
+                        self.assertTrue(ends_within(15, lambda p=process: p.poll() is not None))
+                        self.assertTrue(ends_within(5, lambda w=word: not processes_with(w)))
+                    finally:
+                        process.kill()
+        self.assertEqual(own_network(), before)
+
+
+class Links(unittest.TestCase):
+    def measure(self, size, *options):
+        """Seconds that `size` bytes took, and of a short message there and back."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in (("serve", SERVE), ("ask", ASK)):
+                (pathlib.Path(folder) / name).write_text(text, encoding="utf-8")
+            python = f"{sys.executable} {folder}"
+            done = network("--hosts", "2", *options,
+                           command=["sh", "-c", f"{python}/serve {size} & /dev/shm/rsh 10.77.0.2 {python}/ask {size}; wait"])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(len(done.stdout.split()), 2, done.stderr)
+        return map(float, done.stdout.split())
+
+    def test_have_their_rate(self):
+        size = 4_000_000
+        for switch in SWITCHES:
+            with self.subTest(switch=switch):
+                seconds, _ = self.measure(size, "--switch", switch, "--rate", "100mbit")
+                queued = 2 * 256 * 1024 if switch == "user" else 2 * 128 * 1024      # goes at once
+                self.assertGreater(seconds, (size - queued) * 8 / 100e6)
+                self.assertLess(seconds, 4 * size * 8 / 100e6)                          # the machine may be busy
+
+    @unittest.skipUnless("user" in SWITCHES, "the switch in user space does not run here")
+    def test_have_their_delay(self):
+        _, there_and_back = self.measure(1000, "--delay", "10")
+        self.assertGreater(there_and_back, 0.02)
+        self.assertLess(there_and_back, 0.08)
+
+    def test_can_be_cut_and_mended(self):
+        script = """
+reach() { "$1" -c 'import socket
+try: socket.create_connection(("10.77.0.2", 9), timeout=1)
+except ConnectionRefusedError: print("there")
+except OSError: print("gone")'; }
+tool="$0 $1 link 2"
+for change in '--rate 10mbit' --down --up; do $tool $change && reach "$0"; done"""
+        for switch in SWITCHES:
+            with self.subTest(switch=switch):
+                done = network("--hosts", "2", "--switch", switch, command=["sh", "-c", script, *TOOL])
+                self.assertEqual(done.stdout.split(), ["there", "gone", "there"], done.stderr)
+
+
+class Ranks(unittest.TestCase):
+    def test_of_three_hosts_sum(self):
+        done = network("--hosts", "3", "--rate", "500mbit",
+                       command=[MPIRUN, "-n", "3", COLLECTIVE_TEST, "--gtest_filter=*EveryCollective.Sums/*"])
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_of_two_hosts_sum_on_both_levels(self):
+        done = network("--hosts", "2", "--slots", "2", "--rate", "500mbit",
+                       command=[MPIRUN, "-n", "4", COLLECTIVE_TEST, "--gtest_filter=*EveryCollective.*/hierarchical"])
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def train(self, hosts, slots, *settings):
+        with tempfile.TemporaryDirectory() as folder:
+            done = network("--hosts", str(hosts), "--slots", str(slots), "--rate", "500mbit",
+                           command=[MPIRUN, "-n", "4", PROGRAM, "train", JOB, "--set", "train.max_steps=12", "--set",
+                                    "train.log_every=1", "--set", f"train.directory={folder}/run", *settings])
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            lines = (pathlib.Path(folder) / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        losses = [line["train/loss"] for line in map(json.loads, lines) if "train/loss" in line]
+        self.assertEqual(len(losses), 12)
+        return losses, done.stdout + done.stderr
+
+    def test_train_the_same_wherever_they_are(self):
+        together, _ = self.train(1, 4, "--set", "train.deterministic=true")
+        for hosts, slots in ((2, 2), (4, 1)):
+            self.assertEqual(self.train(hosts, slots, "--set", "train.deterministic=true")[0], together)
+
+    def test_of_a_host_share_their_parameters(self):
+        together, _ = self.train(1, 4)
+        apart, output = self.train(2, 2)
+        self.assertIn("one copy of the parameters per machine", output)
+        self.assertIn("between machines", output)
+        for one, other in zip(together, apart):
+            self.assertAlmostEqual(one, other, delta=1e-4 * abs(one))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[5:]])
