@@ -57,23 +57,20 @@ void copy_rows(const float* from, std::int64_t from_ld, std::int64_t rows, std::
 /// Memory of one thread, zero at first: what packing leaves untouched must stay finite.
 class Scratch {
  public:
-  float* take(std::int64_t n) {
-    parts_.emplace_back(static_cast<std::size_t>(n + 16), 0.f);
-    void* begin = parts_.back().data();
-    std::size_t space = parts_.back().size() * sizeof(float);
-    return static_cast<float*>(std::align(64, static_cast<std::size_t>(n) * sizeof(float), begin, space));
-  }
+  explicit Scratch(const NodeInfo& info) : device_(info.device) {}
+  float* take(std::int64_t n) { return parts_.emplace_back(device_, n).data(); }
 
  private:
-  std::vector<std::vector<float>> parts_;
+  Device& device_;
+  std::vector<ScratchFloats> parts_;
 };
 
 /// f(work, sample, head) for all pairs on several threads, each with a `Work` of its own.
 template <class Work>
 class ForHeads {
  public:
-  ForHeads(const Sizes& sizes, int threads) : heads_(sizes.heads), pairs_(sizes.samples * sizes.heads) {
-    for (int i = 0; i < threads; ++i) work_.push_back(std::make_unique<Work>(sizes));
+  ForHeads(const Sizes& sizes, const NodeInfo& info) : heads_(sizes.heads), pairs_(sizes.samples * sizes.heads) {
+    for (int i = 0; i < info.pool.threads(); ++i) work_.push_back(std::make_unique<Work>(sizes, info));
   }
 
   template <class F>
@@ -92,9 +89,10 @@ class ForHeads {
 
 class Forward {
  public:
-  explicit Forward(const Sizes& sizes)
-      : s_(sizes), score_ld_(s_.score_ld()), keys_(scratch_.take(s_.width * score_ld_)), values_(scratch_.take(s_.positions * s_.wide())),
-        scores_(scratch_.take(kRows * score_ld_)), result_(scratch_.take(kRows * s_.wide())) {}
+  Forward(const Sizes& sizes, const NodeInfo& info)
+      : s_(sizes), scratch_(info), score_ld_(s_.score_ld()), keys_(scratch_.take(s_.width * score_ld_)),
+        values_(scratch_.take(s_.positions * s_.wide())), scores_(scratch_.take(kRows * score_ld_)),
+        result_(scratch_.take(kRows * s_.wide())) {}
 
   /// q, k, v and y of one head at row distances ld and ld_y; log_sums [positions].
   void run(const float* q, std::int64_t ld, float* y, std::int64_t ld_y, float* log_sums) {
@@ -136,8 +134,8 @@ class Forward {
 
 class BackwardOfHead {
  public:
-  explicit BackwardOfHead(const Sizes& sizes)
-      : s_(sizes), wide_(s_.wide()), score_ld_(s_.score_ld()), keys_t_(scratch_.take(s_.width * score_ld_)),
+  BackwardOfHead(const Sizes& sizes, const NodeInfo& info)
+      : s_(sizes), scratch_(info), wide_(s_.wide()), score_ld_(s_.score_ld()), keys_t_(scratch_.take(s_.width * score_ld_)),
         values_t_(scratch_.take(s_.width * score_ld_)), keys_(scratch_.take(s_.positions * wide_)), queries_(scratch_.take(kChunk * wide_)),
         dy_(scratch_.take(kChunk * wide_)), weights_(scratch_.take(kChunk * score_ld_)), dscores_(scratch_.take(kChunk * score_ld_)),
         dkeys_(scratch_.take((s_.positions + kRows) * wide_)), dvalues_(scratch_.take((s_.positions + kRows) * wide_)),
@@ -215,7 +213,7 @@ class BackwardOfHead {
 
 class AttentionKernel final : public Kernel {
  public:
-  explicit AttentionKernel(const NodeInfo& info) : s_(info.in[0].shape, info.attrs), heads_(s_, info.pool.threads()) {}
+  explicit AttentionKernel(const NodeInfo& info) : s_(info.in[0].shape, info.attrs), heads_(s_, info) {}
 
   [[nodiscard]] bool any_ld() const noexcept override { return true; }
 
@@ -236,7 +234,7 @@ class AttentionKernel final : public Kernel {
 /// Inputs dy, qkv, y, L, and the gradient of L if there is one.
 class AttentionGradKernel final : public Kernel {
  public:
-  explicit AttentionGradKernel(const NodeInfo& info) : s_(info.in[1].shape, info.attrs), heads_(s_, info.pool.threads()) {}
+  explicit AttentionGradKernel(const NodeInfo& info) : s_(info.in[1].shape, info.attrs), heads_(s_, info) {}
 
   [[nodiscard]] bool any_ld() const noexcept override { return true; }
 

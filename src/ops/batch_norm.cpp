@@ -175,7 +175,7 @@ class BatchNormTrainingKernel final : public ChannelsKernel {
  public:
   explicit BatchNormTrainingKernel(const NodeInfo& info)
       : ChannelsKernel(info, info.in[0].shape), relu_(flag(info.attrs, "relu")), joint_(flag(info.attrs, "over_replicas")),
-        sums_(rows_, channels_), moments_(static_cast<std::size_t>(channels_) + 1), mean_(coefficients()),
+        sums_(info, rows_, channels_), moments_(static_cast<std::size_t>(channels_) + 1), mean_(coefficients()),
         factor_(coefficients()), shift_(coefficients()) {}
 
   void run(KernelContext& c) override {
@@ -225,7 +225,7 @@ class BatchNormTrainingGradKernel final : public ChannelsKernel {
  public:
   explicit BatchNormTrainingGradKernel(const NodeInfo& info)
       : ChannelsKernel(info, info.in[1].shape), relu_(flag(info.attrs, "relu")), joint_(flag(info.attrs, "over_replicas")),
-        statistics_(flag(info.attrs, "statistics")), two_(rows_, 2 * channels_),
+        statistics_(flag(info.attrs, "statistics")), two_(info, rows_, 2 * channels_),
         sums_(static_cast<std::size_t>((statistics_ ? 4 : 2) * channels_ + 1)), mean_(coefficients()), factor_(coefficients()),
         slope_(coefficients()), shift_(coefficients()) {}
 
@@ -321,7 +321,8 @@ class BatchNormInferenceKernel final : public ChannelsKernel {
 class BatchNormInferenceGradKernel final : public ChannelsKernel {
  public:
   explicit BatchNormInferenceGradKernel(const NodeInfo& info)
-      : ChannelsKernel(info, info.in[1].shape), two_(rows_, 2 * channels_), sums_(2 * static_cast<std::size_t>(channels_)),
+      : ChannelsKernel(info, info.in[1].shape), two_(info, rows_, 2 * channels_),
+        sums_(2 * static_cast<std::size_t>(channels_)),
         mean_(coefficients()), factor_(coefficients()), zero_(coefficients()) {}
 
   void run(KernelContext& c) override {

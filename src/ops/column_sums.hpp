@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
 
-#include "cohort/base/thread_pool.hpp"
+#include "cohort/exec/kernel.hpp"
 
 namespace cohort {
 
@@ -12,9 +11,9 @@ namespace cohort {
 /// the results have the same bits with any number of threads; short chunks keep the rounding error of float sums low.
 class ColumnSums {
  public:
-  ColumnSums(std::int64_t rows, std::int64_t columns)
+  ColumnSums(const NodeInfo& info, std::int64_t rows, std::int64_t columns)
       : rows_(rows), columns_(columns), chunk_(std::max<std::int64_t>(kRows, (rows + kMostChunks - 1) / kMostChunks)),
-        partial_(static_cast<std::size_t>((rows + chunk_ - 1) / chunk_ * columns)) {}
+        partial_(info, (rows + chunk_ - 1) / chunk_ * columns) {}
 
   /// `add(begin, end, sums)` adds the rows [begin, end) to sums[columns]; calls run on several threads.
   template <class Add>
@@ -38,7 +37,7 @@ class ColumnSums {
   static constexpr std::int64_t kRows = 64, kMostChunks = 64;
 
   std::int64_t rows_, columns_, chunk_;
-  std::vector<float> partial_;
+  ScratchFloats partial_;
 };
 
 }  // namespace cohort

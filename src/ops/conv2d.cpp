@@ -79,9 +79,9 @@ struct Geometry {
 
 /// The primitive for some of the images, and the filter in oneDNN's layout.
 struct Part {
-  Part(const dnnl::engine& engine, const Shape& x, const Shape& filter_shape, const Attrs& attrs, std::int64_t first_image)
-      : cpu{engine, dnnl::stream(engine)},
-        geometry(x, filter_shape, attrs),
+  Part(const dnnl::engine& engine, const NodeInfo& info, const Shape& x, const Shape& filter_shape, std::int64_t first_image)
+      : cpu(engine, info.device),
+        geometry(x, filter_shape, info.attrs),
         first(first_image),
         image(cpu.wrap(geometry.image)),
         result(cpu.wrap(geometry.result)),
@@ -96,7 +96,7 @@ struct Part {
     return true;
   }
 
-  [[nodiscard]] onednn::Call reordered(const dnnl::memory& from, const dnnl::memory& to) const {
+  [[nodiscard]] onednn::Call reordered(const dnnl::memory& from, const dnnl::memory& to) {
     const dnnl::reorder::primitive_desc desc(cpu.engine, from.get_desc(), cpu.engine, to.get_desc(),
                                              onednn::user_scratchpad());
     const auto scratch = cpu.scratch(desc.scratchpad_desc());
@@ -122,7 +122,7 @@ class ConvolutionKernel : public Kernel {
     for (std::int64_t first = 0; first < x[0] && y.elements() > 0; first += images) {
       Shape some = x;
       some.set(0, std::min(images, x[0] - first));
-      parts_.emplace_back(engine, some, filter, info.attrs, first);
+      parts_.emplace_back(engine, info, some, filter, first);
     }
     if (x[0] > 0) x_size_ = x.elements() / x[0], y_size_ = y.elements() / x[0];
   }

@@ -123,7 +123,7 @@ class DenseActivationGradKernel final : public Kernel {
   explicit DenseActivationGradKernel(const NodeInfo& info)
       : columns_(info.in[0].shape.columns()),
         activation_(activation_of(info.attrs)),
-        sums_(info.in[0].shape.rows(), columns_) {}
+        sums_(info, info.in[0].shape.rows(), columns_) {}
 
   [[nodiscard]] bool any_ld() const noexcept override { return true; }
 
@@ -153,7 +153,7 @@ class DenseActivationGradKernel final : public Kernel {
 class DenseBiasGradKernel final : public Kernel {
  public:
   explicit DenseBiasGradKernel(const NodeInfo& info)
-      : columns_(info.in[0].shape.columns()), sums_(info.in[0].shape.rows(), columns_) {}
+      : columns_(info.in[0].shape.columns()), sums_(info, info.in[0].shape.rows(), columns_) {}
 
   [[nodiscard]] bool any_ld() const noexcept override { return true; }
 

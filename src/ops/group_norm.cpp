@@ -54,7 +54,7 @@ class GroupNormBase : public Kernel {
   GroupNormBase(const NodeInfo& info, const Shape& x, std::int64_t rows_of_scratch)
       : samples_(x[0]), channels_(x.columns()), pixels_(samples_ == 0 ? 0 : x.rows() / samples_),
         per_group_(channels_ / info.attrs.get<std::int64_t>("groups")), epsilon_(info.attrs.get<double>("epsilon")),
-        rows_(rows_of_scratch), scratch_(static_cast<std::size_t>(samples_ * rows_of_scratch * channels_)) {}
+        rows_(rows_of_scratch), scratch_(info, samples_ * rows_of_scratch * channels_) {}
 
   template <class F>
   void for_samples(ThreadPool& pool, F f) {
@@ -98,7 +98,7 @@ class GroupNormBase : public Kernel {
 
  private:
   std::int64_t rows_;
-  std::vector<float> scratch_;
+  ScratchFloats scratch_;
 };
 
 class GroupNormKernel final : public GroupNormBase {

@@ -78,7 +78,7 @@ class LayerNormKernel final : public Kernel {
 class LayerNormGradKernel final : public Kernel {
  public:
   explicit LayerNormGradKernel(const NodeInfo& info)
-      : columns_(info.in[0].shape.columns()), inputs_(info.in.size()), sums_(info.in[0].shape.rows(), 2 * columns_),
+      : columns_(info.in[0].shape.columns()), inputs_(info.in.size()), sums_(info, info.in[0].shape.rows(), 2 * columns_),
         both_(static_cast<std::size_t>(2 * columns_)) {}
 
   [[nodiscard]] bool any_ld() const noexcept override { return true; }

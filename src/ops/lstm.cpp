@@ -94,7 +94,8 @@ class LstmKernel final : public Kernel {
 class LstmGradKernel final : public Kernel {
  public:
   explicit LstmGradKernel(const NodeInfo& info)
-      : s_(info.in[0].shape), extra_(info.in.size() == 7), dh_(static_cast<std::size_t>(s_.samples * s_.units)), dc_(dh_.size()) {}
+      : s_(info.in[0].shape), extra_(info.in.size() == 7), dh_(info, s_.samples * s_.units),
+        dc_(info, s_.samples * s_.units) {}
 
   [[nodiscard]] bool any_ld() const noexcept override { return true; }
 
@@ -109,7 +110,7 @@ class LstmGradKernel final : public Kernel {
   }
 
  private:
-  [[nodiscard]] float* of_sample(std::vector<float>& x, std::int64_t sample) const { return x.data() + sample * s_.units; }
+  [[nodiscard]] float* of_sample(const ScratchFloats& x, std::int64_t sample) const { return x.data() + sample * s_.units; }
 
   /// dh_ := dz_{t+1} Rᵀ.
   void from_next(KernelContext& c, std::int64_t first, std::int64_t number, std::int64_t t) {
@@ -164,7 +165,7 @@ class LstmGradKernel final : public Kernel {
 
   Sizes s_;
   bool extra_;
-  std::vector<float> dh_, dc_;   // of every sample, at the position at hand
+  ScratchFloats dh_, dc_;   // of every sample, at the position at hand
 };
 
 void check_weight(const Inference& c, std::int64_t columns) {

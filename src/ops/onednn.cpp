@@ -29,6 +29,12 @@ dnnl::primitive_attr user_scratchpad() {
   return attr;
 }
 
+dnnl::memory Cpu::scratch(const dnnl::memory::desc& desc) {
+  const std::size_t bytes = desc.get_size();
+  if (bytes == 0) return wrap(desc);
+  return {desc, engine, memory.emplace_back(*device, static_cast<std::int64_t>((bytes + 3) / 4)).data()};
+}
+
 Call::Call(const Cpu& cpu, dnnl::primitive primitive, const std::vector<std::pair<int, dnnl::memory>>& arguments)
     : stream_(cpu.stream), primitive_(std::move(primitive)) {
   for (const auto& [id, memory] : arguments) {

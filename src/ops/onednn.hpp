@@ -27,12 +27,16 @@ void use_threads(int threads);
 /// Error internal for oneDNN's plain loops ("ref:any"), which are hundreds of times slower than its real implementations.
 void refuse_reference(std::string_view node, std::string_view implementation);
 
-/// An engine and a stream of one kernel.
+/// An engine and a stream of one kernel, and the scratch memory that it has made.
 struct Cpu {
-  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
-  dnnl::stream stream{engine};
+  Cpu(const dnnl::engine& of, Device& counted_by) : engine(of), stream(of), device(&counted_by) {}
+
+  dnnl::engine engine;
+  dnnl::stream stream;
+  Device* device;
+  std::vector<ScratchFloats> memory{};
   [[nodiscard]] dnnl::memory wrap(const dnnl::memory::desc& desc) const { return {desc, engine, DNNL_MEMORY_NONE}; }
-  [[nodiscard]] dnnl::memory scratch(const dnnl::memory::desc& desc) const { return {desc, engine}; }
+  [[nodiscard]] dnnl::memory scratch(const dnnl::memory::desc& desc);   ///< lives as long as this
 };
 
 /// Attributes that make the caller own the scratch memory.

@@ -32,6 +32,21 @@ struct NodeInfo {
   ThreadPool& pool;
 };
 
+/// Floats of a kernel's own, zero at first, for as long as it lives. They count as memory of the device; where the host
+/// cannot see that, they are the host's.
+class ScratchFloats {
+ public:
+  ScratchFloats(const NodeInfo& info, std::int64_t n) : ScratchFloats(info.device, n) {}
+  ScratchFloats(Device& device, std::int64_t n);
+  [[nodiscard]] float* data() const noexcept { return static_cast<float*>(memory_.memory.get()); }   ///< at a cache line
+  [[nodiscard]] float* begin() const noexcept { return data(); }
+  [[nodiscard]] float* end() const noexcept { return data() + n_; }
+
+ private:
+  Buffer memory_;
+  std::int64_t n_;
+};
+
 /// What a kernel gets at every run. The pointers are set once when the step is prepared; only feeds change their memory.
 class KernelContext {
  public:
