@@ -43,7 +43,26 @@ std::uint64_t load64(const unsigned char* at) {
   return ~narrow;
 }
 
+/// The product of two polynomials over GF(2) modulo the CRC's; the highest bit is the coefficient of x^0.
+constexpr std::uint32_t multiply(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t product = 0;
+  for (std::uint32_t power = 0x80000000u; power != 0; power >>= 1) {
+    if ((a & power) != 0) product ^= b;
+    b = (b >> 1) ^ ((b & 1u) != 0 ? kReflectedPolynomial : 0u);
+  }
+  return product;
+}
+
 }  // namespace
+
+std::uint32_t combine_crc32c(std::uint32_t first, std::uint32_t second, std::uint64_t second_bytes) {
+  // As many zero bytes behind the first text multiply its CRC by x^(8 bytes); what the start and end value of a CRC add cancels.
+  std::uint32_t factor = 0x80000000u, power = 0x00800000u;   // x^0, x^8
+  for (; second_bytes != 0; second_bytes >>= 1, power = multiply(power, power)) {
+    if ((second_bytes & 1u) != 0) factor = multiply(factor, power);
+  }
+  return multiply(factor, first) ^ second;
+}
 
 std::uint32_t crc32c_by_table(const void* data, std::size_t bytes, std::uint32_t before) {
   const auto* at = static_cast<const unsigned char*>(data);

@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "cohort/base/error.hpp"
+#include "hdf5/blocks.hpp"
 #include "hdf5/types.hpp"
 
 namespace cohort::hdf5 {
@@ -78,6 +79,13 @@ herr_t collect_dataset(hid_t, const char* name, const H5O_info_t* info, void* na
   return 0;
 }
 
+/// Names of sources are patterns, in which "%b" is a number.
+std::string no_pattern(const std::string& name) {
+  std::string result;
+  for (const char c : name) result += c == '%' ? "%%" : std::string(1, c);
+  return result;
+}
+
 bool link_exists(hid_t file, const std::string& path) {
   // H5Lexists wants every group on the way to exist.
   for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
@@ -104,11 +112,14 @@ struct File::Impl {
   }
   [[nodiscard]] Handle create_dataset(const std::string& path, const std::string& where, hid_t type, hid_t space) const {
     quiet();
-    const Handle links = own(H5Pcreate(H5P_LINK_CREATE), H5Pclose, where);
-    check(H5Pset_create_intermediate_group(links.get(), 1), where);
     const Handle creation = own(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, where);
     check(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER), where);
-    return own(H5Dcreate2(file.get(), path.c_str(), type, space, links.get(), creation.get(), H5P_DEFAULT), H5Dclose,
+    return create_dataset(path, where, type, space, creation.get());
+  }
+  [[nodiscard]] Handle create_dataset(const std::string& path, const std::string& where, hid_t type, hid_t space, hid_t creation) const {
+    const Handle links = own(H5Pcreate(H5P_LINK_CREATE), H5Pclose, where);
+    check(H5Pset_create_intermediate_group(links.get(), 1), where);
+    return own(H5Dcreate2(file.get(), path.c_str(), type, space, links.get(), creation, H5P_DEFAULT), H5Dclose,
                where + ": cannot create the data set");
   }
   [[nodiscard]] Handle open_attribute(const std::string& path, std::string_view name, const std::string& where) const {
@@ -193,6 +204,41 @@ void File::write_text(std::string_view dataset, std::string_view text) {
   const Handle space = space_of({});
   const Handle target = impl_->create_dataset(absolute(dataset), where, type.get(), space.get());
   check(H5Dwrite(target.get(), type.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, copy.c_str()), where + ": cannot write");
+}
+
+void File::write_virtual(std::string_view dataset, DType dtype, const Shape& shape, std::span<const Source> sources) {
+  quiet();
+  const std::string where = at(dataset), there = no_pattern(absolute(dataset));
+  const Handle type = type_of(dtype), space = space_of(shape), part = space_of(shape);
+  const Handle creation = own(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, where);
+  for (const Source& source : sources) {
+    if (source.n == 0) continue;
+    const Handle from = space_of({source.n});
+    const std::string file = no_pattern(source.file);
+    const auto map = [&] {
+      check(H5Pset_virtual(creation.get(), part.get(), file.c_str(), there.c_str(), from.get()), where + ": cannot map a part of it");
+    };
+    if (shape.rank() == 0) map();
+    hsize_t at_source = 0;
+    for_each_block(shape, source.begin, source.begin + source.n, [&](const Block& block) {
+      std::array<hsize_t, Shape::kMaxRank> start{}, count{};
+      std::copy(block.start.begin(), block.start.end(), start.begin());
+      std::copy(block.count.begin(), block.count.end(), count.begin());
+      const auto n = static_cast<hsize_t>(block.elements);
+      check(H5Sselect_hyperslab(part.get(), H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr), where);
+      check(H5Sselect_hyperslab(from.get(), H5S_SELECT_SET, &at_source, nullptr, &n, nullptr), where);
+      map();
+      at_source += n;
+    });
+  }
+  static_cast<void>(impl_->create_dataset(absolute(dataset), where, type.get(), space.get(), creation.get()));
+}
+
+bool File::is_virtual(std::string_view dataset) const {
+  const std::string where = at(dataset);
+  const Handle source = impl_->open_dataset(absolute(dataset), where);
+  const Handle creation = own(H5Dget_create_plist(source.get()), H5Pclose, where);
+  return H5Pget_layout(creation.get()) == H5D_VIRTUAL;
 }
 
 bool File::has(std::string_view object) const {

@@ -21,6 +21,13 @@ struct DatasetInfo {
   Shape shape;
 };
 
+/// Elements of a data set, in row-major order from `begin` on, that lie in another file: there they are a data set of the same
+/// name with one dimension of `n`.
+struct Source {
+  std::string file;                     ///< a name without a folder is one beside the file that names it
+  std::int64_t begin = 0, n = 0;
+};
+
 /// One HDF5 file and the data sets in it, each named by its full path ("/parameters/hidden/weights"; the first slash may be
 /// left out). Data sets are contiguous and little-endian, and the file's own structure carries checksums (HDF5 format 1.8
 /// and later), so that damage to it is noticed; the contents are left to whoever writes them. Half-precision elements are stored
@@ -46,6 +53,11 @@ class File {
   void write(std::string_view dataset, const Tensor& host_tensor);       ///< any leading dimension; host memory
   void write_text(std::string_view dataset, std::string_view text);      ///< a string of any length, UTF-8
 
+  /// A virtual data set: to a reader of HDF5 like any other, but its elements stay where they are. `sources` must not overlap, and
+  /// with one dimension at least hold every element.
+  void write_virtual(std::string_view dataset, DType dtype, const Shape& shape, std::span<const Source> sources);
+
+  [[nodiscard]] bool is_virtual(std::string_view dataset) const;
   [[nodiscard]] bool has(std::string_view object) const;                 ///< data set or group
   [[nodiscard]] DatasetInfo info(std::string_view dataset) const;
   /// All data sets below `group`, by full path, sorted.

@@ -5,82 +5,20 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <utility>
 
-#include "hdf5/file.hpp"
 #include "train/checkpoint_file.hpp"
+#include "train/checkpoint_reader.hpp"
 
 namespace cohort {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// A checkpoint opened to read, its format checked.
-class CheckpointFile {
- public:
-  explicit CheckpointFile(const fs::path& path) : file_(hdf5::File::open(path)), bytes_(fs::file_size(path)) {
-    header_.path = path;
-    if (!file_.has_attribute("/", "format") || file_.attribute<std::string>("/", "format") != kCheckpointFormat) {
-      fail(Code::invalid_argument, path.string() + ": is an HDF5 file, but no checkpoint");
-    }
-    if (const auto version = file_.attribute<std::int64_t>("/", "version"); version != kCheckpointVersion) {
-      fail(Code::invalid_argument, path.string() + ": is of checkpoint version " + std::to_string(version) +
-                                       ", this program knows version " + std::to_string(kCheckpointVersion));
-    }
-    header_.step = file_.attribute<std::int64_t>("/", "step");
-    header_.configuration = std::get<std::string>(intact(std::string(kConfiguration)));
-  }
-
-  [[nodiscard]] const CheckpointHeader& header() const noexcept { return header_; }
-  [[nodiscard]] std::vector<std::string> names() const {   // "/parameters/hidden/weight"; without the configuration
-    std::vector<std::string> names = file_.datasets();
-    std::erase(names, kConfiguration);
-    return names;
-  }
-  [[nodiscard]] std::string kind(const std::string& name) const { return file_.attribute<std::string>(name, "kind"); }
-  [[nodiscard]] hdf5::DatasetInfo info(const std::string& name) const { return file_.info(name); }
-  /// "text", "float32[3, 5]", "int64 value": what a data set is, for messages and comparison.
-  [[nodiscard]] std::string what(const std::string& name) const {
-    const std::string of = kind(name);
-    if (of == "text") return of;
-    const auto [dtype, shape] = info(name);
-    return std::string(cohort::name(dtype)) + (of == "value" ? " value" : shape.text());
-  }
-
-  [[nodiscard]] StateItem read(const std::string& name) const {
-    if (kind(name) == "text") return file_.read_text(name);
-    const auto [dtype, shape] = info(name);
-    if (static_cast<std::uintmax_t>(shape.elements()) > bytes_) refuse(name, "is larger than the file");
-    Tensor tensor(host(), dtype, shape);
-    file_.read(name, tensor);
-    if (kind(name) == "tensor") return tensor;
-    if (shape.rank() > 0) refuse(name, "is no single value");
-    if (dtype == DType::int64) return *tensor.data<std::int64_t>();
-    if (dtype == DType::float64) return *tensor.data<double>();
-    refuse(name, "is no int64 or float64 value");
-  }
-  [[nodiscard]] bool fits_crc(const std::string& name, const StateItem& item) const {
-    return file_.attribute<std::uint32_t>(name, "crc32c") == crc_of(item);
-  }
-  [[nodiscard]] StateItem intact(const std::string& name) const {
-    StateItem item = read(name);
-    if (!fits_crc(name, item)) refuse(name, "does not fit its CRC-32C");
-    return item;
-  }
-
- private:
-  [[noreturn]] void refuse(const std::string& name, const std::string& why) const {
-    fail(Code::data_loss, header_.path.string() + ": '" + name + "' " + why + ", the file is damaged");
-  }
-
-  hdf5::File file_;
-  std::uintmax_t bytes_;
-  CheckpointHeader header_;
-};
-
 bool is_intact(const fs::path& path) {
   try {
-    const CheckpointFile file(path);
+    const CheckpointReader file(path);
     for (const auto& name : file.names()) static_cast<void>(file.intact(name));
     return true;
   } catch (const Error&) {   // the answer is no, whatever is wrong with it
@@ -120,21 +58,30 @@ std::string what_is_asked(const StateItem& item) {
   return std::holds_alternative<std::int64_t>(item) ? "int64 value" : "float64 value";
 }
 
+/// What the state wants of one data set.
+struct Wish {
+  std::string what;
+  std::optional<FlatRange> piece{};      // nothing: the whole
+};
+using WishList = std::map<std::string, Wish>;   // by data set
+
 /// First visit: what the state wants, changing nothing.
 class Wishes final : public StateVisitor {
  public:
-  void tensor(const std::string& name, const Tensor& value) override { add(name, what_is_asked(value)); }
-  void piece(const std::string& name, const Shape& whole, std::int64_t, const Tensor&) override { add(name, "float32" + whole.text()); }
-  void value(const std::string& name, std::int64_t& value) override { add(name, what_is_asked(value)); }
-  void value(const std::string& name, double& value) override { add(name, what_is_asked(value)); }
-  void text(const std::string& name, std::string& value) override { add(name, what_is_asked(value)); }
-  [[nodiscard]] const std::map<std::string, std::string>& all() const noexcept { return wishes_; }
+  void tensor(const std::string& name, const Tensor& value) override { add(name, {what_is_asked(value)}); }
+  void piece(const std::string& name, const Shape& whole, std::int64_t begin, const Tensor& values) override {
+    add(name, {"float32" + whole.text(), FlatRange{begin, values.elements()}});
+  }
+  void value(const std::string& name, std::int64_t& value) override { add(name, {what_is_asked(value)}); }
+  void value(const std::string& name, double& value) override { add(name, {what_is_asked(value)}); }
+  void text(const std::string& name, std::string& value) override { add(name, {what_is_asked(value)}); }
+  [[nodiscard]] const WishList& all() const noexcept { return wishes_; }
 
  private:
-  void add(const std::string& name, std::string what) {
-    check(wishes_.emplace("/" + name, std::move(what)).second, Code::internal, "checkpoint: '" + name + "' is there twice");
+  void add(const std::string& name, Wish wish) {
+    check(wishes_.emplace("/" + name, std::move(wish)).second, Code::internal, "checkpoint: '" + name + "' is there twice");
   }
-  std::map<std::string, std::string> wishes_;   // by data set
+  WishList wishes_;
 };
 
 /// Second visit: everything is there and right.
@@ -142,9 +89,7 @@ class Loader final : public StateVisitor {
  public:
   explicit Loader(const std::map<std::string, StateItem>& items) : items_(items) {}
   void tensor(const std::string& name, const Tensor& value) override { value.copy_from(get<Tensor>(name)); }
-  void piece(const std::string& name, const Shape&, std::int64_t begin, const Tensor& values) override {
-    std::copy_n(get<Tensor>(name).data<float>() + begin, values.elements(), values.data<float>());
-  }
+  void piece(const std::string& name, const Shape&, std::int64_t, const Tensor& values) override { values.copy_from(get<Tensor>(name)); }
   void value(const std::string& name, std::int64_t& value) override { value = get<std::int64_t>(name); }
   void value(const std::string& name, double& value) override { value = get<double>(name); }
   void text(const std::string& name, std::string& value) override { value = get<std::string>(name); }
@@ -166,13 +111,13 @@ std::string listed(const std::string& what, const std::vector<std::string>& name
   return text;
 }
 
-void require_fit(const CheckpointFile& file, const std::map<std::string, std::string>& wishes, Extra extra) {
+void require_fit(const CheckpointReader& file, const WishList& wishes, Extra extra) {
   std::vector<std::string> missing, different, unasked;
   const std::vector<std::string> names = file.names();
-  for (const auto& [name, what] : wishes) {
+  for (const auto& [name, wish] : wishes) {
     if (!std::binary_search(names.begin(), names.end(), name)) missing.push_back(name);
-    else if (const std::string stored = file.what(name); stored != what) {
-      different.push_back(name + " (" + stored + " in the file, " + what + " here)");
+    else if (const std::string stored = file.what(name); stored != wish.what) {
+      different.push_back(name + " (" + stored + " in the file, " + wish.what + " here)");
     }
   }
   for (const auto& name : names) {
@@ -188,12 +133,12 @@ void require_fit(const CheckpointFile& file, const std::map<std::string, std::st
 
 CheckpointHeader load_checkpoint(const fs::path& path, std::span<Stateful* const> parts, Extra extra) {
   return with_alternative(path, [&](const fs::path& resolved) {
-    const CheckpointFile file(resolved);
+    const CheckpointReader file(resolved);
     Wishes wishes;
     for (Stateful* part : parts) part->visit(wishes);
     require_fit(file, wishes.all(), extra);
     std::map<std::string, StateItem> items;
-    for (const auto& [name, what] : wishes.all()) items.emplace(name, file.intact(name));
+    for (const auto& [name, wish] : wishes.all()) items.emplace(name, file.intact(name, wish.piece));
     Loader loader(items);
     for (Stateful* part : parts) part->visit(loader);
     return file.header();
@@ -225,12 +170,12 @@ void add_statistics(const Tensor& tensor, CheckpointEntry& entry) {
   });
 }
 
-CheckpointEntry describe(const CheckpointFile& file, const std::string& name) {
+CheckpointEntry describe(const CheckpointReader& file, const std::string& name) {
   CheckpointEntry entry;
   entry.name = name.substr(1);
   entry.kind = file.kind(name);
-  const StateItem item = file.read(name);
-  entry.intact = file.fits_crc(name, item);
+  const auto [item, damage] = file.read(name);
+  entry.intact = damage.empty();
   if (const auto* tensor = std::get_if<Tensor>(&item)) {
     entry.dtype = tensor->dtype();
     entry.shape = tensor->shape();
@@ -264,7 +209,7 @@ std::string table_line(const CheckpointEntry& entry, std::size_t name_width) {
 
 CheckpointDescription describe_checkpoint(const fs::path& path) {
   return with_alternative(path, [&](const fs::path& resolved) {
-    const CheckpointFile file(resolved);
+    const CheckpointReader file(resolved);
     CheckpointDescription result{.header = file.header(), .entries = {}};
     for (const auto& name : file.names()) result.entries.push_back(describe(file, name));
     return result;
@@ -278,8 +223,8 @@ bool CheckpointDescription::intact() const {
 std::string CheckpointDescription::text() const {
   std::size_t width = 4;
   for (const auto& entry : entries) width = std::max(width, entry.name.size());
-  std::string result = fmt::format("{}\nstep {}, {} data sets, {}\n\n", header.path.string(), header.step, entries.size(),
-                                   intact() ? "all intact" : "DAMAGED");
+  std::string result = fmt::format("{}\nstep {}, {} data sets{}, {}\n\n", header.path.string(), header.step, entries.size(),
+                                   header.files > 1 ? fmt::format(" in {} files", header.files) : "", intact() ? "all intact" : "DAMAGED");
   result += fmt::format("  {:<{}}  {:<24} {:>12} {:>12} {:>12} {:>12}\n", "name", width, "type", "min", "max", "mean",
                         "norm");
   for (const auto& entry : entries) result += table_line(entry, width);

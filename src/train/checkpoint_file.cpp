@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <fstream>
 #include <functional>
 
 #include "cohort/base/crc32c.hpp"
@@ -12,7 +13,30 @@
 namespace cohort {
 namespace {
 
-constexpr std::string_view kStem = "step-", kExtension = ".h5";
+constexpr std::string_view kStem = "step-", kExtension = ".h5", kRank = ".rank-";
+
+/// All of the text as a number that is not negative.
+std::optional<std::int64_t> number_in(std::string_view text) {
+  std::int64_t number = 0;
+  const auto [at, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || at != text.data() + text.size() || number < 0) return {};
+  return number;
+}
+
+constexpr std::string_view kSeal = "cohort index CRC";
+
+/// CRC-32C of the next `bytes` of a stream; nothing if it has not as many.
+std::optional<std::uint32_t> crc_of_stream(std::istream& in, std::uintmax_t bytes) {
+  std::vector<char> buffer(std::size_t{1} << 20);
+  std::uint32_t crc = 0;
+  while (bytes > 0) {
+    const auto n = static_cast<std::streamsize>(std::min<std::uintmax_t>(bytes, buffer.size()));
+    if (!in.read(buffer.data(), n)) return {};
+    crc = crc32c(buffer.data(), static_cast<std::size_t>(n), crc);
+    bytes -= static_cast<std::uintmax_t>(n);
+  }
+  return crc;
+}
 
 }  // namespace
 
@@ -32,12 +56,53 @@ std::string file_name(std::int64_t step) { return fmt::format("{}{:010}{}", kSte
 
 std::optional<std::int64_t> step_of(const std::filesystem::path& file) {
   const std::string name = file.filename().string();
-  std::int64_t step = 0;
   if (!name.starts_with(kStem) || !name.ends_with(kExtension)) return {};
-  const char* const end = name.data() + name.size() - kExtension.size();
-  const auto [at, error] = std::from_chars(name.data() + kStem.size(), end, step);
-  if (error != std::errc{} || at != end || step < 0) return {};
-  return step;
+  return number_in(std::string_view(name).substr(kStem.size(), name.size() - kStem.size() - kExtension.size()));
+}
+
+std::string parts_name(std::int64_t step, int attempt) {
+  return fmt::format("{}{:010}", kStem, step) + (attempt > 1 ? fmt::format(".{}", attempt) : "");
+}
+
+std::string part_file_name(const std::string& parts, std::int64_t rank) {
+  return fmt::format("{}{}{}{}", parts, kRank, rank, kExtension);
+}
+
+std::optional<PartName> part_of(const std::filesystem::path& file) {
+  const std::string name = file.filename().string();
+  const std::size_t at = name.find(kRank);
+  if (!name.starts_with(kStem) || !name.ends_with(kExtension) || at == std::string::npos) return {};
+  const std::size_t rank_at = at + kRank.size(), end = name.size() - kExtension.size();
+  if (rank_at >= end || !number_in(std::string_view(name).substr(rank_at, end - rank_at))) return {};
+  const std::string parts = name.substr(0, at);
+  const std::size_t dot = parts.find('.');
+  const auto step = number_in(std::string_view(parts).substr(kStem.size(), dot == std::string::npos ? dot : dot - kStem.size()));
+  if (!step || (dot != std::string::npos && !number_in(std::string_view(parts).substr(dot + 1)))) return {};
+  return PartName{parts, *step};
+}
+
+void append_seal(const std::filesystem::path& file) {
+  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+  const auto crc = crc_of_stream(stream, std::filesystem::file_size(file));
+  check(crc.has_value(), Code::data_loss, file.string() + ": cannot read it again to seal it");
+  stream.seekp(0, std::ios::end);
+  stream.write(kSeal.data(), std::ssize(kSeal));
+  stream.write(reinterpret_cast<const char*>(&*crc), sizeof *crc);
+  stream.close();
+  check(!stream.fail(), Code::data_loss, file.string() + ": cannot write its seal");
+}
+
+bool has_intact_seal(const std::filesystem::path& file) {
+  constexpr std::uintmax_t kBytes = kSeal.size() + sizeof(std::uint32_t);
+  const std::uintmax_t bytes = std::filesystem::file_size(file);
+  if (bytes < kBytes) return false;
+  std::ifstream stream(file, std::ios::binary);
+  const auto crc = crc_of_stream(stream, bytes - kBytes);
+  std::string seal(kSeal.size(), ' ');
+  std::uint32_t sealed = 0;
+  stream.read(seal.data(), std::ssize(seal));
+  stream.read(reinterpret_cast<char*>(&sealed), sizeof sealed);
+  return crc && stream && seal == kSeal && sealed == *crc;
 }
 
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& directory) {

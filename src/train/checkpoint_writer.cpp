@@ -1,70 +1,23 @@
-#include <fcntl.h>
 #include <fmt/core.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-#include <set>
+#include <algorithm>
+#include <chrono>
+#include <exception>
 #include <utility>
 
 #include "cohort/base/clock.hpp"
+#include "cohort/base/crc32c.hpp"
 #include "cohort/train/checkpoint.hpp"
 #include "hdf5/file.hpp"
 #include "train/checkpoint_file.hpp"
+#include "train/checkpoint_folder.hpp"
+#include "train/checkpoint_snapshot.hpp"
+#include "train/part_reports.hpp"
 
 namespace cohort {
 namespace {
 
 namespace fs = std::filesystem;
-
-[[noreturn]] void fail_with_errno(const fs::path& path, std::string_view what) {
-  fail(Code::data_loss, path.string() + ": " + std::string(what) + ": " + std::strerror(errno));
-}
-
-/// Until this returns, a file's contents or a directory's entries may be in memory only.
-void flush_to_disk(const fs::path& path, int flags) {
-  const int descriptor = ::open(path.c_str(), flags | O_CLOEXEC);
-  if (descriptor < 0) fail_with_errno(path, "cannot open to flush it to the disk");
-  const bool done = ::fsync(descriptor) == 0;
-  const int reason = errno;
-  ::close(descriptor);
-  errno = reason;
-  // Some network file systems cannot flush a directory, and say so.
-  if (!done && !(flags == O_DIRECTORY && reason == EINVAL)) fail_with_errno(path, "cannot flush it to the disk");
-}
-
-void move(const fs::path& from, const fs::path& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0) fail_with_errno(to, "cannot rename " + from.filename().string() + " to it");
-}
-
-/// Makes `name` a link to `target`, in one step for whoever looks.
-void point(const fs::path& directory, const std::string& name, const std::string& target) {
-  const fs::path fresh = directory / (std::string(kUnfinished) + name);
-  ::unlink(fresh.c_str());
-  if (::symlink(target.c_str(), fresh.c_str()) != 0) fail_with_errno(fresh, "cannot make the link");
-  move(fresh, directory / name);
-}
-
-bool points_at(const fs::path& link, const fs::path& file) {
-  std::error_code none;
-  return fs::read_symlink(link, none).filename() == file.filename();
-}
-
-/// A file that is removed again unless it was finished.
-class UnfinishedFile {
- public:
-  explicit UnfinishedFile(fs::path path) : path_(std::move(path)) {}
-  UnfinishedFile(const UnfinishedFile&) = delete;
-  UnfinishedFile& operator=(const UnfinishedFile&) = delete;
-  ~UnfinishedFile() {
-    if (!path_.empty()) ::unlink(path_.c_str());
-  }
-  [[nodiscard]] const fs::path& path() const noexcept { return path_; }
-  void finish(const fs::path& name) { move(std::exchange(path_, {}), name); }
-
- private:
-  fs::path path_;
-};
 
 void store(hdf5::File& file, const std::string& name, const StateItem& item) {
   if (const auto* tensor = std::get_if<Tensor>(&item)) file.write(name, *tensor);
@@ -75,127 +28,246 @@ void store(hdf5::File& file, const std::string& name, const StateItem& item) {
   file.set_attribute(name, "crc32c", crc_of(item));
 }
 
+void store_header(hdf5::File& file, std::string_view format, std::int64_t step) {
+  file.set_attribute("/", "format", std::string(format));
+  file.set_attribute("/", "version", kCheckpointVersion);
+  file.set_attribute("/", "step", step);
+}
+
+/// A tensor that lies in the files of all ranks; `marks`: what each of them has of it.
+void store_pieces(hdf5::File& file, const CheckpointSnapshot::Piece& tensor, const std::vector<PieceMark>& marks, const std::string& parts) {
+  const std::string name = "/" + tensor.name;
+  std::vector<std::pair<PieceMark, hdf5::Source>> pieces;
+  for (std::size_t rank = 0; rank < marks.size(); ++rank) {
+    const PieceMark& mark = marks[rank];
+    if (mark.n > 0) pieces.push_back({mark, {part_file_name(parts, static_cast<std::int64_t>(rank)), mark.begin, mark.n}});
+  }
+  std::ranges::sort(pieces, {}, [](const auto& piece) { return piece.second.begin; });
+  std::vector<hdf5::Source> sources;
+  std::uint32_t crc = 0;
+  std::int64_t end = 0;
+  for (auto& [mark, source] : pieces) {
+    check(mark.begin == end, Code::internal, fmt::format("checkpoint: the ranks' pieces of '{}' do not fit together at element {}", tensor.name, end));
+    end += mark.n;
+    crc = combine_crc32c(crc, mark.crc, static_cast<std::uint64_t>(mark.n) * sizeof(float));
+    sources.push_back(std::move(source));
+  }
+  check(end == tensor.whole.elements(), Code::internal,
+        fmt::format("checkpoint: the ranks have {} of {} elements of '{}'", end, tensor.whole.elements(), tensor.name));
+  if (sources.empty()) file.write(name, Tensor(host(), DType::float32, tensor.whole));
+  else file.write_virtual(name, DType::float32, tensor.whole, sources);
+  file.set_attribute(name, "kind", std::string("tensor"));
+  file.set_attribute(name, "crc32c", crc);
+}
+
 }  // namespace
 
-/// The copy of a state, and the memory of the copy before it.
-struct CheckpointWriter::Snapshot final : StateVisitor {
-  struct Entry {
-    std::string name;
-    StateItem item;
-  };
-  std::vector<Entry> entries;
+struct CheckpointWriter::Job {
+  CheckpointFolder folder;
+  int keep;
+  std::string configuration;
+  Log log;
+  CheckpointSnapshot snapshot;
+  std::int64_t step = 0;
+  bool best = false;
+  std::string parts{};                   // of the names of the ranks' files; empty: nothing is in pieces
+  double began = 0;
 
-  void take(std::span<Stateful* const> parts) {
-    next_ = 0;
-    names_.clear();
-    for (Stateful* part : parts) part->visit(*this);
-    entries.resize(next_);
-  }
-
-  void tensor(const std::string& name, const Tensor& value) override {
-    check(!value.empty() && value.layout() == Layout::plain, Code::internal,
-          "checkpoint: '" + name + "' is no plain tensor");
-    Entry& entry = place(name);
-    auto* held = std::get_if<Tensor>(&entry.item);
-    if (held == nullptr || held->empty() || held->shape() != value.shape() || held->dtype() != value.dtype()) {
-      held = &entry.item.emplace<Tensor>(host(), value.dtype(), value.shape());
+  /// The file of one of the ranks; a mark for each of its tensors.
+  [[nodiscard]] std::vector<PieceMark> write_part(int rank, int ranks) const {
+    std::vector<PieceMark> marks;
+    UnfinishedFile unfinished(folder.path(), part_file_name(parts, rank));
+    hdf5::File file = hdf5::File::create(unfinished.path());
+    store_header(file, kPartFormat, step);
+    file.set_attribute("/", "rank", std::int64_t{rank});
+    file.set_attribute("/", "ranks", std::int64_t{ranks});
+    for (const CheckpointSnapshot::Piece& piece : snapshot.pieces()) {
+      const std::string name = "/" + piece.name;
+      const PieceMark& mark = marks.emplace_back(
+          PieceMark{.begin = piece.begin, .n = piece.values.elements(), .crc = crc32c(piece.values.raw(), piece.values.bytes())});
+      file.write(name, piece.values);
+      file.set_attribute(name, "begin", mark.begin);
+      file.set_attribute(name, "crc32c", mark.crc);
     }
-    held->copy_from(value);
-  }
-  void piece(const std::string& name, const Shape&, std::int64_t, const Tensor&) override {
-    fail(Code::internal, "checkpoint: '" + name + "' is a piece, one file holds whole tensors");
-  }
-  void value(const std::string& name, std::int64_t& value) override { place(name).item = value; }
-  void value(const std::string& name, double& value) override { place(name).item = value; }
-  void text(const std::string& name, std::string& value) override {
-    check(value.find('\0') == std::string::npos, Code::internal, "checkpoint: text '" + name + "' holds a zero byte");
-    place(name).item = value;
+    file.close();
+    unfinished.finish();
+    return marks;
   }
 
- private:
-  Entry& place(const std::string& name) {
-    check(!name.empty() && "/" + name != kConfiguration, Code::internal,
-          "checkpoint: state may not be named '" + name + "'");
-    check(names_.insert(name).second, Code::internal, "checkpoint: '" + name + "' is there twice");
-    if (next_ == entries.size()) entries.emplace_back();
-    Entry& entry = entries[next_++];
-    entry.name = name;
-    return entry;
+  /// `reports`: of the files of all ranks, if there are some; all are safe on the disk by now.
+  void write_checkpoint(const PartReports* reports, int ranks) const {
+    const std::string name = file_name(step);
+    UnfinishedFile unfinished(folder.path(), name);
+    hdf5::File file = hdf5::File::create(unfinished.path());
+    store_header(file, kCheckpointFormat, step);
+    store(file, std::string(kConfiguration), configuration);
+    for (const auto& entry : snapshot.entries()) store(file, "/" + entry.name, entry.item);
+    if (!parts.empty()) {
+      require_parts(ranks);
+      file.set_attribute("/", "parts", parts);
+      file.set_attribute("/", "ranks", std::int64_t{ranks});
+      for (std::size_t t = 0; t < snapshot.pieces().size(); ++t) store_pieces(file, snapshot.pieces()[t], reports->marks_of(t), parts);
+    }
+    file.close();
+    if (!parts.empty()) append_seal(unfinished.path());
+    unfinished.finish();                 // a link must not reach the disk before its file
+    folder.point_to(name, best);
+    folder.remove_old(step, keep, parts);
+    log.debug(fmt::format("checkpoint {} written in {:.3f} s", (folder.path() / name).string(), Clock::steady().now() - began));
   }
 
-  std::size_t next_ = 0;
-  std::set<std::string> names_;
+  void require_parts(int ranks) const {
+    for (int rank = 0; rank < ranks; ++rank) {
+      const fs::path file = folder.path() / part_file_name(parts, rank);
+      check(fs::exists(file), Code::data_loss,
+            fmt::format("{}: rank {} has written it, and rank 0 does not see it; all ranks must share the file system of the checkpoints",
+                        file.string(), rank));
+    }
+  }
 };
 
-CheckpointWriter::CheckpointWriter(fs::path directory, int keep, std::string configuration, Log log)
-    : directory_(std::move(directory)), keep_(keep), configuration_(std::move(configuration)), log_(std::move(log)),
-      snapshot_(std::make_unique<Snapshot>()) {
-  check(keep_ >= 1, Code::invalid_argument, fmt::format("checkpoints to keep: {}, allowed: at least 1", keep_));
-  std::error_code error;
-  fs::create_directories(directory_, error);
-  if (!fs::is_directory(directory_)) {
-    fail(Code::invalid_argument, directory_.string() + ": cannot make this directory for checkpoints: " + error.message());
+struct CheckpointWriter::Together {
+  explicit Together(Communicator& all) : ranks(all.duplicate()), reports(ranks) {}
+
+  Communicator ranks;
+  PartReports reports;
+  std::future<std::vector<PieceMark>> writing;       // this rank's file
+  std::string error;                                 // of this rank's file
+};
+
+CheckpointWriter::CheckpointWriter(fs::path directory, int keep, std::string configuration, Log log, Communicator* ranks)
+    : job_(new Job{.folder = CheckpointFolder(std::move(directory)), .keep = keep, .configuration = std::move(configuration),
+                   .log = std::move(log), .snapshot = CheckpointSnapshot(ranks == nullptr || ranks->rank() == 0, ranks != nullptr)}),
+      together_(ranks != nullptr ? std::make_unique<Together>(*ranks) : nullptr) {
+  check(keep >= 1, Code::invalid_argument, fmt::format("checkpoints to keep: {}, allowed: at least 1", keep));
+  if (!together_) {
+    job_->folder.prepare();
+    return;
   }
-  for (const auto& entry : fs::directory_iterator(directory_)) {
-    if (entry.path().filename().string().starts_with(kUnfinished)) fs::remove(entry.path(), error);
+  std::string error;
+  try {
+    if (leads()) job_->folder.prepare();
+  } catch (const std::exception& e) {
+    error = e.what();
   }
+  together_->ranks.broadcast(error, 0);
+  check(error.empty(), Code::invalid_argument, error);
 }
 
 CheckpointWriter::~CheckpointWriter() {
+  // Nothing collective: the others may not be here.
   try {
-    close();
+    if (together_ && together_->writing.valid()) static_cast<void>(together_->writing.get());
+    if (publishing_.valid()) publishing_.get();
   } catch (const std::exception& error) {
-    log_.error(error.what());
+    job_->log.error(error.what());
   }
 }
 
-void CheckpointWriter::close() {
-  if (writing_.valid()) writing_.get();
-}
+const fs::path& CheckpointWriter::directory() const noexcept { return job_->folder.path(); }
+
+bool CheckpointWriter::leads() const noexcept { return !together_ || together_->ranks.rank() == 0; }
 
 void CheckpointWriter::save(std::span<Stateful* const> parts, std::int64_t step, bool best) {
   check(step >= 0, Code::internal, fmt::format("checkpoint of step {}", step));
   close();
-  snapshot_->take(parts);
-  writing_ = std::async(std::launch::async, [this, step, best] { write(step, best); });
+  job_->snapshot.take(parts);
+  job_->step = step;
+  job_->best = best;
+  job_->began = Clock::steady().now();
+  if (together_) agree();
+  pending_ = true;
+  if (job_->parts.empty()) {
+    if (leads()) publish();
+    return;
+  }
+  const int rank = together_->ranks.rank(), ranks = together_->ranks.size();
+  together_->reports.expect(job_->snapshot.pieces().size());
+  together_->writing = std::async(std::launch::async, [job = job_.get(), rank, ranks] { return job->write_part(rank, ranks); });
 }
 
-void CheckpointWriter::write(std::int64_t step, bool best) const {
-  const double start = Clock::steady().now();
-  const std::string name = file_name(step);
-  UnfinishedFile unfinished(directory_ / (std::string(kUnfinished) + name));
-  hdf5::File file = hdf5::File::create(unfinished.path());
-  file.set_attribute("/", "format", std::string(kCheckpointFormat));
-  file.set_attribute("/", "version", kCheckpointVersion);
-  file.set_attribute("/", "step", step);
-  store(file, std::string(kConfiguration), configuration_);
-  for (const auto& entry : snapshot_->entries) store(file, "/" + entry.name, entry.item);
-  file.close();
-  flush_to_disk(unfinished.path(), O_RDWR);
-  unfinished.finish(directory_ / name);
-  flush_to_disk(directory_, O_DIRECTORY);   // a link must not reach the disk before its file
-  point(directory_, "latest", name);
-  if (best) point(directory_, "best", name);
-  flush_to_disk(directory_, O_DIRECTORY);
-  remove_old(step);
-  log_.debug(fmt::format("checkpoint {} written in {:.3f} s", (directory_ / name).string(), Clock::steady().now() - start));
+/// On what is written, and on the names of the files.
+void CheckpointWriter::agree() {
+  struct Intent {
+    std::int64_t step, best;
+    std::uint64_t pieces;
+    bool operator==(const Intent&) const = default;
+  };
+  const auto intents = together_->ranks.all_gather_value(Intent{job_->step, job_->best ? 1 : 0, job_->snapshot.pieces_hash()});
+  for (std::size_t r = 1; r < intents.size(); ++r) {
+    check(intents[r] == intents[0], Code::failed_precondition,
+          fmt::format("checkpoint: ranks 0 (step {}) and {} (step {}) save different states", intents[0].step, r, intents[r].step));
+  }
+  job_->parts.clear();
+  if (job_->snapshot.pieces().empty()) return;
+  std::string error;
+  try {
+    if (leads()) job_->parts = job_->folder.unused_parts(job_->step);
+  } catch (const std::exception& e) {
+    error = e.what();
+  }
+  together_->ranks.broadcast(error, 0);
+  check(error.empty(), Code::data_loss, error);
+  together_->ranks.broadcast(job_->parts, 0);
 }
 
-void CheckpointWriter::remove_old(std::int64_t step) const {
-  const auto files = list_checkpoints(directory_);
-  // Files of later steps are left-overs of a run that went on from an earlier checkpoint: they go first, the farthest
-  // at the head.
-  std::vector<fs::path> oldest_first;
-  for (const auto& file : files) {
-    if (*step_of(file) > step) oldest_first.push_back(file);
+void CheckpointWriter::publish() {
+  const PartReports* const reports = together_ ? &together_->reports : nullptr;
+  const int ranks = together_ ? together_->ranks.size() : 1;
+  publishing_ = std::async(std::launch::async, [job = job_.get(), reports, ranks] { job->write_checkpoint(reports, ranks); });
+}
+
+/// Waits for this rank's file and tells rank 0.
+void CheckpointWriter::report_part() {
+  try {
+    const std::vector<PieceMark> marks = together_->writing.get();
+    together_->reports.report(&marks);
+  } catch (const std::exception& e) {
+    together_->error = e.what();
+    together_->reports.report(nullptr);
   }
-  for (auto file = files.rbegin(); file != files.rend(); ++file) {
-    if (*step_of(*file) <= step) oldest_first.push_back(*file);
+}
+
+void CheckpointWriter::poll() {
+  if (!pending_ || job_->parts.empty()) return;
+  const auto written = [this] { return together_->writing.wait_for(std::chrono::seconds(0)) == std::future_status::ready; };
+  if (together_->writing.valid() && written()) report_part();
+  if (publishing_.valid() || !together_->reports.complete()) return;
+  if (leads() && together_->reports.all_written()) publish();
+}
+
+void CheckpointWriter::close() {
+  if (!std::exchange(pending_, false)) return;
+  if (together_) close_together();
+  else publishing_.get();
+}
+
+void CheckpointWriter::close_together() {
+  std::string error;
+  if (!job_->parts.empty()) {
+    if (together_->writing.valid()) report_part();
+    const std::vector<std::string> errors = together_->ranks.all_gather(std::exchange(together_->error, {}));
+    together_->reports.wait_until_complete();
+    const auto failed = std::ranges::find_if(errors, [](const std::string& text) { return !text.empty(); });
+    if (failed != errors.end()) error = fmt::format("the checkpoint of step {} failed on rank {}: {}", job_->step, failed - errors.begin(), *failed);
   }
-  for (std::size_t i = 0; i + static_cast<std::size_t>(keep_) < oldest_first.size(); ++i) {
-    if (points_at(directory_ / "best", oldest_first[i]) || points_at(directory_ / "latest", oldest_first[i])) continue;
-    std::error_code ignored;   // somebody else may have removed it
-    fs::remove(oldest_first[i], ignored);
+  if (leads()) {
+    if (!error.empty()) job_->folder.remove_parts(job_->parts);
+    else error = publishing_error();
+  }
+  together_->ranks.broadcast(error, 0);
+  check(error.empty(), Code::data_loss, error);
+}
+
+/// Rank 0's: publishes it if that has not begun yet.
+std::string CheckpointWriter::publishing_error() {
+  try {
+    if (!publishing_.valid()) publish();
+    publishing_.get();
+    return {};
+  } catch (const std::exception& e) {
+    if (!fs::exists(directory() / file_name(job_->step))) job_->folder.remove_parts(job_->parts);   // nothing needs them
+    return e.what();
   }
 }
 

@@ -139,9 +139,13 @@ class Trainer {
     if (exchange.keeps_residuals()) {
       residuals_ = std::make_unique<ResidualFiles>(communicator_, exchange, directory_.checkpoints(), setup_.checkpoint.keep, setup_.config_text);
     }
+    const bool in_parts = setup_.parameters->shard() != nullptr;
+    if (is_root() || in_parts) {
+      writer_ = std::make_unique<CheckpointWriter>(directory_.checkpoints(), setup_.checkpoint.keep, setup_.config_text,
+                                                   communicator_.context().log, in_parts ? &communicator_ : nullptr);
+    }
     if (!is_root()) return;
     OutputFile(directory_.path / "configuration.toml", "wb").write(setup_.config_text);
-    writer_ = std::make_unique<CheckpointWriter>(directory_.checkpoints(), setup_.checkpoint.keep, setup_.config_text, communicator_.context().log);
     const MetricsStart from{.after_step = directory_.resume_from.empty() ? -1 : state_.step, .host = communicator_.context().host};
     metrics_.push_back(json_lines_writer(directory_.path / "metrics.jsonl", from));
     metrics_.push_back(tensorboard_writer(directory_.path / "tensorboard", from));
@@ -252,6 +256,7 @@ class Trainer {
     result_.stopped = exchange.word(kStop) > 0;
     window_samples_ += samples;
     progress_.step(state_.step, samples, result_.loss);
+    if (writer_) writer_->poll();
     if (setup_.train.check_replicas) check_replicas();
     if (!is_logged(state_.step)) return;
     log("train/loss", exchange.word(kLoss));
@@ -383,8 +388,8 @@ class Trainer {
   std::int64_t steps_per_epoch_, total_steps_;
   ProgressLine progress_;
   std::unique_ptr<ResidualFiles> residuals_;                  // if the exchange keeps some
-  std::unique_ptr<CheckpointWriter> writer_;                  // rank 0 only, like the metrics
-  std::vector<std::unique_ptr<MetricsWriter>> metrics_;
+  std::unique_ptr<CheckpointWriter> writer_;                  // rank 0 only, unless the parameters are in parts
+  std::vector<std::unique_ptr<MetricsWriter>> metrics_;       // rank 0 only
   TrainerState state_;
   std::array<Stateful*, 2> parts_{&state_, setup_.parameters.get()};
   TrainResult result_;

@@ -50,6 +50,24 @@ TEST(Crc32c, EveryLengthStartAndCutAgreesWithTheDefinition) {
   }
 }
 
+TEST(Crc32c, TwoCombineToTheirWhole) {
+  std::vector<unsigned char> bytes(70);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<unsigned char>(i * 101 + 3);
+  for (std::size_t end = 0; end <= bytes.size(); ++end) {
+    for (std::size_t cut = 0; cut <= end; ++cut) {
+      ASSERT_EQ(combine_crc32c(bitwise(bytes, 0, cut), bitwise(bytes, cut, end), end - cut), bitwise(bytes, 0, end)) << cut << " of " << end;
+    }
+  }
+  const std::vector<unsigned char> large(3'000'017, 0x5a);   // lengths beyond 16 bits
+  for (const std::size_t cut : {std::size_t{1}, std::size_t{65'536}, std::size_t{2'999'999}}) {
+    EXPECT_EQ(combine_crc32c(crc32c(large.data(), cut), crc32c(large.data() + cut, large.size() - cut), large.size() - cut),
+              crc32c(large.data(), large.size()));
+  }
+  // Beyond 32 bits there is only the rule itself: in two steps or in one.
+  const std::uint64_t far = (std::uint64_t{1} << 33) + 5;
+  EXPECT_EQ(combine_crc32c(combine_crc32c(0xe3069283u, 0, far), 0, 7), combine_crc32c(0xe3069283u, 0, far + 7));
+}
+
 TEST(Crc32c, MaskIsInvertible) {
   EXPECT_EQ(mask_crc32c(0u), 0xa282ead8u);
   // The first eight bytes of every TensorBoard file that opens with the 24-byte version event, and their stored CRC.

@@ -143,6 +143,44 @@ TEST(Hdf5File, RowsInAnyOrder) {
               HasSubstr("rows.h5: '/x': row 5 of 5"));
 }
 
+TEST(Hdf5File, VirtualDataSetsShowWhatLiesInOtherFiles) {
+  for (const Shape& shape : {Shape{}, Shape{1}, Shape{7}, Shape{3, 5}, Shape{2, 1, 3, 2}, Shape{1, 4, 3}, Shape{2, 3, 4}}) {
+    SCOPED_TRACE(shape.text());
+    const std::int64_t n = shape.elements();
+    std::vector<float> values(static_cast<std::size_t>(n));
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i + 1);
+    for (std::int64_t a = 0; a <= n; ++a) {
+      for (std::int64_t b = a; b <= n; b += 7) {          // three parts, some of them empty
+        const TemporaryFolder folder;
+        const std::int64_t cuts[] = {0, a, b, n};
+        std::vector<Source> sources;
+        File whole = File::create(folder.file("whole.h5"));
+        for (std::size_t i = 0; i < 3; ++i) {
+          sources.push_back({"100%b-" + std::to_string(i) + ".h5", cuts[i], cuts[i + 1] - cuts[i]});
+          File part = File::create(folder.file(sources.back().file));
+          part.write("group/50%", DType::float32, {sources.back().n}, values.data() + cuts[i]);
+          part.close();
+        }
+        whole.write_virtual("group/50%", DType::float32, shape, sources);
+        whole.write("own", DType::float32, shape, values.data());
+        whole.close();
+        if (a == 0) {                                     // all moved together
+          std::filesystem::create_directory(folder.path() / "moved");
+          for (const char* name : {"whole.h5", "100%b-0.h5", "100%b-1.h5", "100%b-2.h5"}) {
+            std::filesystem::rename(folder.file(name), folder.path() / "moved" / name);
+          }
+        }
+        const File in = File::open(a == 0 ? folder.path() / "moved" / "whole.h5" : folder.path() / "whole.h5");
+        std::vector<float> read(values.size());
+        in.read("group/50%", DType::float32, shape, read.data());
+        ASSERT_EQ(read, values) << a << ", " << b;
+        EXPECT_TRUE(in.is_virtual("group/50%"));
+        EXPECT_FALSE(in.is_virtual("own"));
+      }
+    }
+  }
+}
+
 TEST(Hdf5File, ErrorsNameFileAndDataSet) {
   const TemporaryFolder folder;
   const std::string path = folder.file("named.h5");

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cohort/base/log.hpp"
+#include "cohort/comm/communicator.hpp"
 #include "cohort/tensor/dtype.hpp"
 #include "cohort/tensor/shape.hpp"
 #include "cohort/train/state.hpp"
@@ -16,42 +17,57 @@
 namespace cohort {
 
 /// A checkpoint is one HDF5 file, "step-0000001200.h5", that h5dump and h5py read: every tensor, value and text of the state
-/// is a contiguous, uncompressed data set under its logical name ("/parameters/hidden/weight"), with attributes `kind`
-/// ("tensor", "value", "text") and `crc32c` (CRC-32C of its bytes as stored). The root group has the attributes `format`
-/// ("cohort checkpoint"), `version` and `step`; the data set "/configuration" is the resolved configuration. HDF5's own
-/// checksums cover all the rest. Nothing in it depends on the number of ranks.
+/// is an uncompressed data set under its logical name ("/parameters/hidden/weight"), with attributes `kind` ("tensor",
+/// "value", "text") and `crc32c` (CRC-32C of its bytes as stored). The root group has the attributes `format` ("cohort
+/// checkpoint"), `version` and `step`; the data set "/configuration" is the resolved configuration. HDF5's own checksums
+/// cover all the rest. Nothing in it depends on the number of ranks.
+///
+/// Of tensors that the ranks keep in pieces, each rank writes its pieces into a file of its own, "step-0000001200.rank-3.h5":
+/// data sets with one dimension under the same names, with attributes `begin` and `crc32c`. The checkpoint is then an index
+/// that shows those tensors whole, as virtual data sets, and everything else as before; its root attributes `parts` and `ranks`
+/// say which files it needs, and the CRC-32C of all its bytes lies behind what HDF5 knows of it. Copy and move them together.
 
-/// Writes checkpoints into a directory, in the background. `latest` and `best` there are links to a complete file at any
-/// time, whenever the process may be killed: a file is written under another name, flushed to the disk, and then renamed.
-/// One writer per directory (rank 0's); one thread at a time.
+/// Writes checkpoints into a directory, in the background. `latest` and `best` there are links to a complete checkpoint at any
+/// time, whenever the processes may be killed: a file is written under another name, flushed to the disk, and then renamed; an
+/// index after the files of all ranks. One writer per directory; one thread at a time.
 class CheckpointWriter {
  public:
   /// Creates the directory and removes what an interrupted writer left there. After each save the newest `keep` (at least 1)
-  /// files stay, and the best one. Error invalid_argument.
-  CheckpointWriter(std::filesystem::path directory, int keep, std::string configuration, Log log = Log());
-  ~CheckpointWriter();                               ///< finishes the write; logs its error
+  /// checkpoints stay, and the best one. Error invalid_argument.
+  ///
+  /// Without `ranks`, one rank has the whole state. With `ranks`, which must outlive the writer, the state may be in pieces:
+  /// the constructor, `save` and `close` are collective, and what is not in pieces is rank 0's. The directory must be on a file
+  /// system that all ranks share.
+  CheckpointWriter(std::filesystem::path directory, int keep, std::string configuration, Log log = Log(), Communicator* ranks = nullptr);
+  ~CheckpointWriter();                               ///< finishes this rank's write; logs its error
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
   /// Copies the state into memory that is kept for the next time, and returns while a thread writes it. Waits first for the
-  /// previous write, and throws its error. `best`: this is the best state so far.
+  /// previous write, and throws its error, on all ranks the same. `best`: this is the best state so far.
   void save(std::span<Stateful* const> parts, std::int64_t step, bool best = false);
+  /// Never blocks. To be called now and then with `ranks`: once the files of all ranks are safe, the checkpoint is published.
+  /// It is by `save` or `close` at the latest.
+  void poll();
   /// Waits for the write and throws its error.
   void close();
 
-  [[nodiscard]] const std::filesystem::path& directory() const noexcept { return directory_; }
+  [[nodiscard]] const std::filesystem::path& directory() const noexcept;
 
  private:
-  struct Snapshot;
-  void write(std::int64_t step, bool best) const;    // on the background thread
-  void remove_old(std::int64_t step) const;
+  struct Job;                                        // what is being written
+  struct Together;                                   // what all ranks share
+  [[nodiscard]] bool leads() const noexcept;
+  void agree();
+  void report_part();
+  void publish();
+  void close_together();
+  [[nodiscard]] std::string publishing_error();
 
-  std::filesystem::path directory_;
-  int keep_;
-  std::string configuration_;
-  Log log_;
-  std::unique_ptr<Snapshot> snapshot_;               // the thread's while writing_ is valid
-  std::future<void> writing_;
+  std::unique_ptr<Job> job_;                         // the threads' while they run
+  std::unique_ptr<Together> together_;               // null: one rank has the whole state
+  bool pending_ = false;
+  std::future<void> publishing_;                     // the checkpoint, where it is one rank's
 };
 
 /// Of a file whose state does not fit: `refuse` data sets that nobody asked for, or `ignore` them (to evaluate, parameters
@@ -62,12 +78,14 @@ struct CheckpointHeader {
   std::filesystem::path path;                        ///< the file, links resolved
   std::int64_t step = 0;
   std::string configuration;
+  std::int64_t files = 1;                            ///< it is spread over, the index included
 };
 
 /// Loads a file, or the `latest` of a directory, into the parts: all of it, or nothing and an Error: `not_found`;
 /// `data_loss` for a damaged file, with the newest intact checkpoint beside it, if there is one; `failed_precondition` with
-/// the names that are missing, extra or of another shape or type. Takes memory for a second copy of the state. Each part is
-/// visited twice, and written to the second time only. Any rank may call it.
+/// the names that are missing, extra or of another shape or type. Takes memory for a second copy of the state and one piece or
+/// tensor of the file: of what a part shows as pieces, no more than those are kept. Whether the file is in pieces does not
+/// matter. Each part is visited twice, and written to the second time only. Any rank may call it.
 CheckpointHeader load_checkpoint(const std::filesystem::path& path, std::span<Stateful* const> parts,
                                  Extra extra = Extra::refuse);
 

@@ -1,0 +1,154 @@
+#include "train/checkpoint_folder.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <vector>
+
+#include "cohort/base/error.hpp"
+#include "cohort/train/checkpoint.hpp"
+#include "hdf5/file.hpp"
+#include "train/checkpoint_file.hpp"
+
+namespace cohort {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void fail_with_errno(const fs::path& path, std::string_view what) {
+  fail(Code::data_loss, path.string() + ": " + std::string(what) + ": " + std::strerror(errno));
+}
+
+/// Until this returns, a file's contents or a directory's entries may be in memory only.
+void flush_to_disk(const fs::path& path, int flags) {
+  const int descriptor = ::open(path.c_str(), flags | O_CLOEXEC);
+  if (descriptor < 0) fail_with_errno(path, "cannot open to flush it to the disk");
+  const bool done = ::fsync(descriptor) == 0;
+  const int reason = errno;
+  ::close(descriptor);
+  errno = reason;
+  // Some network file systems cannot flush a directory, and say so.
+  if (!done && !(flags == O_DIRECTORY && reason == EINVAL)) fail_with_errno(path, "cannot flush it to the disk");
+}
+
+void move(const fs::path& from, const fs::path& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) fail_with_errno(to, "cannot rename " + from.filename().string() + " to it");
+}
+
+/// Makes `name` a link to `target`, in one step for whoever looks.
+void point(const fs::path& directory, const std::string& name, const std::string& target) {
+  const fs::path fresh = directory / (std::string(kUnfinished) + name);
+  ::unlink(fresh.c_str());
+  if (::symlink(target.c_str(), fresh.c_str()) != 0) fail_with_errno(fresh, "cannot make the link");
+  move(fresh, directory / name);
+}
+
+bool points_at(const fs::path& link, const fs::path& file) {
+  std::error_code none;
+  return fs::read_symlink(link, none).filename() == file.filename();
+}
+
+/// The beginning of the names of the files that an index needs; empty if it needs none, nothing if it cannot be read.
+std::optional<std::string> parts_of_index(const fs::path& index) {
+  try {
+    const auto file = hdf5::File::open(index);
+    return file.has_attribute("/", "parts") ? file.attribute<std::string>("/", "parts") : "";
+  } catch (const Error&) {   // whoever loads it is told
+    return {};
+  }
+}
+
+}  // namespace
+
+UnfinishedFile::UnfinishedFile(const fs::path& folder, const std::string& name)
+    : path_(folder / (std::string(kUnfinished) + name)), name_(folder / name) {}
+
+UnfinishedFile::~UnfinishedFile() {
+  if (!path_.empty()) ::unlink(path_.c_str());
+}
+
+void UnfinishedFile::finish() {
+  flush_to_disk(path_, O_RDWR);
+  move(path_, name_);
+  path_.clear();
+  flush_to_disk(name_.parent_path(), O_DIRECTORY);
+}
+
+void CheckpointFolder::prepare() const {
+  std::error_code error;
+  fs::create_directories(path_, error);
+  if (!fs::is_directory(path_)) {
+    fail(Code::invalid_argument, path_.string() + ": cannot make this directory for checkpoints: " + error.message());
+  }
+  for (const auto& entry : fs::directory_iterator(path_)) {
+    if (entry.path().filename().string().starts_with(kUnfinished)) fs::remove(entry.path(), error);
+  }
+  std::map<std::int64_t, std::optional<std::string>> known;
+  for (const auto& index : list_checkpoints(path_)) known.emplace(*step_of(index), parts_of_index(index));
+  remove_part_files([&](const PartName& part) {
+    const auto index = known.find(part.step);
+    return index == known.end() || (index->second && *index->second != part.parts);
+  });
+}
+
+std::string CheckpointFolder::unused_parts(std::int64_t step) const {
+  std::set<std::string> used;
+  for (const auto& entry : fs::directory_iterator(path_)) {
+    if (const auto part = part_of(entry.path())) used.insert(part->parts);
+  }
+  int attempt = 1;
+  while (used.contains(parts_name(step, attempt))) ++attempt;
+  return parts_name(step, attempt);
+}
+
+void CheckpointFolder::point_to(const std::string& file, bool best) const {
+  point(path_, "latest", file);
+  if (best) point(path_, "best", file);
+  flush_to_disk(path_, O_DIRECTORY);
+}
+
+void CheckpointFolder::remove_old(std::int64_t step, int keep, const std::string& parts) const {
+  const auto files = list_checkpoints(path_);
+  // Files of later steps are left-overs of a run that went on from an earlier checkpoint: they go first, the farthest
+  // at the head.
+  std::vector<fs::path> oldest_first;
+  for (const auto& file : files) {
+    if (*step_of(file) > step) oldest_first.push_back(file);
+  }
+  for (auto file = files.rbegin(); file != files.rend(); ++file) {
+    if (*step_of(*file) <= step) oldest_first.push_back(*file);
+  }
+  std::set<std::int64_t> steps;
+  for (const auto& file : files) steps.insert(*step_of(file));
+  for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < oldest_first.size(); ++i) {
+    if (points_at(path_ / "best", oldest_first[i]) || points_at(path_ / "latest", oldest_first[i])) continue;
+    std::error_code ignored;   // somebody else may have removed it
+    fs::remove(oldest_first[i], ignored);
+    steps.erase(*step_of(oldest_first[i]));
+  }
+  // After the index that needs them, so that no index is ever without its files.
+  remove_part_files([&](const PartName& part) { return !steps.contains(part.step) || (part.step == step && part.parts != parts); });
+}
+
+void CheckpointFolder::remove_parts(const std::string& parts) const {
+  remove_part_files([&](const PartName& part) { return part.parts == parts; });
+}
+
+template <class Condition>
+void CheckpointFolder::remove_part_files(Condition condition) const {
+  std::error_code ignored;
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(path_, ignored)) {
+    const auto part = part_of(entry.path());
+    if (part && condition(*part)) files.push_back(entry.path());
+  }
+  for (const auto& file : files) fs::remove(file, ignored);
+}
+
+}  // namespace cohort

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <utility>
+
+namespace cohort {
+
+/// A file that is removed again unless it was finished.
+class UnfinishedFile {
+ public:
+  /// Will be `name` in `folder`, and has another name until then.
+  UnfinishedFile(const std::filesystem::path& folder, const std::string& name);
+  UnfinishedFile(const UnfinishedFile&) = delete;
+  UnfinishedFile& operator=(const UnfinishedFile&) = delete;
+  ~UnfinishedFile();
+  [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+  /// The file, written and closed, is safe on the disk under its name when this returns. Error data_loss.
+  void finish();
+
+ private:
+  std::filesystem::path path_, name_;
+};
+
+/// The files of a directory of checkpoints; without what is in them. One rank calls it.
+class CheckpointFolder {
+ public:
+  explicit CheckpointFolder(std::filesystem::path path) : path_(std::move(path)) {}
+  [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+
+  /// Makes the directory and removes what interrupted writers left there. Error invalid_argument.
+  void prepare() const;
+  /// A beginning for the names of the ranks' files that no file there has.
+  [[nodiscard]] std::string unused_parts(std::int64_t step) const;
+  /// Makes `latest`, and `best`, links to a finished file.
+  void point_to(const std::string& file, bool best) const;
+  /// The newest `keep`, `best` and `latest` stay, with the ranks' files that they need; of this step's those of `parts`.
+  void remove_old(std::int64_t step, int keep, const std::string& parts) const;
+  void remove_parts(const std::string& parts) const;
+
+ private:
+  template <class Condition>
+  void remove_part_files(Condition condition) const;
+
+  std::filesystem::path path_;
+};
+
+}  // namespace cohort
