@@ -28,23 +28,30 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr std::size_t kUsualBlock = 256;
 constexpr float kRound = 12582912.f;   // 1.5 · 2^23: x + kRound rounds to an integer, which is in the low bits then
 
+/// Blocks whose largest magnitude has bits below these have scales among subnormal numbers, or near them.
+constexpr std::uint32_t kTiny = std::bit_cast<std::uint32_t>(0x1p-100f);
+/// 127 times this is finite.
+constexpr float kMostStep = std::bit_cast<float>(std::bit_cast<std::uint32_t>(std::numeric_limits<float>::max() / 127) - 1);
+static_assert(kMostStep * 127.0 < std::numeric_limits<float>::max());
+
 struct Scale {
   float step = 0;      // what goes on the wire
   float inverse = 0;   // 1 / step; 0 where it would be infinite or not exact enough: then divide by the step
 };
 
-/// `bits` are those of the largest magnitude; NaN and infinity are the largest bit patterns.
-Scale scale_of(std::uint32_t bits) {
-  if (bits >= kInfinity) return {.step = kNaN, .inverse = kNaN};
+/// Of the largest magnitude's bits, where they are between kTiny and infinity.
+Scale usual_scale(std::uint32_t bits) {
   const float largest = std::bit_cast<float>(bits);
-  float step = largest / 127;
-  if (largest >= 0x1p-100f) {
-    if (std::isinf(127 * step)) step = std::nextafter(step, 0.f);
-    return {.step = step, .inverse = 127 / largest};
-  }
+  return {.step = std::min(largest / 127, kMostStep), .inverse = 127 / largest};
+}
+
+/// Of all others. NaN and infinity have the largest bits.
+Scale rare_scale(std::uint32_t bits) {
+  if (bits >= kInfinity) return {.step = kNaN, .inverse = kNaN};
   // Among subnormal numbers the step itself is coarse: up, so that 127 steps reach the largest.
-  if (127.0 * static_cast<double>(step) < static_cast<double>(largest)) step = std::nextafter(step, 1.f);
-  return {.step = step, .inverse = 0};
+  const float largest = std::bit_cast<float>(bits);
+  const float step = largest / 127;
+  return {.step = 127.0 * static_cast<double>(step) < static_cast<double>(largest) ? std::nextafter(step, 1.f) : step, .inverse = 0};
 }
 
 /// Uniform numbers in [0, 1) for stochastic rounding, by place in the bucket.
@@ -125,32 +132,24 @@ class Int8 final : public Codec {
     return {.x = run.x + begin, .residual = run.residual == nullptr ? nullptr : run.residual + begin, .n = std::min(block_, run.n - begin)};
   }
 
-  /// Some blocks at a time: the largest number of one is found while the scales of others are divided, and what follows is
-  /// fetched while they are rounded. `N`: the elements of each, known to the compiler; 0: any.
+  /// Some blocks at a time, so that no block waits for its largest number and the division by it. `N`: the elements of each, known
+  /// to the compiler; 0: any.
   template <bool Feedback, std::size_t N>
   void encode_blocks(const Run& run, std::size_t begin, std::size_t end, std::byte* wire, const ExchangeContext& context) const {
     constexpr std::size_t kGroup = 4;
     std::byte* bytes = wire + blocks(run.n) * sizeof(float);
-    std::array<Scale, kGroup> scales;
+    std::array<std::uint32_t, kGroup> bits;
     for (std::size_t first = begin; first < end; first += kGroup) {
       const std::size_t last = std::min(first + kGroup, end);
-      for (std::size_t b = first; b < last; ++b) scales[b - first] = scale_of(largest<Feedback, N>(block(run, b)));
+      for (std::size_t b = first; b < last; ++b) bits[b - first] = largest<Feedback, N>(block(run, b));
       for (std::size_t b = first; b < last; ++b) {
-        const Scale& scale = scales[b - first];
-        if (last + kGroup <= end) fetch<Feedback>(block(run, b + kGroup));
+        const std::uint32_t these = bits[b - first];
+        const bool usual = these >= kTiny && these < kInfinity;
+        const Scale scale = usual ? usual_scale(these) : rare_scale(these);
         encode_block<Feedback, N>(block(run, b), reinterpret_cast<std::int8_t*>(bytes + b * block_), scale,
                                   context.offset + b * block_, context);
         std::memcpy(wire + b * sizeof(float), &scale.step, sizeof scale.step);
       }
-    }
-  }
-
-  template <bool Feedback>
-  static void fetch(const Run& run) {
-    constexpr std::size_t kLine = 16;
-    for (std::size_t i = 0; i < run.n; i += kLine) {
-      __builtin_prefetch(run.x + i);
-      if constexpr (Feedback) __builtin_prefetch(run.residual + i, 1);
     }
   }
 

@@ -97,7 +97,7 @@ TEST_F(CodecTraining, EveryOptimizerWorksWithEveryCodec) {
     base.erase("optimizer.momentum");
     const TrainResult exact = train_with(2, with(base, kExact), {}, apart(2));
     for (const std::string codec : {"int8", "bf16", "fp16"}) {
-      for (const std::int64_t accumulate : {1, 2}) {
+      for (std::int64_t accumulate = 1; accumulate <= (codec == "int8" ? 2 : 1); ++accumulate) {
         SCOPED_TRACE(name + " with " + codec);
         const TrainResult result = train_with(2, with(base, {{"exchange.codec", codec}, {"train.accumulate", accumulate},
                                                             {"data.global_batch", 24 / accumulate}}), {}, apart(2));
