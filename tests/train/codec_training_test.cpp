@@ -191,10 +191,10 @@ TEST_F(CodecTraining, BucketsAreReported) {
 /// The exchange of one rank, without a trainer around it: gradients are what a test writes.
 class Rig {
  public:
-  Rig(Communicator& c, const Options& options) : config_(testing::section_of(options)), setup_(c, config_) {
+  Rig(Communicator& c, const Options& options, ExchangeSetting setting = {}) : config_(testing::section_of(options)), setup_(c, config_) {
     setup_.place_parameters();
-    exchange_ = std::make_unique<GradientExchange>(c, *setup_.parameters, setup_.replica->session().device(), setup_.updater.exchange,
-                                                   ExchangeSetting{.group = setup_.group.get()});
+    setting.group = setup_.group.get();
+    exchange_ = std::make_unique<GradientExchange>(c, *setup_.parameters, setup_.replica->session().device(), setup_.updater.exchange, setting);
   }
 
   [[nodiscard]] GradientExchange& exchange() { return *exchange_; }
@@ -214,6 +214,32 @@ class Rig {
     std::vector<std::vector<float>> sums;
     for (std::size_t p = 0; p < parameters().size(); ++p) sums.push_back(exchange_->gradient(p).to_vector<float>());
     return sums;
+  }
+
+  /// The same where each rank gets the sums of its blocks: all of them, gathered, dense, one parameter after the other.
+  template <class F>
+  std::vector<double> step_in_blocks(Communicator& c, std::int64_t number, F value) {
+    exchange_->begin(number);
+    for (std::size_t p = 0; p < parameters().size(); ++p) {
+      std::vector<float> x(static_cast<std::size_t>(parameters()[p].shape.elements()));
+      for (std::size_t i = 0; i < x.size(); ++i) x[i] = value(p, i);
+      const Tensor gradient = Tensor::of(parameters()[p].shape, x);
+      if (!exchange_->in_parts()) exchange_->gradient(p).copy_from(gradient);
+      exchange_->ready(p, &gradient);
+    }
+    exchange_->finish({});
+    std::vector<double> flat(static_cast<std::size_t>(setup_.parameters->flat_size()), 0), dense;
+    for (const GradientExchange::Owned& mine : exchange_->owned()) {
+      for (std::int64_t i = 0; i < mine.n; ++i) flat[static_cast<std::size_t>(mine.begin + i)] = mine.gradient[i];
+    }
+    c.all_reduce(flat, Reduce::sum);
+    for (const Parameter& p : parameters()) {
+      for (std::int64_t i = 0; i < p.shape.elements(); ++i) {
+        const std::int64_t columns = p.shape.columns();
+        dense.push_back(flat[static_cast<std::size_t>(p.offset + i / columns * p.ld + i % columns)]);
+      }
+    }
+    return dense;
   }
 
   /// All residuals, one parameter after the other.
@@ -271,6 +297,31 @@ TEST_F(CodecTraining, NothingIsLostFromStepToStep) {
     }
     EXPECT_GT(*std::ranges::max_element(before), 1e-4) << "nothing was kept";
   }, {.nodes = apart(3)});
+}
+
+TEST_F(CodecTraining, NothingIsLostWhereRanksSumTheirBlocks) {
+  for (const bool parts : {false, true}) {
+    run_as_threads(3, [&](Communicator& c) {
+      Rig rig(c, options({{"exchange.error_feedback", std::string("on")}}), {.blocks = true, .parts = parts});
+      std::vector<double> before = rig.residuals();
+      for (std::int64_t step = 0; step < 3; ++step) {
+        std::vector<double> left;
+        const std::vector<double> out = rig.step_in_blocks(c, step, [&](std::size_t p, std::size_t i) {
+          left.push_back(noise(c.rank(), step, p, i));
+          return static_cast<float>(left.back());
+        });
+        std::vector<double> after = rig.residuals();
+        for (std::size_t i = 0; i < left.size(); ++i) left[i] += before[i];
+        before = after;
+        c.all_reduce(left, Reduce::sum);
+        c.all_reduce(after, Reduce::sum);
+        double worst = 0;
+        for (std::size_t i = 0; i < left.size(); ++i) worst = std::max(worst, std::fabs(out[i] + after[i] - left[i]));
+        ASSERT_LT(worst, 1e-6 * 4 * 3) << "step " << step << (parts ? " in parts" : "");
+      }
+      EXPECT_GT(*std::ranges::max_element(before), 1e-4) << "nothing was kept";
+    }, {.nodes = apart(3)});
+  }
 }
 
 TEST_F(CodecTraining, CompressedAndOtherTensorsHaveTheSameScale) {
