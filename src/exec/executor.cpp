@@ -253,7 +253,7 @@ void Executor::deliver(const std::vector<std::size_t>& fetches) {
 
 void Executor::run_action(Action& action) {
   for (Action* other : action.wait_for) wait(*other);
-  for (const int variable : action.reads) hooks_.before_read(variable);
+  if (!action.reads.empty()) hooks_.before_read(action.reads);
   if (action.later) action.finished.store(false, std::memory_order_relaxed);
   const auto copy = [](const DenseCopy& c) { c.to.copy_from(c.from); };
   for (const DenseCopy& c : action.before) copy(c);

@@ -9,6 +9,7 @@
 #include "exec/executor.hpp"
 #include "exec/initializer.hpp"
 #include "exec/passes.hpp"
+#include "exec/precision.hpp"
 
 namespace cohort {
 namespace {
@@ -82,6 +83,7 @@ struct Session::State {
   std::unique_ptr<Executor> make_executor(std::span<const Value> fetches, const FeedShapes& feeds, StepHooks hooks) {
     Plan plan = make_plan(graph, fetches, feeds);
     check_devices(plan);
+    if (options.bf16_products) round_products(plan);
     run_passes(plan);
     ExternalMemory memory;
     memory.variable = [this](const PlanNode& node) -> const Tensor& {

@@ -377,9 +377,8 @@ void GradientExchange::share_squares() {
   std::ranges::copy(words_, squares_->extra(communicator.rank()).begin());
   squares_->share(step_);
   for (std::size_t i = 0; i < kWords; ++i) {
-    double sum = 0;
-    for (int rank = 0; rank < communicator.size(); ++rank) sum += squares_->extra(rank)[i];
-    words_[i] = static_cast<float>(sum);
+    words_[i] = 0;
+    for (int rank = 0; rank < communicator.size(); ++rank) words_[i] += static_cast<float>(squares_->extra(rank)[i]);
   }
 }
 

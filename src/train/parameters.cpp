@@ -38,30 +38,40 @@ Parameters::Parameters(Session& session, std::span<const std::string_view> slots
 
 void Parameters::place(Session& session, Memory memory) {
   memory_ = std::move(memory);
-  values_ = zeroed(session.device(), flat_size_);
+  place_values(session);
   for (std::size_t s = 0; s < slot_names_.size(); ++s) slots_.push_back(zeroed(session.device(), flat_size_));
+}
+
+void Parameters::place(Session& session, Memory values, Shard shard) {
+  memory_ = std::move(values);
+  place_values(session);
+  place_slots(session.device(), std::move(shard));
+}
+
+void Parameters::place_values(Session& session) {
+  values_ = zeroed(session.device(), flat_size_);
   for (std::size_t p = 0; p < trained_.size(); ++p) {
     if (memory_.mine) value(p).copy_from(session.variable(trained_[p].variable));
     session.bind(trained_[p].variable, value(p));
   }
 }
 
-void Parameters::place(Session& session, Shard shard, const std::function<Tensor(std::size_t)>& window) {
-  const DeviceInfo& device = session.device().info();
-  check(device.host_accessible && device.kernels == "CPU", Code::failed_precondition,
-        "parameters in parts need a device whose memory the host can reach, " + device.name() + " is none");
-  windowed_ = bool(window);
+void Parameters::place_slots(Device& device, Shard shard) {
+  check(device.info().host_accessible && device.info().kernels == "CPU", Code::failed_precondition,
+        "parameters in parts need a device whose memory the host can reach, " + device.info().name() + " is none");
+  memory_.allocate = {};       // whatever follows is this rank's alone
   shard_ = std::move(shard);
-  values_ = zeroed(session.device(), windowed_ ? shard_->size() : flat_size_);
-  for (std::size_t s = 0; s < slot_names_.size(); ++s) slots_.push_back(zeroed(session.device(), shard_->size()));
+  for (std::size_t s = 0; s < slot_names_.size(); ++s) slots_.push_back(zeroed(device, shard_->size()));
+}
+
+void Parameters::place_window(Session& session, Shard shard, const std::function<Tensor(std::size_t)>& window) {
+  place_slots(session.device(), std::move(shard));
+  windowed_ = true;
+  values_ = zeroed(session.device(), shard_->size());
   for (std::size_t p = 0; p < trained_.size(); ++p) {
-    const Parameter& parameter = trained_[p];
-    if (windowed_) windows_.push_back(window(p));
-    // One after the other, so that the initial values of one parameter at a time are there whole.
-    const Tensor start = session.variable(parameter.variable);
-    if (windowed_) set_piece(parameter, start);
-    else value(p).copy_from(start);
-    session.bind(parameter.variable, value(p));
+    windows_.push_back(window(p));
+    set_piece(trained_[p], session.variable(trained_[p].variable));   // one after the other: only one is here whole at a time
+    session.bind(trained_[p].variable, value(p));
   }
 }
 

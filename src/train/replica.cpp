@@ -93,8 +93,12 @@ Step& Replica::step_for(Fetches& fetches, std::int64_t samples, bool training) {
     hooks.backward_from = backward_from_;
   }
   if (hooks_.before_read) {
-    hooks.before_read = [this](int variable) {
-      if (const auto found = parameter_of_.find(variable); found != parameter_of_.end()) hooks_.before_read(found->second);
+    hooks.before_read = [this](std::span<const int> variables) {
+      read_.clear();
+      for (const int variable : variables) {
+        if (const auto found = parameter_of_.find(variable); found != parameter_of_.end()) read_.push_back(found->second);
+      }
+      if (!read_.empty()) hooks_.before_read(read_);
     };
   }
   step = &session_->prepare(fetches.values, shapes, std::move(hooks));

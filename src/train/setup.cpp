@@ -59,6 +59,9 @@ TrainOptions::TrainOptions(Section& section) {
   section.bind("device", device, "where this rank computes: TYPE:INDEX");
   section.bind("threads", threads, "of kernels; 0: this rank's share of the cores that the launcher gave", between(0, 1024));
   section.bind("deterministic", deterministic, "the same bits for any number of kernel threads, any buckets, with and without overlap; costs some speed");
+  section.bind("precision", precision,
+               "fp32; bf16: what enters a matrix product or convolution is rounded to bfloat16, the sums, the parameters and their update stay "
+               "float32 (computed in float32: it shows what bfloat16 does to a model, not how fast it is)", one_of({"fp32", "bf16"}));
   section.bind("updater", updater, "how gradients become the next parameters", one_of(Registry<UpdaterType>::instance().names()));
   section.bind("accumulate", accumulate, "batches per update (gradient accumulation)", at_least(1));
   section.bind("clip_norm", clip_norm, "largest norm of the whole gradient; 0: no clipping", at_least(0));
@@ -96,6 +99,7 @@ Setup::Setup(Communicator& communicator, Section& config) {
   const int cores = cores_of(communicator), threads = train.threads > 0 ? train.threads : cores;
   replica = std::make_unique<Replica>(build, training_data->fields(),
                                       SessionOptions{.device = train.device, .threads = threads, .seed = train.seed,
+                                                     .bf16_products = train.precision == "bf16",
                                                      .deterministic = train.deterministic,
                                                      .profile = communicator.context().profile.get()});
   Session& session = replica->session();
@@ -169,7 +173,8 @@ MemorySummary memory_of(const Replica& replica, const Parameters& parameters, co
   const bool staged = !device.info().host_accessible;
   if (staged) m.communication += exchange.bytes();
   // One copy per machine lies in the machine's window; every rank counts the whole, since its kernels read it.
-  const std::int64_t shared = parameters.shared() ? parameters.value_bytes() + m.slots : 0;
+  std::int64_t shared = parameters.shared() ? parameters.value_bytes() + m.slots : 0;
+  if (parameters.shard() != nullptr && !parameters.windowed()) shared = parameters.value_bytes();   // where they are gathered
   const std::int64_t in_buckets = staged || exchange.in_parts() ? 0 : m.gradients;
   m.device_total = device.memory().now.load() + in_buckets + shared + updater.window_bytes();
   m.kernels = m.device_total - m.parameters - m.gradients - m.slots - m.activations - updater.window_bytes() -

@@ -62,6 +62,8 @@ class Trainer {
           "a model may report at most 14 metrics");
     total_steps_ = total_steps();
     state_.seed = static_cast<std::int64_t>(setup_.train.seed);
+    check(!setup_.train.check_replicas || !setup_.parameters->windowed(), Code::invalid_argument,
+          "train.check_replicas: the ranks keep one copy of the parameters between them, there is nothing to compare");
     bind_exchange();
     check_same_model(communicator_, setup_.replica->graph());
     if (setup_.replica->is_joint()) {
@@ -107,7 +109,7 @@ class Trainer {
     Replica::ExchangeHooks hooks{.memory = [this](std::size_t p) { return updater_->exchange().gradient(p); },
                                  .ready = [this](std::size_t p, const Tensor& gradient) { gradient_ready(p, &gradient); },
                                  .poll = [this] { updater_->poll(); }};
-    if (updater_->reads_on_demand()) hooks.before_read = [this](std::size_t p) { updater_->before_read(p); };
+    if (updater_->reads_on_demand()) hooks.before_read = [this](std::span<const std::size_t> p) { updater_->before_read(p); };
     setup_.replica->bind_exchange(*setup_.parameters, std::move(hooks));
   }
 
@@ -155,7 +157,9 @@ class Trainer {
     progress_.note(fmt::format("{} parameters, {} ranks, {} samples per step, {} steps per epoch, {}; writing to {}",
                                setup_.parameters->elements(), communicator_.size(), data_.global_batch() * setup_.train.accumulate,
                                steps_per_epoch_, updater_->exchange().text(), directory_.path.string()));
-    if (communicator_.size() > 1 && !setup_.group) progress_.note("every rank has parameters of its own: " + setup_.no_group);
+    const std::string plan = updater_->memory_plan();
+    if (!plan.empty()) progress_.note(plan);
+    else if (communicator_.size() > 1 && !setup_.group) progress_.note("every rank has parameters of its own: " + setup_.no_group);
     if (!directory_.resume_from.empty()) {
       progress_.note(fmt::format("resumed from {} at step {}", directory_.resume_from.string(), state_.step));
     }

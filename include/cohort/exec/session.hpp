@@ -23,7 +23,8 @@ using FeedShapes = std::vector<std::pair<Value, Shape>>;
 struct StepHooks {
   std::function<void(std::size_t fetch)> ready{}; ///< the fetch of that position has been computed (on an asynchronous device: enqueued)
   std::function<void()> poll{};                   ///< between nodes: drive communication
-  std::function<void(int variable)> before_read{}; ///< a node is about to read this variable (its node in the graph), maybe through a view
+  /// A node is about to read these variables (their nodes in the graph), maybe through views.
+  std::function<void(std::span<const int> variables)> before_read{};
   std::function<void(std::span<float>)> sum_over_replicas{};   ///< for statistics over the batches of all replicas
   std::vector<bool> consumed{};                   ///< by fetch, empty: none: nobody looks at it once `ready` has returned; not if bound
   int backward_from = -1;                         ///< the graph's first node of the backward pass, for the trace; -1: none
@@ -33,6 +34,7 @@ struct SessionOptions {
   std::string device = "CPU:0";
   int threads = 1;                  ///< of kernels, the caller included
   std::uint64_t seed = 0;           ///< of initial values
+  bool bf16_products = false;       ///< what enters a product is rounded to bfloat16; sums and variables stay float32
   bool deterministic = false;       ///< cut work in the same way for any number of threads
   Profile* profile = nullptr;       ///< where kernels leave their times while a trace is recorded; null: nowhere
 };

@@ -84,6 +84,7 @@ struct Op {
   /// Multiplications and additions of one run that the mathematics asks for, however the kernel does it; null: not worth
   /// counting, as of elementwise ops. All shapes are known.
   double (*flops)(std::span<const Signature> in, std::span<const Signature> out, const Attrs& attrs) = nullptr;
+  std::vector<int> products{};   ///< float32 inputs that enter products, which training in 16 bits rounds
 };
 template <>
 inline constexpr std::string_view kKindOf<Op> = "op";

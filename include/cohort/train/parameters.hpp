@@ -53,9 +53,11 @@ class Parameters final : public Stateful {
   /// memory is shared: a barrier must come before the first use.
   void place(Session& session, Memory memory);
 
-  /// In parts: slots are here for `shard` alone. Values are here whole, or, with `window`, for the shard alone: the session then
-  /// reads parameter p where `window(p)` says, and whoever made the window fills it in time.
-  void place(Session& session, Shard shard, const std::function<Tensor(std::size_t)>& window = {});
+  /// Values are here whole, slots for `shard` alone.
+  void place(Session& session, Memory values, Shard shard);
+  /// Values and slots are here for `shard` alone. The session reads parameter p where `window(p)` says, and whoever made the
+  /// window fills it in time.
+  void place_window(Session& session, Shard shard, const std::function<Tensor(std::size_t)>& window);
 
   [[nodiscard]] std::span<const Parameter> trained() const noexcept { return trained_; }
   [[nodiscard]] std::size_t first_small() const noexcept { return first_small_; }       ///< of `trained()`; its size if none
@@ -89,9 +91,11 @@ class Parameters final : public Stateful {
   /// parts: the shard's pieces of values and slots.
   void visit(StateVisitor& visitor) override;
 
-  [[nodiscard]] bool shared() const noexcept { return bool(memory_.allocate); }
+  [[nodiscard]] bool shared() const noexcept { return bool(memory_.allocate); }   ///< with the ranks of this machine
 
  private:
+  void place_values(Session& session);
+  void place_slots(Device& device, Shard shard);
   void set_piece(const Parameter& parameter, const Tensor& whole);
   /// `flat`: the first element of this rank's part of the parameter.
   void show_piece(StateVisitor& visitor, const std::string& name, float* flat, const Parameter& parameter) const;

@@ -40,7 +40,8 @@ class Replica {
     std::function<Tensor(std::size_t p)> memory;
     std::function<void(std::size_t p, const Tensor& gradient)> ready;
     std::function<void()> poll;                             ///< between nodes
-    std::function<void(std::size_t p)> before_read{};       ///< a node is about to read parameter p, also in evaluation; may be empty
+    /// A node is about to read these, also in evaluation; may be empty.
+    std::function<void(std::span<const std::size_t> parameters)> before_read{};
   };
   /// Before the first step.
   void bind_exchange(const Parameters& parameters, ExchangeHooks hooks);
@@ -92,6 +93,7 @@ class Replica {
   int backward_from_ = -1;                      // the first node of the backward pass
   ExchangeHooks hooks_;
   std::map<int, std::size_t> parameter_of_;     // by variable; empty if nobody asks
+  std::vector<std::size_t> read_;               // by the node that is about to run
   const Step* running_ = nullptr;
   std::function<void(std::span<float>)> sum_over_replicas_;
   bool joint_ = false;

@@ -42,8 +42,8 @@ class Updater {
   virtual Outcome finish(const StepInfo& info, std::span<const float> words) = 0;
   /// Collective, between batches of one update, if exchange().in_parts(): what was ready is summed and added to the parts.
   virtual void end_batch() {}
-  /// A node is about to read a parameter; only where reads_on_demand().
-  virtual void before_read(std::size_t /*parameter*/) {}
+  /// A node is about to read these parameters; only where reads_on_demand().
+  virtual void before_read(std::span<const std::size_t> /*parameters*/) {}
   /// Parameters are not whole while nobody reads them: every rank must run the same steps, without samples if need be.
   [[nodiscard]] virtual bool reads_on_demand() const noexcept { return false; }
   [[nodiscard]] virtual std::int64_t window_bytes() const noexcept { return 0; }   ///< where parameters pass through

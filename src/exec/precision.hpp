@@ -1,0 +1,11 @@
+#pragma once
+
+#include "exec/plan.hpp"
+
+namespace cohort {
+
+/// Mixed precision as in Kalamkar et al., arXiv 1905.12322: what enters a product (Op::products) is rounded to bfloat16 where it is
+/// used; the product is summed in float32, and everything else stays as it is, the variables above all.
+void round_products(Plan& plan);
+
+}  // namespace cohort
