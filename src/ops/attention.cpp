@@ -315,7 +315,8 @@ const Registered<Op> op{"Attention",
                          .gradient = gradient,
                          .examples = {example(2, 3, 2, 2, true), example(1, 9, 1, 5, false), example(1, 21, 2, 3, true),
                                       example(1, 1, 3, 1, true), example(1, 4, 1, 17, true), example(0, 2, 1, 4, true)},
-                         .flops = flops_forward}};
+                         .flops = flops_forward,
+                         .products = {0}}};
 const RegisteredKernel kernel{"Attention", "CPU", make_kernel<AttentionKernel>};
 
 // One head of one column, two positions, causal: P = (1, 0; ½, ½) where q = 0. dv = Pᵀ dy, dS₁ = ½ (dy v − D), D₁ = dy₁ (v₀ + v₁) / 2.
@@ -328,7 +329,8 @@ const Registered<Op> grad_op{
                           {.shape = {1, 1, 2}, .values = {0, 0.693147181}}},
                    .attrs = {{"heads", 1}, {"causal", true}},
                    .expected = {{0, 0, 2, 1, 0, 1}}}},
-     .flops = flops_backward}};
+     .flops = flops_backward,
+     .products = {0, 1}}};
 const RegisteredKernel grad_kernel{"AttentionGrad", "CPU", make_kernel<AttentionGradKernel>};
 
 }  // namespace

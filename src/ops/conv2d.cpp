@@ -423,7 +423,8 @@ const Registered<Op> conv_op{
                   {.in = {random({1, 5, 5, 3}), random({3, 3, 1, 3})}, .attrs = attrs(2, "same", 1, 3)},
                   {.in = {random({1, 1, 1, 1}), random({1, 1, 1, 1})}, .attrs = attrs(1, "valid")},
                   {.in = {random({0, 4, 4, 1}), random({3, 3, 1, 2})}, .attrs = attrs(1, "same"), .expected = {{}}}},
-     .flops = flops_of_conv}};
+     .flops = flops_of_conv,
+     .products = {0, 1}}};
 const RegisteredKernel conv_kernel{"Conv2D", "CPU", onednn::make_kernel<Conv2DKernel>};
 
 const Registered<Op> input_grad_op{
@@ -435,7 +436,8 @@ const Registered<Op> input_grad_op{
                   {.in = {random({1, 4, 4, 4}), random({3, 3, 1, 4}), random({1, 4, 4, 2})},
                    .attrs = attrs(1, "same", 2, 2)}},
      .shapes_from = 2,
-     .flops = flops_of_input_grad}};
+     .flops = flops_of_input_grad,
+     .products = {0, 1}}};
 const RegisteredKernel input_grad_kernel{"Conv2DInputGrad", "CPU", onednn::make_kernel<Conv2DInputGradKernel>};
 
 const Registered<Op> filter_grad_op{
@@ -451,7 +453,8 @@ const Registered<Op> filter_grad_op{
                    .attrs = {{"padding", "same"}, {"bias", true}},
                    .expected = {{0}, {0}}}},
      .shapes_from = 2,
-     .flops = flops_of_filter_grad}};
+     .flops = flops_of_filter_grad,
+     .products = {0, 1}}};
 const RegisteredKernel filter_grad_kernel{"Conv2DFilterGrad", "CPU", onednn::make_kernel<Conv2DFilterGradKernel>};
 
 }  // namespace

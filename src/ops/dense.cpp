@@ -247,7 +247,8 @@ double flops_of_dense(std::span<const Signature> in, std::span<const Signature> 
 }
 
 const Registered<Op> dense_op{
-    "Dense", {.infer = infer_dense, .gradient = gradient_of_dense, .examples = dense_examples(), .flops = flops_of_dense}};
+    "Dense", {.infer = infer_dense, .gradient = gradient_of_dense, .examples = dense_examples(), .flops = flops_of_dense,
+              .products = {0, 1}}};
 const RegisteredKernel dense_kernel{"Dense", "CPU", make_kernel<DenseKernel>};
 
 const Registered<Op> activation_grad_op{

@@ -224,7 +224,8 @@ const Registered<Op> op{
     "Lstm",
     {.infer = infer, .gradient = gradient, .examples = {example(2, 3, 2), example(1, 1, 3), example(17, 2, 1), example(3, 5, 9), example(0, 2, 1)},
      .reuse = {{.output = 2, .input = 0}},
-     .flops = flops_forward}};
+     .flops = flops_forward,
+     .products = {1}}};
 const RegisteredKernel kernel{"Lstm", "CPU", onednn::make_kernel<LstmKernel>};
 
 // One position, one unit, c = 0: da_g = dh · o · i (1 − g²) and no recurrent part. i = f = o = ½, g = 0, dh = 8.
@@ -235,7 +236,8 @@ const Registered<Op> grad_op{
                           {.shape = {1, 1, 1}, .values = {0}}, {.shape = {1, 1, 4}, .values = {0.5, 0.5, 0, 0.5}}},
                    .expected = {{0, 0, 2, 0}, {0, 0, 0, 0}}}},
      .reuse = {{.output = 0, .input = 4}},
-     .flops = flops_backward}};
+     .flops = flops_backward,
+     .products = {1, 2}}};
 const RegisteredKernel grad_kernel{"LstmGrad", "CPU", onednn::make_kernel<LstmGradKernel>};
 
 }  // namespace

@@ -163,7 +163,8 @@ const Registered<Op> op{
                   {.in = {random({2, 1, 3, 4}), random({3, 5, 4})}, .attrs = {{"transpose_b", true}}},
                   {.in = {random({0, 4}), random({4, 5})}, .expected = {{}}},
                   {.in = {random({2, 0}), random({0, 3})}, .expected = {{0, 0, 0, 0, 0, 0}}}},
-     .flops = flops}};
+     .flops = flops,
+     .products = {0, 1}}};
 const RegisteredKernel kernel{"MatMul", "CPU", make_kernel<MatMulKernel>};
 
 }  // namespace

@@ -27,7 +27,7 @@ constexpr std::string_view kSeal = "cohort index CRC";
 
 /// CRC-32C of the next `bytes` of a stream; nothing if it has not as many.
 std::optional<std::uint32_t> crc_of_stream(std::istream& in, std::uintmax_t bytes) {
-  std::vector<char> buffer(std::size_t{1} << 20);
+  std::vector<char> buffer(std::min<std::uintmax_t>(bytes, std::size_t{1} << 20));
   std::uint32_t crc = 0;
   while (bytes > 0) {
     const auto n = static_cast<std::streamsize>(std::min<std::uintmax_t>(bytes, buffer.size()));

@@ -73,16 +73,15 @@ TEST(CheckpointInPieces, AnyRanksWriteAndAnyRanksReadPiecesOrTheWhole) {
       else save_with(writers, folder.path(), cut, 3);
       for (int readers = 1; readers <= 4; ++readers) {
         for (int rank = 0; rank < readers; ++rank) {
-          PiecesState pieces({.rank = rank, .ranks = readers, .cut = cut + 10}), whole({.rank = rank, .ranks = readers, .pieces = false});
+          PiecesState pieces({.rank = rank, .ranks = readers, .cut = cut + 10});
           const CheckpointHeader header = load_into(pieces, folder.path());
           EXPECT_TRUE(pieces.is(cut)) << writers << " to " << readers << ", cut " << cut;
           EXPECT_EQ(header.step, 3);
           EXPECT_EQ(header.configuration, "epochs = 6\n");
           EXPECT_EQ(header.files, writers + 1);
-          load_into(whole, folder.path());
-          EXPECT_TRUE(whole.is(cut)) << writers << " to " << readers << ", cut " << cut;
         }
       }
+      EXPECT_TRUE(holds(folder.path(), cut)) << writers << " to the whole, cut " << cut;
     }
   }
 }
@@ -219,7 +218,7 @@ TEST(DamagedPieces, FlippedBytesAndCutsAreNoticed) {
   std::cout << "seed " << seed << "\n";
   std::mt19937 random(seed);
   int unnoticed = 0;
-  const int trials = setting("COHORT_TEST_FLIPS", 80);
+  const int trials = setting("COHORT_TEST_FLIPS", 40);
   for (int trial = 0; trial < trials; ++trial) {
     const std::string path = trial % 4 == 3 ? damaged.folder.file("step-0000000002.h5") : damaged.part(trial % 4);
     const std::string bytes = read_bytes(path);
