@@ -124,6 +124,13 @@ TEST_F(Allocations, NoneHoweverTheSumsComeAbout) {
     SCOPED_TRACE(codec);
     expect_none(2, testing::with(mlp(), {{"exchange.codec", codec}}));
   }
+  for (const std::int64_t stage : {1, 2, 3}) {
+    for (const int ranks : {1, 3}) {
+      SCOPED_TRACE("sharded, stage " + std::to_string(stage) + " on " + std::to_string(ranks) + " ranks");
+      const Options sharded = {{"train.updater", std::string("sharded")}, {"updater.stage", stage}, {"optimizer.type", std::string("lamb")}};
+      expect_none(ranks, testing::with(mlp(), sharded));
+    }
+  }
   SCOPED_TRACE("two machines, an exchange thread, kernel threads, clipping, accumulated batches");
   expect_none(4, mlp(), {0, 0, 1, 1});
   expect_none(2, testing::with(mlp(), {{"exchange.thread", std::string("on")}}));
