@@ -1,0 +1,69 @@
+// A run goes on from any checkpoint, whichever updater and however many ranks wrote it: with the bits of replicas all the way.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "support/training.hpp"
+
+namespace cohort {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::expect_same_bits;
+using testing::Options;
+using testing::TemporaryFolder;
+using testing::train_with;
+using testing::with;
+
+constexpr std::array kRanks = {1, 2, 3, 4};
+constexpr std::array kStages = {0, 1, 2, 3};         // 0: replicas
+
+OptionList numbers(std::initializer_list<std::int64_t> values) {
+  OptionList list(values.size());
+  std::transform(values.begin(), values.end(), list.begin(), [](std::int64_t value) { return OptionValue{value, "test"}; });
+  return list;
+}
+
+/// `steps` in all, in a directory of its own.
+Options run_of(const fs::path& directory, int stage, std::int64_t steps) {
+  Options options = {{"train.directory", directory.string()}, {"train.max_steps", steps}, {"model.type", std::string("mlp")},
+                     {"model.hidden", numbers({256, 3})}, {"data.train.reader", std::string("synthetic")},
+                     {"data.train.samples", std::int64_t{96}}, {"data.train.shape", numbers({5, 4, 1})},
+                     {"data.global_batch", std::int64_t{24}}, {"data.threads", std::int64_t{0}}, {"optimizer.type", std::string("adam")},
+                     {"schedule.learning_rate", 0.01}, {"train.threads", std::int64_t{1}}, {"train.deterministic", true},
+                     {"exchange.first_bucket_mib", 0.004}, {"exchange.bucket_mib", 0.02}};
+  if (stage == 0) return options;
+  return with(options, {{"train.updater", std::string("sharded")}, {"updater.stage", std::int64_t{stage}}});
+}
+
+TEST(Resume, AnyStageAndRanksGoOnFromAnyStageAndRanks) {
+  const TemporaryFolder folder;
+  const auto directory = [&](int stage, int ranks) { return folder.path() / (std::to_string(stage) + "-" + std::to_string(ranks)); };
+  const auto middle = [&](int stage, int ranks) { return directory(stage, ranks) / "checkpoints" / "step-0000000002.h5"; };
+  for (const int stage : kStages) {
+    for (const int ranks : kRanks) train_with(ranks, run_of(directory(stage, ranks), stage, 2));
+  }
+  for (const int before : kRanks) {
+    for (const int after : kRanks) {
+      const auto go_on = [&](int first_stage, int stage) {
+        return train_with(after, run_of(directory(first_stage, before), stage, 4), middle(first_stage, before).string()).checkpoint;
+      };
+      const fs::path replicas = folder.path() / "replicas.h5";
+      fs::copy_file(fs::canonical(go_on(0, 0)), replicas, fs::copy_options::overwrite_existing);
+      for (const int first_stage : kStages) {
+        for (const int stage : kStages) {
+          SCOPED_TRACE("stage " + std::to_string(first_stage) + " on " + std::to_string(before) + " ranks, then stage " + std::to_string(stage) +
+                       " on " + std::to_string(after));
+          const fs::path checkpoint = go_on(first_stage, stage);
+          ASSERT_EQ(fs::read_symlink(checkpoint), "step-0000000004.h5");
+          expect_same_bits(replicas, checkpoint);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace cohort
