@@ -18,13 +18,16 @@ PlanNode rounding_of(const PlanNode& user, std::size_t input, PlanValue value, c
 
 }  // namespace
 
-void round_products(Plan& plan) {
+void round_products(Plan& plan, bool native) {
   std::vector<PlanNode> nodes;
   std::vector<int> moved;
   for (PlanNode& node : plan.nodes) {
     for (PlanValue& input : node.inputs) input.node = moved[static_cast<std::size_t>(input.node)];
     for (int& before : node.control) before = moved[static_cast<std::size_t>(before)];
+    const bool itself = native && node.definition->native_bf16;
+    if (itself) node.attrs.set("native_bf16", true);
     for (const int i : node.definition->products) {
+      if (itself) break;
       const auto at = static_cast<std::size_t>(i);
       if (at >= node.inputs.size()) continue;
       const PlanValue value = node.inputs[at];

@@ -83,7 +83,7 @@ struct Session::State {
   std::unique_ptr<Executor> make_executor(std::span<const Value> fetches, const FeedShapes& feeds, StepHooks hooks) {
     Plan plan = make_plan(graph, fetches, feeds);
     check_devices(plan);
-    if (options.bf16_products) round_products(plan);
+    if (options.precision != Precision::fp32) round_products(plan, options.precision == Precision::bf16_native);
     run_passes(plan);
     ExternalMemory memory;
     memory.variable = [this](const PlanNode& node) -> const Tensor& {

@@ -15,6 +15,7 @@
 #include "column_sums.hpp"
 #include "gelu.hpp"
 #include "onednn.hpp"
+#include "product.hpp"
 
 namespace cohort {
 namespace {
@@ -73,14 +74,14 @@ class DenseKernel final : public Kernel {
       : rows_(info.out[0].shape.rows()),
         in_(info.in[1].shape[0]),
         units_(info.in[1].shape[1]),
-        activation_(activation_of(info.attrs)) {}
+        activation_(activation_of(info.attrs)),
+        product_(info, {rows_, units_, in_}, false, false) {}
 
   [[nodiscard]] bool any_ld() const noexcept override { return true; }
 
   void run(KernelContext& c) override {
     const Tensor &x = c.in(0), &weight = c.in(1), &y = c.out();
-    onednn::multiply(c.pool(), {x.data<float>(), x.ld(), false}, {weight.data<float>(), weight.ld(), false}, y.data<float>(),
-                     y.ld(), {rows_, units_, in_});
+    product_.run(c.pool(), {x.data<float>(), x.ld(), false}, {weight.data<float>(), weight.ld(), false}, y.data<float>(), y.ld());
     const float* bias = c.in(2).data<float>();
     if (activation_ == Activation::gelu) return run_gelu(c, bias);
     with(activation_, [&](auto f, auto) {
@@ -114,6 +115,7 @@ class DenseKernel final : public Kernel {
 
   std::int64_t rows_, in_, units_;
   Activation activation_;
+  onednn::Product product_;
 };
 
 /// dz and the bias' gradient in one pass. Inputs dy and y; with no activation dz is dy, and only the bias' is left
@@ -248,7 +250,7 @@ double flops_of_dense(std::span<const Signature> in, std::span<const Signature> 
 
 const Registered<Op> dense_op{
     "Dense", {.infer = infer_dense, .gradient = gradient_of_dense, .examples = dense_examples(), .flops = flops_of_dense,
-              .products = {0, 1}}};
+              .products = {0, 1}, .native_bf16 = true}};
 const RegisteredKernel dense_kernel{"Dense", "CPU", make_kernel<DenseKernel>};
 
 const Registered<Op> activation_grad_op{

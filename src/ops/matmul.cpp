@@ -1,5 +1,6 @@
 // Matrix product, batched over leading dimensions: y[…] = op(a[…]) · op(b[…]), op the identity or the transpose.
 // Gradient: Giles, "Collected matrix derivative results for forward and reverse mode AD" (2008), section 2.2.1.
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -7,6 +8,7 @@
 #include "cohort/graph/functions.hpp"
 #include "cohort/graph/gradients.hpp"
 #include "onednn.hpp"
+#include "product.hpp"
 
 namespace cohort {
 namespace {
@@ -90,6 +92,8 @@ class MatMulKernel final : public Kernel {
       a_ = positions(batch_of(a), batch);
       b_ = positions(batch_of(b), batch);
     }
+    native_ = info.attrs.get("native_bf16", false);
+    product_.emplace(info, onednn::ProductSize{s_.m, s_.n, s_.k}, s_.transpose_a, s_.transpose_b);
   }
 
   [[nodiscard]] bool any_ld() const noexcept override { return true; }
@@ -104,10 +108,10 @@ class MatMulKernel final : public Kernel {
     };
     const Tensor& y = c.out();
     const onednn::ProductSize size{s_.m, s_.n, s_.k};
-    if (batches < c.pool().threads()) {    // few: the threads share each product
+    if (batches < c.pool().threads() || native_) {    // few: the threads share each product
       for (std::int64_t i = 0; i < batches; ++i) {
         const auto [a, b] = operands(i);
-        onednn::multiply(c.pool(), a, b, y.data<float>() + i * s_.m * y.ld(), y.ld(), size);
+        product_->run(c.pool(), a, b, y.data<float>() + i * s_.m * y.ld(), y.ld());
       }
       return;
     }
@@ -138,6 +142,8 @@ class MatMulKernel final : public Kernel {
   Matrices s_{};
   std::int64_t rows_a_ = 0, rows_b_ = 0;
   std::vector<std::int64_t> a_, b_;
+  std::optional<onednn::Product> product_;
+  bool native_ = false;
 };
 
 /// Two for every element of the result and of the inner dimension.
@@ -164,7 +170,8 @@ const Registered<Op> op{
                   {.in = {random({0, 4}), random({4, 5})}, .expected = {{}}},
                   {.in = {random({2, 0}), random({0, 3})}, .expected = {{0, 0, 0, 0, 0, 0}}}},
      .flops = flops,
-     .products = {0, 1}}};
+     .products = {0, 1},
+     .native_bf16 = true}};
 const RegisteredKernel kernel{"MatMul", "CPU", make_kernel<MatMulKernel>};
 
 }  // namespace

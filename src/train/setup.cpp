@@ -42,6 +42,11 @@ bool wants_thread(const std::string& option, const Device& device, int cores, in
   return cores > threads && device.info().host_accessible;
 }
 
+Precision precision_of(const std::string& name) {
+  if (name == "fp32") return Precision::fp32;
+  return name == "bf16" ? Precision::bf16 : Precision::bf16_native;
+}
+
 ModelBuilder model_of(Section& section) {
   const auto& known = Registry<ModelType>::instance();
   std::string type = "mlp";
@@ -60,8 +65,9 @@ TrainOptions::TrainOptions(Section& section) {
   section.bind("threads", threads, "of kernels; 0: this rank's share of the cores that the launcher gave", between(0, 1024));
   section.bind("deterministic", deterministic, "the same bits for any number of kernel threads, any buckets, with and without overlap; costs some speed");
   section.bind("precision", precision,
-               "fp32; bf16: what enters a matrix product or convolution is rounded to bfloat16, the sums, the parameters and their update stay "
-               "float32 (computed in float32: it shows what bfloat16 does to a model, not how fast it is)", one_of({"fp32", "bf16"}));
+               "fp32; bf16: what enters a matrix product or convolution is rounded to bfloat16, while sums, parameters and their update stay "
+               "float32 (multiplied in float32: shows what bfloat16 does to a model, not how fast it is); bf16_native: dense layers and matrix "
+               "products use the processor's bfloat16 instructions, on one thread per rank", one_of({"fp32", "bf16", "bf16_native"}));
   section.bind("updater", updater, "how gradients become the next parameters", one_of(Registry<UpdaterType>::instance().names()));
   section.bind("accumulate", accumulate, "batches per update (gradient accumulation)", at_least(1));
   section.bind("clip_norm", clip_norm, "largest norm of the whole gradient; 0: no clipping", at_least(0));
@@ -99,7 +105,7 @@ Setup::Setup(Communicator& communicator, Section& config) {
   const int cores = cores_of(communicator), threads = train.threads > 0 ? train.threads : cores;
   replica = std::make_unique<Replica>(build, training_data->fields(),
                                       SessionOptions{.device = train.device, .threads = threads, .seed = train.seed,
-                                                     .bf16_products = train.precision == "bf16",
+                                                     .precision = precision_of(train.precision),
                                                      .deterministic = train.deterministic,
                                                      .profile = communicator.context().profile.get()});
   Session& session = replica->session();

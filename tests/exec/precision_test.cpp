@@ -41,8 +41,23 @@ void expect_near(const Tensor& got, const std::vector<double>& want) {
   for (std::size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(values[i], want[i], 1e-5 * (1 + std::fabs(want[i]))) << i;
 }
 
-TEST(Bf16Products, AreProductsOfRoundedFactorsForwardAndBackward) {
-  for (const auto [m, k, n] : {std::array{1, 1, 1}, std::array{3, 7, 5}, std::array{17, 31, 13}}) {
+/// Can this processor run a session that multiplies bfloat16? The error of one that cannot must say so.
+bool multiplies_bf16() {
+  Graph graph;
+  const Value x = graph.placeholder("x", DType::float32, {2, 2});
+  Session session(graph, {.precision = Precision::bf16_native});
+  try {
+    (void)session.run(matmul(x, x), {{x, Tensor::zeros({2, 2})}});
+    return true;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::failed_precondition);
+    EXPECT_NE(std::string(error.what()).find("multiplies bfloat16"), std::string::npos) << error.what();
+    return false;
+  }
+}
+
+void expect_products_of_rounded_factors(Precision precision) {
+  for (const auto [m, k, n] : {std::array{1, 1, 1}, std::array{3, 7, 5}, std::array{17, 31, 13}, std::array{5, 9, 512}}) {
     SCOPED_TRACE(std::to_string(m) + "x" + std::to_string(k) + "x" + std::to_string(n));
     const auto x = random(m * k, 1), w = random(k * n, 2), b = random(n, 3), g = random(m * n, 4);
     Graph graph;
@@ -51,7 +66,7 @@ TEST(Bf16Products, AreProductsOfRoundedFactorsForwardAndBackward) {
     const Value y = graph.add("Dense", {vx, vw, vb})[0];
     std::vector<Value> fetches = gradients(sum(y * vg), std::array{vx, vw});
     fetches.push_back(y);
-    Session session(graph, {.bf16_products = true});
+    Session session(graph, {.precision = precision});
     session.variable(vw).copy_from(Tensor::of({k, n}, w));
     session.variable(vb).copy_from(Tensor::of({n}, b));
     const auto got = session.run(fetches, {{vx, Tensor::of({m, k}, x)}, {vg, Tensor::of({m, n}, g)}});
@@ -68,12 +83,28 @@ TEST(Bf16Products, AreProductsOfRoundedFactorsForwardAndBackward) {
   }
 }
 
+TEST(Bf16Products, AreProductsOfRoundedFactorsForwardAndBackward) { expect_products_of_rounded_factors(Precision::bf16); }
+
+TEST(Bf16Products, AreTheSameByTheProcessorsInstructions) {
+  if (!multiplies_bf16()) GTEST_SKIP() << "this processor has no bfloat16 products";
+  expect_products_of_rounded_factors(Precision::bf16_native);
+  for (const Shape& b : {Shape{3, 6, 4}, Shape{6, 4}}) {                           // batches, and results with padded rows
+    Graph graph;
+    const Value x = graph.placeholder("x", DType::float32, {3, 5, 6}), y = graph.placeholder("y", DType::float32, b);
+    const Value z = matmul(x, y);
+    Session rounding(graph, {.precision = Precision::bf16}), native(graph, {.precision = Precision::bf16_native});
+    const Feeds feeds{{x, Tensor::of({3, 5, 6}, random(90, 6))}, {y, Tensor::of(b, random(b.elements(), 7))}};
+    const auto want = rounding.run(z, feeds).to_vector<float>();
+    expect_near(native.run(z, feeds), {want.begin(), want.end()});
+  }
+}
+
 TEST(Bf16Products, LeaveEverythingElseAlone) {
   const auto x = random(24, 5);
   Graph graph;
   const Value v = graph.placeholder("x", DType::float32, {4, 6});
   const Value y = softmax(v) + relu(v) * v;
-  Session plain(graph), rounding(graph, {.bf16_products = true});
+  Session plain(graph), rounding(graph, {.precision = Precision::bf16});
   const Feeds feeds{{v, Tensor::of({4, 6}, x)}};
   EXPECT_EQ(plain.run(y, feeds).to_vector<float>(), rounding.run(y, feeds).to_vector<float>());
 }

@@ -30,11 +30,15 @@ struct StepHooks {
   int backward_from = -1;                         ///< the graph's first node of the backward pass, for the trace; -1: none
 };
 
+/// Of what enters products. bf16: rounded to bfloat16 and multiplied in float32; bf16_native: the same roundings, multiplied as
+/// bfloat16 by ops whose kernels can. Sums and variables are float32 in any case.
+enum class Precision : std::uint8_t { fp32, bf16, bf16_native };
+
 struct SessionOptions {
   std::string device = "CPU:0";
   int threads = 1;                  ///< of kernels, the caller included
   std::uint64_t seed = 0;           ///< of initial values
-  bool bf16_products = false;       ///< what enters a product is rounded to bfloat16; sums and variables stay float32
+  Precision precision = Precision::fp32;
   bool deterministic = false;       ///< cut work in the same way for any number of threads
   Profile* profile = nullptr;       ///< where kernels leave their times while a trace is recorded; null: nowhere
 };

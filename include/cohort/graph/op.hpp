@@ -85,6 +85,7 @@ struct Op {
   /// counting, as of elementwise ops. All shapes are known.
   double (*flops)(std::span<const Signature> in, std::span<const Signature> out, const Attrs& attrs) = nullptr;
   std::vector<int> products{};   ///< float32 inputs that enter products, which training in 16 bits rounds
+  bool native_bf16 = false;      ///< kernels know the attribute `native_bf16`: convert those inputs and multiply them as bfloat16
 };
 template <>
 inline constexpr std::string_view kKindOf<Op> = "op";

@@ -20,7 +20,7 @@ struct TrainOptions {
   std::string device = "CPU:0";
   int threads = 0;                         ///< of kernels; 0: this rank's share of the cores that the launcher gave
   bool deterministic = false;              ///< the same bits for any threads, buckets, overlap
-  std::string precision = "fp32";          ///< or "bf16": what enters a product is rounded, sums and parameters are float32
+  std::string precision = "fp32";          ///< or "bf16", "bf16_native": of what enters products, see exec's Precision
   std::string updater = "sync_replicas";
   std::int64_t accumulate = 1;             ///< batches per update
   double clip_norm = 0;                    ///< 0: no clipping
