@@ -67,7 +67,7 @@ TrainOptions::TrainOptions(Section& section) {
   section.bind("precision", precision,
                "fp32; bf16: what enters a matrix product or convolution is rounded to bfloat16, while sums, parameters and their update stay "
                "float32 (multiplied in float32: shows what bfloat16 does to a model, not how fast it is); bf16_native: dense layers and matrix "
-               "products use the processor's bfloat16 instructions", one_of({"fp32", "bf16", "bf16_native"}));
+               "products use the processor's bfloat16 instructions, on one thread per rank", one_of({"fp32", "bf16", "bf16_native"}));
   section.bind("updater", updater, "how gradients become the next parameters", one_of(Registry<UpdaterType>::instance().names()));
   section.bind("accumulate", accumulate, "batches per update (gradient accumulation)", at_least(1));
   section.bind("clip_norm", clip_norm, "largest norm of the whole gradient; 0: no clipping", at_least(0));
@@ -83,25 +83,29 @@ CheckpointOptions::CheckpointOptions(Section& section) {
   section.bind("keep", keep, "checkpoints to keep", at_least(1));
 }
 
-Setup::Setup(Communicator& communicator, Section& config) {
+Description::Description(Section& config) {
   train = TrainOptions(config.child("train"));
-  const ModelBuilder build = model_of(config.child("model"));
+  build = model_of(config.child("model"));
   Section& data = config.child("data");
   pipeline = PipelineOptions(data);
   training_data = open_reader(data.child("train"));
   if (data.has("validation")) validation_data = open_reader(data.child("validation"));
   Section& optimizer_section = config.child("optimizer");
   optimizer = make_optimizer(optimizer_section);
-  groups = std::make_unique<ParameterGroups>(optimizer_section);
-  schedule = std::make_unique<Schedule>(config.child("schedule"));
+  groups = std::make_shared<ParameterGroups>(optimizer_section);
+  schedule = std::make_shared<Schedule>(config.child("schedule"));
   updater.exchange = ExchangeOptions(config.child("exchange"));
   if (train.deterministic) updater.exchange.collective.rank_order = true;
   updater.clip_norm = train.clip_norm;
   make_updater = Registry<UpdaterType>::instance().get(train.updater).make(config.child("updater"));
+  phases = PhasePlan(config, TrainingPhase(train.updater, make_updater), train.epochs);
   checkpoint = CheckpointOptions(config.child("checkpoint"));
   trace = TraceOptions(config.child("trace"));
   config.finish();
   config_text = config.resolved();
+}
+
+Setup::Setup(Communicator& communicator, Description description) : Description(std::move(description)) {
   const int cores = cores_of(communicator), threads = train.threads > 0 ? train.threads : cores;
   replica = std::make_unique<Replica>(build, training_data->fields(),
                                       SessionOptions{.device = train.device, .threads = threads, .seed = train.seed,
@@ -192,12 +196,13 @@ MemorySummary memory_of(const Replica& replica, const Parameters& parameters, co
   return m;
 }
 
-Evaluation evaluate(Communicator& communicator, Replica& replica, BatchPipeline& data) {
+Evaluation evaluate(Communicator& communicator, Replica& replica, BatchPipeline& data, const std::function<void()>& after_batch) {
   data.rewind();
   std::vector<double> sums(2 + replica.metric_names().size());   // samples, loss, metrics
   while (const SampleBatch* batch = data.next()) {
     if (batch->samples == 0 && !replica.reads_on_demand()) continue;
     const BatchResult& result = replica.evaluate(*batch);
+    if (after_batch) after_batch();
     if (batch->samples == 0) continue;      // means of nothing
     const auto n = static_cast<double>(batch->samples);
     sums[0] += n;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -12,17 +13,15 @@
 #include "cohort/train/schedule.hpp"
 #include "cohort/train/trainer.hpp"
 #include "cohort/train/updater.hpp"
+#include "train/phases.hpp"
 #include "train/report/rank_summary.hpp"
 
 namespace cohort {
 
 /// Everything that a job file describes, read and opened. Bound once, in this order, for training and evaluation alike, so both
-/// accept the same file.
-struct Setup {
-  /// Collective. Parameters are laid out, but have no memory yet.
-  Setup(Communicator& communicator, Section& config);
-  /// Collective. All parameters and slots get memory.
-  void place_parameters();
+/// accept the same file. Copies share what is behind pointers.
+struct Description {
+  explicit Description(Section& config);
 
   TrainOptions train;
   CheckpointOptions checkpoint;
@@ -30,13 +29,27 @@ struct Setup {
   PipelineOptions pipeline;
   UpdaterOptions updater;
   UpdaterBuilder make_updater;
-  std::unique_ptr<NodeGroup> group;                ///< null: every rank has parameters of its own
-  std::string no_group;                            ///< why, for people
+  PhasePlan phases;
+  ModelBuilder build;
   std::string config_text;                         ///< resolved: given values and defaults
   std::shared_ptr<const Reader> training_data, validation_data;   ///< validation: may be null
-  std::unique_ptr<Optimizer> optimizer;
-  std::unique_ptr<ParameterGroups> groups;
-  std::unique_ptr<Schedule> schedule;
+  std::shared_ptr<const Optimizer> optimizer;
+  std::shared_ptr<const ParameterGroups> groups;
+  std::shared_ptr<const Schedule> schedule;
+};
+
+/// What it takes to train together: a description, of one phase, and what the ranks of a communicator make of it.
+struct Setup : Description {
+  /// Collective. Parameters are laid out, but have no memory yet.
+  Setup(Communicator& communicator, Section& config) : Setup(communicator, Description(config)) {}
+  Setup(Communicator& communicator, Description description);
+  Setup(const Setup&) = delete;
+  Setup& operator=(const Setup&) = delete;
+  /// Collective. All parameters and slots get memory.
+  void place_parameters();
+
+  std::unique_ptr<NodeGroup> group;                ///< null: every rank has parameters of its own
+  std::string no_group;                            ///< why, for people
   std::unique_ptr<Replica> replica;
   std::unique_ptr<Parameters> parameters;
 };
@@ -55,6 +68,7 @@ void average_statistics(Communicator& communicator, const Parameters& parameters
 [[nodiscard]] MemorySummary memory_of(const Replica& replica, const Parameters& parameters, const Updater& updater);
 
 /// Collective. One pass over the data; every rank takes its share.
-[[nodiscard]] Evaluation evaluate(Communicator& communicator, Replica& replica, BatchPipeline& data);
+[[nodiscard]] Evaluation evaluate(Communicator& communicator, Replica& replica, BatchPipeline& data,
+                                  const std::function<void()>& after_batch = {});
 
 }  // namespace cohort

@@ -43,6 +43,26 @@ struct CheckpointOptions {
   explicit CheckpointOptions(Section& section);
 };
 
+/// The [warmup] section: short for a first phase in which few replicas train and the other ranks follow.
+struct WarmupOptions {
+  int replicas = 1;
+  std::int64_t epochs = 0;                 ///< 0: no warm-up
+
+  WarmupOptions() = default;
+  explicit WarmupOptions(Section& section);
+};
+
+/// An entry of [[phase]]: some epochs that are trained in one way. In [phase.updater] `type` names another updater than
+/// train.updater, beside its options.
+struct PhaseOptions {
+  std::int64_t epochs = 0;                 ///< 0: all that are left, in the last one only
+  int replicas = 0;                        ///< the first so many ranks train, the others follow; 0: all
+  std::int64_t batch = 0;                  ///< samples per rank and step; 0: as [data] says
+
+  PhaseOptions() = default;
+  explicit PhaseOptions(Section& section);
+};
+
 /// Means over a data set, the same on all ranks.
 struct Evaluation {
   double loss = 0;

@@ -12,10 +12,11 @@
 
 namespace cohort {
 
-/// What came of one step; the same on all ranks.
+/// What came of one step; `applied` and `settled` are the same on all ranks.
 struct Outcome {
   bool applied = false;              ///< false: skipped because a gradient was not finite on some rank
   double gradient_norm = 0;          ///< of the averaged gradient, before clipping
+  bool settled = true;               ///< false: parameters differ between the ranks for now, as do norm and words
 };
 
 struct UpdaterOptions {
@@ -46,6 +47,12 @@ class Updater {
   virtual void before_read(std::span<const std::size_t> /*parameters*/) {}
   /// Parameters are not whole while nobody reads them: every rank must run the same steps, without samples if need be.
   [[nodiscard]] virtual bool reads_on_demand() const noexcept { return false; }
+  /// After `finish`: the sum of word i over the ranks or, where the step is not settled, an estimate of it and the same on no two ranks.
+  [[nodiscard]] virtual float word(std::size_t i) const { return exchange().word(i); }
+  /// Collective, between steps. From here to the next step parameters and slots are the same on all ranks.
+  virtual void settle() {}
+  /// Why a step is not applied, for people.
+  [[nodiscard]] virtual std::string skipped_text() const { return "a gradient is not finite, the update is skipped on all ranks"; }
   [[nodiscard]] virtual std::int64_t window_bytes() const noexcept { return 0; }   ///< where parameters pass through
   /// Collective. Somebody else has written the parameters that this rank keeps: a checkpoint has been loaded.
   virtual void parameters_changed() {}

@@ -31,19 +31,19 @@ std::string duration(double seconds) {
 
 }  // namespace
 
-ProgressLine::ProgressLine(const Context& context, std::int64_t total_steps, std::int64_t steps_per_epoch)
-    : context_(context), print_(context.rank == 0), terminal_(print_ && watched_on_a_terminal()), total_(total_steps),
-      per_epoch_(std::max<std::int64_t>(steps_per_epoch, 1)), started_(context.clock->now()), last_print_(started_), window_start_(started_) {}
+ProgressLine::ProgressLine(const Context& context, std::int64_t epochs)
+    : context_(context), print_(context.rank == 0), terminal_(print_ && watched_on_a_terminal()), epochs_(epochs),
+      started_(context.clock->now()), last_print_(started_), window_start_(started_) {}
 
-std::string ProgressLine::line(std::int64_t step, double loss) const {
+std::string ProgressLine::line(std::int64_t step, std::int64_t epoch, double loss) const {
   const double elapsed = context_.clock->now() - started_;
   const std::int64_t done = step - first_step_ + 1;
   const double left = done > 0 ? elapsed / static_cast<double>(done) * static_cast<double>(total_ - step) : 0;
-  return fmt::format("epoch {} of {}  step {} of {}  loss {:.4f}  {:.0f} samples/s  {} left", (step - 1) / per_epoch_ + 1,
-                     (total_ + per_epoch_ - 1) / per_epoch_, step, total_, loss, rate_, duration(left));
+  return fmt::format("epoch {} of {}  step {} of {}  loss {:.4f}  {:.0f} samples/s{}  {} left", epoch + 1, epochs_, step, total_, loss,
+                     rate_, team_, duration(left));
 }
 
-void ProgressLine::step(std::int64_t step, std::int64_t samples, double loss) {
+void ProgressLine::step(std::int64_t step, std::int64_t epoch, std::int64_t samples, double loss) {
   if (first_step_ < 0) first_step_ = step;
   window_samples_ += samples;
   const double now = context_.clock->now();
@@ -56,10 +56,10 @@ void ProgressLine::step(std::int64_t step, std::int64_t samples, double loss) {
   last_print_ = now;
   if (!print_) return;
   if (terminal_) {
-    fmt::print("\r\033[K{}", line(step, loss));
+    fmt::print("\r\033[K{}", line(step, epoch, loss));
     line_open_ = true;
   } else {
-    fmt::print("{}\n", line(step, loss));
+    fmt::print("{}\n", line(step, epoch, loss));
   }
   std::fflush(stdout);
 }

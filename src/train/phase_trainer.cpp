@@ -1,0 +1,347 @@
+#include "train/phase_trainer.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "cohort/base/random.hpp"
+
+namespace cohort {
+namespace {
+
+/// Words that the last bucket sums over the ranks.
+enum Word : std::size_t { kLoss, kStop, kMetrics };
+
+Description of_phase(Description plan, const TrainingPhase& phase, int ranks) {
+  plan.train.updater = phase.updater;
+  plan.make_updater = phase.make_updater;
+  plan.pipeline = phase.pipeline(plan.pipeline, ranks);
+  return plan;
+}
+
+}  // namespace
+
+PhaseTrainer::PhaseTrainer(Run& run, Communicator& active, const TrainingPhase& phase, Followers* followers)
+    : run_(run), state_(run.state), communicator_(active), profile_(run.profile), phase_(phase), followers_(followers),
+      length_(run.length(phase)), setup_(active, of_phase(run.plan, phase, run.world.size())),
+      data_(setup_.training_data, setup_.pipeline, active.rank(), active.size()), updater_(make_updater()),
+      parts_{&state_, setup_.parameters.get()} {
+  if (setup_.validation_data) {
+    validation_ = std::make_unique<BatchPipeline>(setup_.validation_data, setup_.pipeline, active.rank(), active.size(), BatchUse::evaluation);
+  }
+  check(setup_.replica->metric_names().size() + kMetrics <= GradientExchange::kWords, Code::invalid_argument,
+        "a model may report at most 14 metrics");
+  check(!setup_.train.check_replicas || !setup_.parameters->windowed(), Code::invalid_argument,
+        "train.check_replicas: the ranks keep one copy of the parameters between them, there is nothing to compare");
+  bind_exchange();
+  check_same_model(communicator_, setup_.replica->graph());
+  if (setup_.replica->is_joint()) {
+    sums_ = std::make_unique<ReplicaSums>(communicator_);
+    setup_.replica->bind_sum_over_replicas([this](std::span<float> values) { sums_->sum(values); });
+  }
+}
+
+std::unique_ptr<Updater> PhaseTrainer::make_updater() {
+  if (!Registry<UpdaterType>::instance().get(setup_.train.updater).places_parameters) setup_.place_parameters();
+  return setup_.make_updater(communicator_, *setup_.parameters, *setup_.optimizer, setup_.replica->session(), setup_.updater);
+}
+
+void PhaseTrainer::bind_exchange() {
+  Replica::ExchangeHooks hooks{.memory = [this](std::size_t p) { return updater_->exchange().gradient(p); },
+                               .ready = [this](std::size_t p, const Tensor& gradient) { gradient_ready(p, &gradient); },
+                               .poll = [this] { updater_->poll(); }};
+  if (updater_->reads_on_demand()) hooks.before_read = [this](std::span<const std::size_t> p) { updater_->before_read(p); };
+  setup_.replica->bind_exchange(*setup_.parameters, std::move(hooks));
+}
+
+void PhaseTrainer::start() {
+  if (run_.resumes()) {
+    const CheckpointHeader header = load_checkpoint(run_.directory.resume_from, parts_);
+    ResidualFiles::load(communicator_, updater_->exchange(), header.path);
+    updater_->parameters_changed();
+  }
+  setup_.parameters->for_each_start_value([&](const Tensor& value, bool mine) {
+    std::vector<float> values(static_cast<std::size_t>(value.elements()));
+    if (is_root()) values = value.to_vector<float>();
+    communicator_.broadcast_values(std::span<float>(values), 0);
+    if (mine) value.copy_from(Tensor::of(value.shape(), values));
+  });
+  communicator_.barrier();                   // shared parameters are there
+  data_.seek(state_.position);
+}
+
+void PhaseTrainer::go_on() {
+  updater_->parameters_changed();
+  communicator_.barrier();
+  data_.seek(state_.position);
+}
+
+void PhaseTrainer::open_writers() {
+  GradientExchange& exchange = updater_->exchange();
+  const std::filesystem::path folder = run_.directory.checkpoints();
+  if (exchange.keeps_residuals()) {
+    residuals_ = std::make_unique<ResidualFiles>(communicator_, exchange, folder, setup_.checkpoint.keep, setup_.config_text);
+  }
+  const bool in_parts = setup_.parameters->shard() != nullptr;
+  if (is_root() || in_parts) {
+    writer_ = std::make_unique<CheckpointWriter>(folder, setup_.checkpoint.keep, setup_.config_text, communicator_.context().log,
+                                                 in_parts ? &communicator_ : nullptr);
+  }
+}
+
+void PhaseTrainer::train() {
+  open_writers();
+  describe();
+  window_began_ = profile_.now();
+  while (!over()) {
+    update();
+    const bool epoch_ended = state_.position.sample == 0, last = run_.over();
+    if (epoch_ended || last) end_of_epoch(last);
+    else if (setup_.checkpoint.every_steps > 0 && state_.step % setup_.checkpoint.every_steps == 0) save(false);
+  }
+  settle();
+  close_writers();
+  add_to_summary();
+  if (followers_ != nullptr) followers_->end(run_.beat());
+}
+
+void PhaseTrainer::describe() {
+  const int all = run_.world.size();
+  const std::string ranks = communicator_.size() == all ? fmt::format("{} ranks", all) : fmt::format("{} of {} ranks", communicator_.size(), all);
+  run_.progress.set_team(run_.plan.phases.phases().size() > 1 ? fmt::format("  {} replicas", communicator_.size()) : "");
+  run_.progress.note(fmt::format("{} parameters, {}, {} samples per step, {} steps per epoch, learning rate {:.4g}, {}; writing to {}",
+                                 setup_.parameters->elements(), ranks, length_.update_samples, length_.updates_per_epoch,
+                                 run_.rate(phase_, state_.position), updater_->exchange().text(), run_.directory.path.string()));
+  const std::string plan = updater_->memory_plan();
+  if (!plan.empty()) run_.progress.note(plan);
+  else if (communicator_.size() > 1 && !setup_.group) run_.progress.note("every rank has parameters of its own: " + setup_.no_group);
+}
+
+void PhaseTrainer::gradient_ready(std::size_t p, const Tensor* gradient) {
+  const bool in_parts = updater_->exchange().in_parts();
+  if (!last_of_update_ && !in_parts) return;
+  if (setup_.train.accumulate > 1 && !in_parts) updater_->exchange().add_accumulated(p);
+  updater_->ready(p, gradient);
+}
+
+/// A batch that is not the last of its update: its gradients wait for the others.
+void PhaseTrainer::end_batch() {
+  GradientExchange& exchange = updater_->exchange();
+  if (exchange.in_parts()) updater_->end_batch();
+  else for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) exchange.accumulate(p);
+}
+
+/// Samples of all ranks in the update at hand, known before its first batch.
+std::int64_t PhaseTrainer::samples_of_update() const {
+  const std::int64_t all = setup_.pipeline.drop_last ? data_.steps_per_epoch() * data_.global_batch() : data_.reader().size();
+  return std::min(length_.update_samples, all - data_.position().sample);
+}
+
+void PhaseTrainer::add_words(const BatchResult& result, double weight) {
+  words_[kLoss] += static_cast<float>(weight * result.loss);
+  for (std::size_t m = 0; m < result.metrics.size(); ++m) words_[kMetrics + m] += static_cast<float>(weight * result.metrics[m]);
+}
+
+void PhaseTrainer::forward_backward(const SampleBatch& batch, double update_samples) {
+  if (batch.samples == 0 && !sums_ && !updater_->reads_on_demand()) {
+    contribute_zeros();
+    return;
+  }
+  const double weight = static_cast<double>(batch.samples) / update_samples;
+  const RunOptions options{.seed = setup_.train.seed, .step = micro_step_, .row_offset = batch.row_offset, .row_stride = batch.row_stride};
+  if (sums_) sums_->begin(micro_step_);
+  const BatchResult& result = setup_.replica->train(batch, weight, options);
+  if (batch.samples > 0) add_words(result, weight);
+  if (!last_of_update_) end_batch();
+}
+
+/// Nothing reached this rank: it keeps step with the others.
+void PhaseTrainer::contribute_zeros() {
+  GradientExchange& exchange = updater_->exchange();
+  if (!last_of_update_ && !exchange.in_parts()) return;
+  exchange.zero_gradients();
+  for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) gradient_ready(p, nullptr);
+  if (!last_of_update_) end_batch();
+}
+
+const SampleBatch* PhaseTrainer::next_batch() {
+  const PhaseScope waiting(profile_, Phase::data);
+  return data_.next();
+}
+
+void PhaseTrainer::beat() {
+  if (followers_ != nullptr) followers_->beat(run_.beat());
+}
+
+void PhaseTrainer::update() {
+  profile_.begin_step(state_.step + 1);
+  const PhaseScope computing(profile_, Phase::compute);
+  const std::int64_t k = setup_.train.accumulate, samples = samples_of_update();
+  const TrainingLength length{.steps_per_epoch = length_.updates_per_epoch, .total_steps = setup_.train.epochs * length_.updates_per_epoch,
+                              .global_batch = length_.update_samples};
+  const double rate = setup_.schedule->rate(length_.updates_before(state_.position), length);
+  const StepInfo info{.step = state_.applied, .learning_rate = rate, .previous_learning_rate = state_.applied > 0 ? state_.previous_rate : rate};
+  words_.fill(0);
+  if (is_logged(state_.step + 1)) updater_->exchange().observe_next_step();
+  updater_->begin({.step = state_.step});
+  for (std::int64_t i = 0; i < k; ++i) {
+    const SampleBatch* batch = next_batch();
+    last_of_update_ = i + 1 == k || batch->last_in_epoch;
+    micro_step_ = state_.step * k + i;
+    forward_backward(*batch, static_cast<double>(samples));
+    beat();
+    if (last_of_update_) break;
+  }
+  const bool stop = communicator_.context().stop_requested() || (followers_ != nullptr && followers_->want_to_stop());
+  words_[kStop] = stop ? 1.f : 0.f;
+  const Outcome outcome = updater_->finish(info, words_);
+  if (k > 1) updater_->exchange().clear_accumulated();
+  after_update(outcome, rate, samples);
+  profile_.end_step();
+}
+
+void PhaseTrainer::after_update(const Outcome& outcome, double rate, std::int64_t samples) {
+  const PhaseScope reporting(profile_, Phase::other);
+  ++state_.step;
+  state_.samples += samples;
+  const std::int64_t epoch = state_.position.epoch;
+  state_.position = data_.position();
+  count(outcome, rate);
+  run_.result.loss = updater_->word(kLoss);
+  run_.result.stopped = outcome.settled && updater_->word(kStop) > 0;
+  window_samples_ += samples;
+  run_.progress.step(state_.step, epoch, samples, run_.result.loss);
+  if (writer_) writer_->poll();
+  if (setup_.train.check_replicas && outcome.settled) check_replicas();
+  if (is_logged(state_.step)) log_step(outcome, rate);
+}
+
+void PhaseTrainer::count(const Outcome& outcome, double rate) {
+  if (!outcome.applied) return skip();
+  ++state_.applied;
+  state_.previous_rate = rate;
+  if (outcome.settled) skipped_in_a_row_ = 0;
+}
+
+void PhaseTrainer::skip() {
+  ++state_.skipped;
+  run_.log("skipped", static_cast<double>(state_.skipped));
+  run_.progress.note(fmt::format("step {}: {}", state_.step, updater_->skipped_text()));
+  if (++skipped_in_a_row_ < setup_.train.max_skipped) return;
+  fail(Code::out_of_range, fmt::format("gradients were not finite in {} steps in a row, up to step {}: the run has diverged; try a smaller "
+                                       "learning rate or train.clip_norm", skipped_in_a_row_, state_.step));
+}
+
+/// Replicas that drift apart are a bug of ours or of the machine; found at the step where it happens.
+void PhaseTrainer::check_replicas() {
+  std::string bytes;                       // running statistics are each rank's own until they are averaged
+  for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) {
+    const std::vector<float> values = setup_.parameters->value(p).to_vector<float>();
+    bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+  }
+  const auto hashes = communicator_.all_gather_value(stream_of(bytes));
+  for (std::size_t r = 1; r < hashes.size(); ++r) {
+    if (hashes[r] != hashes[0]) {
+      fail(Code::internal, fmt::format("after step {} the parameters of ranks 0 and {} differ", state_.step, r));
+    }
+  }
+}
+
+bool PhaseTrainer::is_logged(std::int64_t step) const { return step % setup_.train.log_every == 0 || step == 1 || step == run_.total_steps; }
+
+void PhaseTrainer::log_step(const Outcome& outcome, double rate) {
+  run_.log("train/loss", updater_->word(kLoss));
+  for (std::size_t m = 0; m < setup_.replica->metric_names().size(); ++m) {
+    run_.log("train/" + setup_.replica->metric_names()[m], updater_->word(kMetrics + m));
+  }
+  run_.log("learning_rate", rate);
+  run_.log("gradient_norm", outcome.gradient_norm);
+  run_.log("replicas", communicator_.size());
+  run_.log("batch", static_cast<double>(length_.update_samples));
+  for (const BucketReport& each : updater_->exchange().reports()) log_bucket(each);
+  log_speed();
+}
+
+void PhaseTrainer::log_bucket(const BucketReport& report) {
+  const std::string bucket = fmt::format("exchange/bucket_{}/", report.bucket);
+  run_.log(bucket + "bytes", report.bytes);
+  run_.log(bucket + "ratio", report.ratio);
+  run_.log(bucket + "relative_error", report.relative_error);
+  run_.log(bucket + "residual_ratio", report.residual_ratio);
+}
+
+/// Since the last time.
+void PhaseTrainer::log_speed() {
+  const double now = profile_.now(), seconds = now - window_began_, flops = setup_.replica->cost().flops;
+  if (seconds > 0) {
+    run_.log("samples_per_second", static_cast<double>(window_samples_) / seconds);
+    run_.log("gflops_per_second", (flops - window_flops_) / seconds / 1e9);      // of rank 0
+  }
+  if (profile_.steps() > 0) run_.log("step_seconds_p50", profile_.step_quantile(0.5));
+  window_began_ = now;
+  window_samples_ = 0;
+  window_flops_ = flops;
+}
+
+void PhaseTrainer::add_to_summary() {
+  RankSummary& summary = run_.summary;
+  summary.samples += setup_.replica->cost().samples;
+  summary.flops += setup_.replica->cost().flops;
+  MemorySummary memory = memory_of(*setup_.replica, *setup_.parameters, *updater_);
+  memory.batches = data_.batch_bytes() + (validation_ ? validation_->batch_bytes() : 0);
+  if (memory.device_total >= summary.memory.device_total) summary.memory = memory;
+}
+
+/// From here to the next update parameters and statistics are the same on all ranks.
+void PhaseTrainer::settle() {
+  updater_->settle();
+  average_statistics(communicator_, *setup_.parameters);
+}
+
+void PhaseTrainer::end_of_epoch(bool last) {
+  const std::int64_t epoch = state_.position.epoch;          // of the next sample: as many have ended
+  settle();
+  const bool due = setup_.train.validate_every > 0 && epoch % setup_.train.validate_every == 0;
+  bool best = false;
+  if (validation_ && !run_.result.stopped && (due || last)) best = validate(epoch);
+  const bool save_due = setup_.checkpoint.every_epochs > 0 && epoch % setup_.checkpoint.every_epochs == 0;
+  if (save_due || last || best) save(best);
+}
+
+/// True if this is the best so far: by accuracy where the model reports it, else by loss.
+bool PhaseTrainer::validate(std::int64_t epoch) {
+  const PhaseScope validating(profile_, Phase::validation);
+  run_.result.validation = evaluate(communicator_, *setup_.replica, *validation_, [this] { beat(); });
+  const Evaluation& e = *run_.result.validation;
+  const std::string when = state_.position.sample == 0 ? fmt::format("epoch {}", epoch) : fmt::format("step {}", state_.step);
+  std::string text = fmt::format("{}: validation loss {:.4f}", when, e.loss);
+  run_.log("validation/loss", e.loss);
+  double score = -e.loss;
+  for (const auto& [name, value] : e.metrics) {
+    text += fmt::format(", {} {:.4f}", name, value);
+    run_.log("validation/" + name, value);
+    if (name == "accuracy") score = value;
+  }
+  run_.progress.note(text);
+  if (state_.has_best != 0 && score <= state_.best) return false;
+  state_.has_best = 1;
+  state_.best = score;
+  return true;
+}
+
+void PhaseTrainer::save(bool best) {
+  const PhaseScope saving(profile_, Phase::checkpoint);
+  settle();
+  run_.saved = true;
+  for (const auto& writer : run_.metrics) writer->flush();
+  if (residuals_) residuals_->save(state_.step, best);
+  if (writer_) writer_->save(parts_, state_.step, best);
+}
+
+void PhaseTrainer::close_writers() {
+  const PhaseScope saving(profile_, Phase::checkpoint);
+  if (residuals_) residuals_->close();
+  if (writer_) writer_->close();
+}
+
+}  // namespace cohort

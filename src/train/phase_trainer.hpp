@@ -1,0 +1,88 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "cohort/train/checkpoint.hpp"
+#include "train/replica_sums.hpp"
+#include "train/residual_files.hpp"
+#include "train/run.hpp"
+
+namespace cohort {
+
+/// One phase of a run on the ranks that train in it: a replica, an updater, their data, and the loop over the updates.
+class PhaseTrainer {
+ public:
+  /// Collective over the ranks that train. `followers`: on rank 0, where some ranks do not; else null. Both outlive this object.
+  PhaseTrainer(Run& run, Communicator& active, const TrainingPhase& phase, Followers* followers);
+
+  /// Collective, one of them, before `train`: the checkpoint's state, or rank 0's initial values; or the parts have been written.
+  void start();
+  void go_on();
+  /// What a checkpoint holds.
+  [[nodiscard]] std::span<Stateful* const> parts() noexcept { return parts_; }
+  [[nodiscard]] GradientExchange& exchange() noexcept { return updater_->exchange(); }
+
+  /// Collective. To the end of the phase or of the run.
+  void train();
+
+ private:
+  [[nodiscard]] bool is_root() const { return run_.is_root(); }
+  std::unique_ptr<Updater> make_updater();
+  void bind_exchange();
+  void open_writers();
+  void describe();
+  [[nodiscard]] bool over() const { return run_.over() || state_.position.epoch >= phase_.end; }
+
+  void update();
+  [[nodiscard]] std::int64_t samples_of_update() const;
+  void add_words(const BatchResult& result, double weight);
+  void forward_backward(const SampleBatch& batch, double update_samples);
+  void contribute_zeros();
+  void gradient_ready(std::size_t p, const Tensor* gradient);
+  void end_batch();
+  const SampleBatch* next_batch();
+  void after_update(const Outcome& outcome, double rate, std::int64_t samples);
+  void count(const Outcome& outcome, double rate);
+  void skip();
+  void check_replicas();
+  void beat();
+
+  [[nodiscard]] bool is_logged(std::int64_t step) const;
+  void log_step(const Outcome& outcome, double rate);
+  void log_bucket(const BucketReport& report);
+  void log_speed();
+  void add_to_summary();
+
+  void settle();
+  void end_of_epoch(bool last);
+  [[nodiscard]] bool validate(std::int64_t epoch);
+  void save(bool best);
+  void close_writers();
+
+  Run& run_;
+  TrainerState& state_;
+  Communicator& communicator_;
+  Profile& profile_;
+  TrainingPhase phase_;
+  Followers* followers_;
+  PhaseLength length_;
+  Setup setup_;
+  BatchPipeline data_;
+  std::unique_ptr<BatchPipeline> validation_;
+  std::unique_ptr<ReplicaSums> sums_;                         // if the model takes statistics over all replicas
+  std::unique_ptr<Updater> updater_;
+  std::unique_ptr<ResidualFiles> residuals_;                  // if the exchange keeps some
+  std::unique_ptr<CheckpointWriter> writer_;                  // rank 0 only, unless the parameters are in parts
+  std::array<Stateful*, 2> parts_;
+  std::array<float, GradientExchange::kWords> words_{};
+  bool last_of_update_ = false;
+  std::int64_t micro_step_ = 0, skipped_in_a_row_ = 0;
+  double window_began_ = 0, window_flops_ = 0;                // since the last metrics
+  std::int64_t window_samples_ = 0;
+};
+
+}  // namespace cohort

@@ -1,0 +1,134 @@
+#include "train/run.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "cohort/train/checkpoint.hpp"
+#include "train/report/output_file.hpp"
+
+namespace cohort {
+namespace {
+
+struct OnlyPosition final : Stateful {
+  explicit OnlyPosition(TrainerState& of) : state(of) {}
+  void visit(StateVisitor& v) override {
+    v.value("train/step", state.step);
+    v.value("data/epoch", state.position.epoch);
+    v.value("data/sample", state.position.sample);
+  }
+  TrainerState& state;
+};
+
+}  // namespace
+
+void TrainerState::visit(StateVisitor& v) {
+  v.value("train/step", step);
+  v.value("train/applied", applied);
+  v.value("train/skipped", skipped);
+  v.value("train/samples", samples);
+  v.value("data/epoch", position.epoch);
+  v.value("data/sample", position.sample);
+  v.value("schedule/previous_learning_rate", previous_rate);
+  v.value("train/best", best);
+  v.value("train/has_best", has_best);
+  v.value("train/seed", seed);
+}
+
+Run::Run(Communicator& all, Section& config, const std::string& resume)
+    : world(all), profile(*all.context().profile), plan(config), directory(choose_directory(all, plan.train.directory, resume)),
+      progress(all.context(), plan.train.epochs) {
+  state.seed = static_cast<std::int64_t>(plan.train.seed);
+  if (!resumes()) return;
+  OnlyPosition position(state);
+  Stateful* const part = &position;
+  (void)load_checkpoint(directory.resume_from, std::span(&part, 1), Extra::ignore);
+}
+
+PhaseLength Run::length(const TrainingPhase& phase) const {
+  return {phase.pipeline(plan.pipeline, world.size()), phase.active(world.size()), plan.training_data->size(), plan.train.accumulate};
+}
+
+double Run::rate(const TrainingPhase& phase, const Position& position) const {
+  const PhaseLength here = length(phase);
+  return plan.schedule->rate(here.updates_before(position), {.steps_per_epoch = here.updates_per_epoch,
+                                                             .total_steps = plan.train.epochs * here.updates_per_epoch,
+                                                             .global_batch = here.update_samples});
+}
+
+std::int64_t Run::steps_left() const {
+  std::int64_t left = 0;
+  for (const TrainingPhase& phase : plan.phases.phases()) {
+    const std::int64_t begin = std::max(phase.begin, state.position.epoch), end = std::min(phase.end, plan.train.epochs);
+    if (begin >= end) continue;
+    const PhaseLength here = length(phase);
+    left += (end - begin) * here.updates_per_epoch;
+    if (begin == state.position.epoch) left -= state.position.sample / here.update_samples;
+  }
+  return left;
+}
+
+std::string Run::text(std::size_t index) const {
+  const TrainingPhase& phase = plan.phases.phases()[index];
+  const int active = phase.active(world.size());
+  const std::int64_t end = std::min(phase.end, plan.train.epochs);
+  std::string text = end - phase.begin == 1 ? fmt::format("epoch {}: ", end) : fmt::format("epochs {} to {}: ", phase.begin + 1, end);
+  text += fmt::format("{} of {} replicas, {}, {} samples per step, learning rate {:.4g}", active, world.size(), phase.updater,
+                      length(phase).update_samples, rate(phase, {phase.begin, 0}));
+  return text;
+}
+
+void Run::begin() {
+  total_steps = state.step + steps_left();
+  if (plan.train.max_steps > 0) total_steps = std::min(total_steps, plan.train.max_steps);
+  progress.set_total(total_steps);
+  if (!is_root()) return;
+  OutputFile(directory.path / "configuration.toml", "wb").write(plan.config_text);
+  const MetricsStart from{.after_step = resumes() ? state.step : -1, .host = world.context().host};
+  metrics.push_back(json_lines_writer(directory.path / "metrics.jsonl", from));
+  metrics.push_back(tensorboard_writer(directory.path / "tensorboard", from));
+  for (std::size_t i = 0; plan.phases.phases().size() > 1 && i < plan.phases.phases().size(); ++i) {
+    if (plan.phases.phases()[i].begin < plan.train.epochs) progress.note(text(i));
+  }
+  if (resumes()) progress.note(fmt::format("resumed from {} at step {}", directory.resume_from.string(), state.step));
+}
+
+Beat Run::beat() const {
+  return {.step = state.step, .applied = state.applied, .skipped = state.skipped, .position = state.position,
+          .stopped = result.stopped ? 1 : 0, .loss = result.loss};
+}
+
+void Run::take(const Beat& beat) {
+  state.step = beat.step;
+  state.applied = beat.applied;
+  state.skipped = beat.skipped;
+  state.position = beat.position;
+  result.stopped = beat.stopped != 0;
+  result.loss = beat.loss;
+}
+
+void Run::share_result(int active) {
+  result.steps = state.step;
+  result.skipped = state.skipped;
+  result.directory = directory.path;
+  std::int64_t wrote = saved ? 1 : 0;
+  if (active < world.size()) {
+    world.broadcast_values(std::span(&wrote, 1), 0);
+    std::int64_t count = result.validation ? std::ssize(result.validation->metrics) : -1;
+    world.broadcast_values(std::span(&count, 1), 0);
+    if (count >= 0) {
+      if (!result.validation) result.validation.emplace();
+      Evaluation& evaluation = *result.validation;
+      evaluation.metrics.resize(static_cast<std::size_t>(count));
+      world.broadcast_values(std::span(&evaluation.loss, 1), 0);
+      world.broadcast_values(std::span(&evaluation.samples, 1), 0);
+      for (auto& [name, value] : evaluation.metrics) {
+        world.broadcast(name, 0);
+        world.broadcast_values(std::span(&value, 1), 0);
+      }
+    }
+  }
+  if (wrote != 0) result.checkpoint = directory.checkpoints() / "latest";
+}
+
+}  // namespace cohort

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cohort/comm/communicator.hpp"
+#include "cohort/data/pipeline.hpp"
+#include "cohort/train/report.hpp"
+#include "cohort/train/state.hpp"
+#include "cohort/train/trainer.hpp"
+#include "train/followers.hpp"
+#include "train/report/progress_line.hpp"
+#include "train/report/rank_summary.hpp"
+#include "train/run_directory.hpp"
+#include "train/setup.hpp"
+
+namespace cohort {
+
+/// What the trainer itself must remember.
+struct TrainerState final : Stateful {
+  std::int64_t step = 0;                    ///< updates applied or skipped
+  std::int64_t applied = 0, skipped = 0, samples = 0;
+  Position position;
+  double previous_rate = 0;
+  double best = 0;                          ///< of the metric that chooses the best checkpoint
+  std::int64_t has_best = 0;
+  std::int64_t seed = 0;
+
+  void visit(StateVisitor& v) override;
+};
+
+/// What lasts for a whole run, whoever trains in it: where it writes, how far it is, and what it tells people.
+class Run {
+ public:
+  /// Collective over the whole job. Chooses the directory; of a checkpoint only the position is read, which says in which phase
+  /// the run begins.
+  Run(Communicator& world, Section& config, const std::string& resume);
+
+  [[nodiscard]] bool is_root() const { return world.rank() == 0; }
+  [[nodiscard]] bool resumes() const { return !directory.resume_from.empty(); }
+  [[nodiscard]] const TrainingPhase& phase() const { return plan.phases.phases()[plan.phases.at(state.position.epoch)]; }
+  [[nodiscard]] PhaseLength length(const TrainingPhase& phase) const;
+  /// By the position in the data, whatever batches it was reached with.
+  [[nodiscard]] bool over() const {
+    return result.stopped || state.position.epoch >= plan.train.epochs || (plan.train.max_steps > 0 && state.step >= plan.train.max_steps);
+  }
+  /// The learning rate at a position, of a phase that it is in.
+  [[nodiscard]] double rate(const TrainingPhase& phase, const Position& position) const;
+
+  /// Once the state is that of the first update: the files of rank 0, and what people see first.
+  void begin();
+  void log(const std::string& name, double value) {
+    for (const auto& writer : metrics) writer->scalar(name, state.step, value);
+  }
+  [[nodiscard]] Beat beat() const;
+  void take(const Beat& beat);                ///< a follower hears how far the others are
+  /// Collective. What the others found out, for those who only followed at the end.
+  void share_result(int active);
+
+  Communicator& world;
+  Profile& profile;
+  Description plan;
+  RunDirectory directory;
+  TrainerState state;
+  TrainResult result;
+  std::int64_t total_steps = 0;
+  ProgressLine progress;
+  std::vector<std::unique_ptr<MetricsWriter>> metrics;         ///< rank 0 only
+  bool saved = false;
+  RankSummary summary;                        ///< samples, flops of this rank, and its memory in the phase that took most
+
+ private:
+  [[nodiscard]] std::string text(std::size_t phase) const;
+  [[nodiscard]] std::int64_t steps_left() const;
+};
+
+}  // namespace cohort
