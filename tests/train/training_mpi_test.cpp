@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "cohort/train/updater.hpp"
 #include "support/mpi_world.hpp"
 #include "support/training.hpp"
 
@@ -40,6 +41,31 @@ TEST(TrainingOverMpi, SeveralRanksAreOneRankWithTheWholeBatch) {
     }
     EXPECT_NEAR(one.validation->loss, many.validation->loss, 1e-5 * one.validation->loss);
     EXPECT_EQ(many.validation->samples, 7);
+  }
+}
+
+TEST(TrainingOverMpi, WarmsUpWithOneRankThatTheOthersFollow) {
+  Communicator& world = testing::world();
+  const testing::TemporaryFolder folder;                     // each rank has one; rank 0's is used
+  for (const std::string& updater : Registry<UpdaterType>::instance().names()) {
+    const testing::Options warm = {{"train.directory", (folder.path() / updater).string()}, {"train.epochs", std::int64_t{1}}, {"train.updater", updater},
+                                   {"train.deterministic", true}, {"warmup.epochs", std::int64_t{1}}, {"model.hidden", testing::numbers({9})},
+                                   {"data.train.reader", std::string("synthetic")}, {"data.train.samples", std::int64_t{40}},
+                                   {"data.train.shape", testing::numbers({4, 4, 1})}, {"data.batch", std::int64_t{4}}, {"optimizer.type", std::string("adam")}};
+    const testing::Options longer = testing::with(warm, {{"train.epochs", std::int64_t{3}}});
+    const auto run = [&](const testing::Options& options, const std::string& resume) {
+      Section config = testing::section_of(options);
+      return train(world, config, resume);
+    };
+    TrainResult one;
+    if (world.rank() == 0) one = testing::train_with(1, warm);
+    std::string checkpoint = std::filesystem::path(one.checkpoint).string();
+    world.broadcast(checkpoint, 0);
+    const TrainResult resumed = run(longer, checkpoint), whole = run(longer, {});
+    EXPECT_EQ(whole.steps, 10 + 2 * ((40 + 4 * world.size() - 1) / (4 * world.size()))) << updater;
+    EXPECT_EQ(whole.steps, resumed.steps);
+    if (world.rank() == 0) testing::expect_same_bits(whole.checkpoint, resumed.checkpoint);
+    world.barrier();
   }
 }
 
