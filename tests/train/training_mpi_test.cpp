@@ -48,10 +48,11 @@ TEST(TrainingOverMpi, WarmsUpWithOneRankThatTheOthersFollow) {
   Communicator& world = testing::world();
   const testing::TemporaryFolder folder;                     // each rank has one; rank 0's is used
   for (const std::string& updater : Registry<UpdaterType>::instance().names()) {
-    const testing::Options warm = {{"train.directory", (folder.path() / updater).string()}, {"train.epochs", std::int64_t{1}}, {"train.updater", updater},
-                                   {"train.deterministic", true}, {"warmup.epochs", std::int64_t{1}}, {"model.hidden", testing::numbers({9})},
+    const testing::Options warm = {{"train.directory", (folder.path() / updater).string()}, {"train.epochs", std::int64_t{1}},
+                                   {"train.updater", updater}, {"train.deterministic", true}, {"warmup.epochs", std::int64_t{1}}, {"model.hidden", testing::numbers({9})},
                                    {"data.train.reader", std::string("synthetic")}, {"data.train.samples", std::int64_t{40}},
-                                   {"data.train.shape", testing::numbers({4, 4, 1})}, {"data.batch", std::int64_t{4}}, {"optimizer.type", std::string("adam")}};
+                                   {"data.train.shape", testing::numbers({4, 4, 1})}, {"data.batch", std::int64_t{4}},
+                                   {"optimizer.type", std::string("adam")}};
     const testing::Options longer = testing::with(warm, {{"train.epochs", std::int64_t{3}}});
     const auto run = [&](const testing::Options& options, const std::string& resume) {
       Section config = testing::section_of(options);

@@ -49,7 +49,8 @@ class Warmup : public ::testing::Test {
   [[nodiscard]] Options options(const Options& changes = {}) const {
     return with({{"train.directory", (folder_.path() / "run").string()}, {"train.check_replicas", true}, {"train.epochs", std::int64_t{5}},
                  {"train.deterministic", true}, {"train.log_every", std::int64_t{1}}, {"train.threads", std::int64_t{1}},
-                 {"checkpoint.keep", std::int64_t{100}}, {"checkpoint.every_epochs", std::int64_t{2}}, {"model.type", std::string("mlp")}, {"model.hidden", numbers({17})},
+                 {"checkpoint.keep", std::int64_t{100}}, {"checkpoint.every_epochs", std::int64_t{2}},
+                 {"model.type", std::string("mlp")}, {"model.hidden", numbers({17})},
                  {"data.train.reader", std::string("synthetic")}, {"data.train.samples", kSamples}, {"data.train.shape", numbers({4, 4, 1})},
                  {"data.batch", kBatch}, {"data.threads", std::int64_t{0}}, {"optimizer.type", std::string("adam")},
                  {"schedule.learning_rate", 0.01}, {"exchange.first_bucket_mib", 0.0005}, {"exchange.bucket_mib", 0.001}},
@@ -169,7 +170,8 @@ TEST_F(Warmup, RanksThatShareNothingGetTheStateAsWell) {
 TEST_F(Warmup, ResumedBeforeAtAndAfterTheSwitchIsNeverStopped) {
   for (const UpdaterCase& updater : updaters()) {
     // A checkpoint where the run is stopped: local_sgd averages for it.
-    const Options base = warmed_up(with(updater.of_run(), {{"checkpoint.every_epochs", std::int64_t{0}}, {"checkpoint.every_steps", std::int64_t{27}}}));
+    const Options base = warmed_up(with(updater.of_run(), {{"checkpoint.every_epochs", std::int64_t{0}},
+                                                           {"checkpoint.every_steps", std::int64_t{27}}}));
     const TrainResult whole = train_with(3, base);
     ASSERT_EQ(whole.steps, 24 + 3 * 4);
     for (const std::int64_t stop : {5, 24, 27}) {
@@ -221,7 +223,8 @@ TEST_F(Warmup, ReplicasMayLeaveAndComeBackWithAnotherUpdater) {
     for (const UpdaterCase& second : {all[(i + 1) % all.size()], all[(i + 2) % all.size()]}) {
       SCOPED_TRACE(first.text() + ", " + second.text());
       const PhaseSections phases{first.of_phase(1, 3), second.of_phase(1, 2), first.of_phase(1, 4)};
-      const Options base = options({{"train.epochs", std::int64_t{3}}, {"train.check_replicas", false}, {"checkpoint.every_epochs", std::int64_t{0}}});
+      const Options base = options({{"train.epochs", std::int64_t{3}}, {"train.check_replicas", false},
+                                    {"checkpoint.every_epochs", std::int64_t{0}}});
       const TrainResult run = train_phases(4, base, phases);
       EXPECT_EQ(run.steps, 4 + 6 + 3);
       // The same from checkpoints: each phase by a job of its own.
