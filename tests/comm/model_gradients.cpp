@@ -1,7 +1,6 @@
 #include "comm/model_gradients.hpp"
 
 #include <filesystem>
-#include <numeric>
 #include <string>
 
 #include "cohort/data/reader.hpp"
@@ -15,15 +14,14 @@ namespace cohort::testing {
 namespace {
 
 const std::string kFolder = "/usr/share/datasets/fashion-mnist/";
-constexpr int kRanks = 64, kSteps = 20;
-constexpr std::int64_t kBatch = 32, kTrainBatch = 128;
+constexpr std::int64_t kBatch = 32, kTrainBatch = 128, kImages = 60'000;
 constexpr float kRate = 0.05f;
 
 class Mlp {
  public:
   Mlp() {
     Section section = section_of({{"reader", std::string("idx")}, {"images", kFolder + "train-images-idx3-ubyte.gz"},
-                                  {"labels", kFolder + "train-labels-idx1-ubyte.gz"}, {"limit", std::int64_t{8192}}});
+                                  {"labels", kFolder + "train-labels-idx1-ubyte.gz"}});
     reader_ = open_reader(section);
     image_ = graph_.placeholder("image", DType::float32, {-1, 28, 28, 1});
     label_ = graph_.placeholder("label", DType::int32, {-1});
@@ -37,7 +35,7 @@ class Mlp {
 
   std::vector<Tensor> gradient(std::int64_t first, std::int64_t n) {
     std::vector<std::uint32_t> samples(static_cast<std::size_t>(n));
-    std::iota(samples.begin(), samples.end(), static_cast<std::uint32_t>(first));
+    for (std::int64_t i = 0; i < n; ++i) samples[static_cast<std::size_t>(i)] = static_cast<std::uint32_t>((first + i) % kImages);
     const Tensor images(host(), DType::float32, {n, 28, 28, 1}), labels(host(), DType::int32, {n});
     const std::vector<void*> buffers{images.raw(), labels.raw()};
     reader_->read(samples, buffers);
@@ -59,30 +57,36 @@ class Mlp {
   std::unique_ptr<Session> session_;
 };
 
-std::vector<std::vector<float>> make() {
+}  // namespace
+
+bool has_fashion_mnist() { return std::filesystem::exists(kFolder); }
+
+std::vector<std::vector<float>> gradients_of_mlp(int ranks, int steps) {
   Mlp mlp;
-  for (int step = 0; step < kSteps; ++step) mlp.descend(mlp.gradient(kRanks * kBatch + step * kTrainBatch, kTrainBatch));
+  for (int step = 0; step < steps; ++step) mlp.descend(mlp.gradient(ranks * kBatch + step * kTrainBatch, kTrainBatch));
   std::vector<std::vector<float>> all;
-  for (int rank = 0; rank < kRanks; ++rank) {
-    std::vector<float>& flat = all.emplace_back();
-    std::vector<float> whole;
+  for (int rank = 0; rank < ranks; ++rank) {
+    std::vector<float>& whole = all.emplace_back();
     for (const Tensor& each : mlp.gradient(rank * kBatch, kBatch)) {
       const std::vector<float> values = each.to_vector<float>();
       whole.insert(whole.end(), values.begin(), values.end());
-    }
-    for (std::size_t i = 0; i < whole.size(); ++i) {
-      if (i / 256 % 2 == 0) flat.push_back(whole[i]);
     }
   }
   return all;
 }
 
-}  // namespace
-
-bool has_fashion_mnist() { return std::filesystem::exists(kFolder); }
-
 const std::vector<std::vector<float>>& model_gradients() {
-  static const std::vector<std::vector<float>> all = make();
+  static const std::vector<std::vector<float>> all = [] {
+    constexpr int kRanks = 64, kSteps = 20;
+    std::vector<std::vector<float>> halves;
+    for (const std::vector<float>& whole : gradients_of_mlp(kRanks, kSteps)) {
+      std::vector<float>& half = halves.emplace_back();
+      for (std::size_t i = 0; i < whole.size(); ++i) {
+        if (i / 256 % 2 == 0) half.push_back(whole[i]);
+      }
+    }
+    return halves;
+  }();
   return all;
 }
 
