@@ -32,38 +32,66 @@ void fill(std::vector<float>& g, std::uint64_t seed, int rank, int round) {
   }
 }
 
+/// Sums over the ranks of a round, in double.
+struct Sums {
+  std::mutex mutex;
+  std::vector<double> gradient, left, right;
+  void add(const std::vector<float>& g, const std::vector<float>& before, const std::vector<float>& after) {
+    const std::lock_guard lock(mutex);
+    for (std::size_t i = 0; i < g.size(); ++i) {
+      gradient[i] += static_cast<double>(g[i]);
+      left[i] += static_cast<double>(g[i]) + static_cast<double>(before[i]);
+      right[i] += static_cast<double>(after[i]);
+    }
+  }
+  void clear(std::size_t n) {
+    for (auto* each : {&gradient, &left, &right}) each->assign(n, 0.0);
+  }
+};
+
+std::vector<int> nodes_for(const std::string& algorithm, int ranks) {
+  std::vector<int> nodes = apart(ranks);
+  if (algorithm == "hierarchical") for (int& node : nodes) node /= 2;
+  return nodes;
+}
+
 Outcome measure(const std::string& algorithm, const std::string& codec, int ranks, int rounds, std::uint64_t seed) {
   const std::size_t n = static_cast<std::size_t>(std::max(ranks, 8)) * kBlockUnit + 77;
   Outcome result;
+  Sums sums;
+  sums.clear(n);
+  std::vector<double> wanted(n, 0), given(n, 0), difference(n);           // over all rounds
   run_as_threads(ranks, [&](Communicator& c) {
     CollectiveOptions options;
     options.algorithm = algorithm;
     options.codec_name = codec;
     options.network = some_network();
     const auto collective = make_collective(c, options);
-    std::vector<float> data(n), residual(n, 0.f);
+    std::vector<float> data(n), residual(n, 0.f), gradient, before;
     Work& work = collective->all_reduce({.data = data.data(), .n = n, .residual = residual.data()});
-    std::vector<double> wanted(n, 0), given(n, 0);           // over all rounds
     for (int round = 0; round < rounds; ++round) {
       fill(data, seed, c.rank(), round);
-      std::vector<double> gradient(data.begin(), data.end()), left(gradient), difference(n);
-      for (std::size_t i = 0; i < n; ++i) left[i] += static_cast<double>(residual[i]);
+      gradient = data;
+      before = residual;
       work.start(round);
       work.wait();
-      std::vector<double> after(residual.begin(), residual.end());
-      for (auto* x : {&gradient, &left, &after}) c.all_reduce(*x, Reduce::sum);
-      for (std::size_t i = 0; i < n; ++i) {
-        wanted[i] += gradient[i];
-        given[i] += static_cast<double>(data[i]);
-        difference[i] = left[i] - static_cast<double>(data[i]) - after[i];
+      sums.add(gradient, before, residual);
+      c.barrier();
+      if (c.rank() == 0) {
+        for (std::size_t i = 0; i < n; ++i) difference[i] = sums.left[i] - static_cast<double>(data[i]) - sums.right[i];
+        result.invariant = std::max(result.invariant, norm_of(difference) / norm_of(sums.left));
+        for (std::size_t i = 0; i < n; ++i) {
+          wanted[i] += sums.gradient[i];
+          given[i] += static_cast<double>(data[i]);
+          difference[i] = given[i] - wanted[i];
+        }
+        result.cumulative = norm_of(difference) / norm_of(wanted);
+        if (round == 0) result.once = result.cumulative;
+        sums.clear(n);
       }
-      if (c.rank() != 0) continue;
-      result.invariant = std::max(result.invariant, norm_of(difference) / norm_of(left));
-      for (std::size_t i = 0; i < n; ++i) difference[i] = given[i] - wanted[i];
-      result.cumulative = norm_of(difference) / norm_of(wanted);
-      if (round == 0) result.once = result.cumulative;
+      c.barrier();
     }
-  }, {.nodes = apart(ranks), .log = LogLevel::error});
+  }, {.nodes = nodes_for(algorithm, ranks), .log = LogLevel::error});
   return result;
 }
 
