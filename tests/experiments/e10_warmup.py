@@ -15,7 +15,7 @@ def run(place):
     found = {}
     for name, batch, rate, warmup in cases:
         settings = lab.MLP | {"data.global_batch": batch, "schedule.learning_rate": rate, "schedule.warmup_epochs": warmup, "train.epochs": epochs,
-                              "schedule.warmup_from": 0.05 / rate}
+                              "schedule.type": "cosine", "schedule.warmup_from": 0.05 / rate}
         found[name] = [place.train(settings, seed=seed)["percent"] for seed in seeds]
     result = lab.Result(header=["batch", "accuracy, %", "against the base"])
     base = found[BASE[0]]

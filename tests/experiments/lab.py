@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
 FORTUNES = pathlib.Path("/usr/share/games/fortunes")
-RUN_LIMIT = 600      # seconds
+RUN_LIMIT = 600          # seconds
+BRIEF_SAMPLES = 25_600   # of training, in short forms: 200 steps
 
 MLP = {"model.type": "mlp", "model.hidden": [128]}
 LENET = {"model.type": "lenet"}
@@ -79,6 +80,7 @@ def _toml(value):
 class Lab:
     def __init__(self, build, brief):
         self.brief = brief
+        self.ranks = 4 if brief else 8       # a busy machine takes long over steps of many ranks
         folder = pathlib.Path(build) / "tests" / "experiments"
         self.program, self.plugin = folder / "experiment", folder / "libexperiment_plugin.so"
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="cohort-experiment-"))
@@ -120,17 +122,22 @@ class Lab:
                          f"data.{part}.files": [str(FORTUNES / "*")], f"data.{part}.exclude": ["*.dat", "*.u8", "*art", "translate-me"]}
         return settings
 
-    def train(self, settings, ranks=1, seed=1, nodes="apart", parameters=None):
-        """One training run with thread ranks; what the program says, and accuracy in per cent."""
+    def train(self, settings, ranks=1, seed=1, nodes="apart", parameters=None, job=""):
+        """One training run with thread ranks; what the program says, and accuracy in per cent. `job`: TOML for what settings cannot say."""
         self.runs += 1
         directory = self.folder / f"run-{self.runs}"
         data = {} if "data.train.reader" in settings else self.images()
-        everything = data | {"train.directory": str(directory), "train.seed": seed, "data.seed": seed, "train.threads": 1, "data.threads": 0,
+        if data and self.brief:
+            data["data.train.limit"] = BRIEF_SAMPLES
+        everything = data | {"train.directory": str(directory), "train.seed": seed, "data.seed": seed, "train.threads": 1, "data.threads": 0, "exchange.thread": "off",
                              "train.validate_every": 0, "train.log_every": 10_000, "checkpoint.every_epochs": 0,
                              "optimizer.type": "sgd", "schedule.type": "constant"} | settings
         if everything["optimizer.type"].startswith("sgd"):
             everything.setdefault("optimizer.momentum", 0.9)
         words = ["--ranks", ranks, "--nodes", nodes] + (["--parameters", parameters] if parameters else [])
+        if job:
+            (self.folder / "job.toml").write_text(job)
+            words += ["--job", self.folder / "job.toml"]
         for key, value in everything.items():
             words += ["--set", f"{key}={_toml(value)}"]
         result = self.run("train", *words)
