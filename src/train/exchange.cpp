@@ -108,7 +108,7 @@ GradientExchange::GradientExchange(Communicator& communicator, const Parameters&
   make_buckets(options);
   if (lossy_) keep_residuals(options);
   pending_ = std::vector<std::atomic<std::size_t>>(buckets_.size());
-  if (setting_.blocks) prepare_blocks(communicator);
+  if (setting_.blocks) prepare_blocks(communicator, options.collective);
   for (std::size_t b = 0; b < buckets_.size() && !setting_.parts; ++b) prepare(buckets_[b], b);
   if (!lossy_ && !setting_.parts) take(kDense);
   if (setting_.parts && parameters_.trained().empty()) take_buffer(0);      // no gradient will
@@ -136,14 +136,14 @@ void GradientExchange::make_buckets(const ExchangeOptions& options) {
 
 /// Blocks of the whole job: their squares and the words meet in a table that all ranks get. In parts the sums have memory of
 /// their own, and the buckets none.
-void GradientExchange::prepare_blocks(Communicator& communicator) {
+void GradientExchange::prepare_blocks(Communicator& communicator, const CollectiveOptions& options) {
   std::vector<FlatRange> ranges;
   std::int64_t mine = 0;
   for (const Bucket& bucket : buckets_) {
     ranges.push_back({bucket.begin, bucket.n});
     mine += static_cast<std::int64_t>(collective_->block(communicator.rank(), static_cast<std::size_t>(bucket.n)).size);
   }
-  squares_ = std::make_unique<UnitTable>(communicator, ranges, 1, kWords);
+  squares_ = std::make_unique<UnitTable>(communicator, ranges, 1, kWords, options);
   if (!setting_.parts) return;
   buffer_of_.assign(buckets_.size(), -1);
   parts_ = Tensor(device_, DType::float32, {mine});

@@ -34,7 +34,7 @@ class Sharded final : public Updater {
     refuse(options, sharding);
     place(session, options.exchange.collective, sharding);
     exchange_.emplace(communicator, parameters, session.device(), options.exchange, ExchangeSetting{.blocks = true, .parts = stage_ > 1});
-    if (optimizer.sums() > 0) partials_.emplace(communicator, ranges_, optimizer.sums(), 0);
+    if (optimizer.sums() > 0) partials_.emplace(communicator, ranges_, optimizer.sums(), 0, options.exchange.collective);
     update_.emplace(parameters, optimizer, session.device(), session.pool(), exchange_->owned(), partials_ ? &*partials_ : nullptr);
   }
 

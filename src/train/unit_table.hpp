@@ -18,8 +18,9 @@ class UnitTable {
  public:
   /// Collective. A rank that owns everything (`group` null), or the ranks of a machine, which look into one table.
   UnitTable(std::int64_t flat_size, std::size_t width, NodeGroup* group);
-  /// Collective. Every rank owns the blocks that `block_of` gives it of each of `buckets`; `extra` doubles of each rank travel along.
-  UnitTable(Communicator& communicator, std::span<const FlatRange> buckets, std::size_t width, std::size_t extra);
+  /// Collective. Every rank owns the blocks that `block_of` gives it of each of `buckets`; `extra` doubles of each rank travel
+  /// along. `options`: how, but for the codec: every bit arrives.
+  UnitTable(Communicator& communicator, std::span<const FlatRange> buckets, std::size_t width, std::size_t extra, CollectiveOptions options);
 
   [[nodiscard]] std::size_t width() const noexcept { return width_; }
   [[nodiscard]] std::int64_t units() const noexcept { return units_; }

@@ -175,7 +175,7 @@ class GradientExchange {
   void observe(std::size_t bucket);
   void report();
   [[nodiscard]] bool words_apart() const noexcept { return group_ != nullptr || setting_.blocks || lossy_; }
-  void prepare_blocks(Communicator& communicator);
+  void prepare_blocks(Communicator& communicator, const CollectiveOptions& options);
   void take_buffer(std::size_t bucket);
   void wait_for_block(std::size_t bucket);
   void keep_block(std::size_t bucket);
