@@ -31,7 +31,8 @@ def run(place):
     result = lab.Result(header=["model", "metric", "seeds", *(name for name, _, _ in WIRES)])
     groups, bars = [], [svg.Series(name, []) for name, _, _ in WIRES[1:]]
     for model, settings, (metric, of), seeds in cases(place):
-        found = [[of(place.train(settings | lab.CODED | {"schedule.type": "cosine", "exchange.codec": codec, "exchange.error_feedback": feedback}, ranks=place.ranks, seed=seed))
+        found = [[of(place.train(settings | lab.CODED | {"schedule.type": "cosine", "exchange.codec": codec,
+                                                         "exchange.error_feedback": feedback}, ranks=place.ranks, seed=seed))
                   for seed in seeds] for _, codec, feedback in WIRES]
         paired = [lab.differences(values, found[0]) for values in found[1:]]
         result.rows.append((model, metric, len(seeds), lab.text_of(found[0]), *(lab.text_of(d, signed=True) for d in paired)))

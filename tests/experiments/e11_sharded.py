@@ -13,7 +13,8 @@ MIB = 2 ** 20
 
 def run(place):
     base = {"model.type": "mlp", "model.hidden": [WIDTH] * DEPTH, "optimizer.type": "adam", "schedule.learning_rate": 0.001, "data.global_batch": 64,
-            "train.deterministic": True, "exchange.algorithm": "direct", "exchange.rank_order": True, "exchange.bucket_mib": 0.5, "exchange.first_bucket_mib": 0.5, "train.epochs": 9}
+            "train.deterministic": True, "exchange.algorithm": "direct", "exchange.rank_order": True, "exchange.bucket_mib": 0.5,
+            "exchange.first_bucket_mib": 0.5, "train.epochs": 9}
 
     def updater(stage):
         return {"train.updater": "sharded", "updater.stage": stage} if stage else {}
@@ -43,7 +44,8 @@ def run(place):
             memory[stage].points.append((ranks, sum(held.values()) / MIB))
             sent[stage].points.append((ranks, ratio * formula / ranks / MIB))
             if stage:
-                result.check(f"{ranks} ranks, stage {stage}: {len(curve[0])} losses and all weights", "the same" if curve == expected else "others", "the bits of replicas", curve == expected)
+                result.check(f"{ranks} ranks, stage {stage}: {len(curve[0])} losses and all weights",
+                             "the same" if curve == expected else "others", "the bits of replicas", curve == expected)
                 share = held["slots"] / whole * ranks
                 result.check(f"{ranks} ranks, stage {stage}: optimizer bytes · N / whole", f"{share:.4f}", "≤ 1.05", share <= 1.05)
             result.check(f"{ranks} ranks, {names[stage]}: bytes / formula", f"{ratio:.4f}", "0.98 to 1.02", 0.98 <= ratio <= 1.02)

@@ -34,6 +34,7 @@ def run(place):
         ratio, least = errors["ring"][-1][1] / errors["direct"][-1][1], 3 if place.brief else 5
         result.check(f"{name} gradients, N = {largest}: error of bf16 sums / of fp32 sums", f"{ratio:.1f}", f"> {least}", ratio > least)
         series = [svg.Series("bf16 sums, around a ring", errors["ring"]), svg.Series("fp32 sums of bf16 messages", errors["direct"])]
-        result.figures[f"bf16-sums-{name}.svg"] = svg.lines(f"bf16: relative error after {step} steps", svg.Axis("ranks", log=True, ticks=[(2 ** k, 2 ** k) for k in range(1, 10)]),
+        result.figures[f"bf16-sums-{name}.svg"] = svg.lines(f"bf16: relative error after {step} steps",
+                                                             svg.Axis("ranks", log=True, ticks=[(2 ** k, 2 ** k) for k in range(1, 10)]),
                                                            svg.Axis("relative error", log=True), series)
     return result

@@ -92,7 +92,8 @@ def _legend(parts, names, at_bottom):
     left = WIDTH - RIGHT - width - 4
     parts.append(f'<rect class="back" opacity=".85" x="{left - 4:.0f}" y="{top - 13}" width="{width + 6:.0f}" height="{16 * len(names) + 4}"/>')
     for i, name in enumerate(names):
-        parts.append(f'<rect class="c{i}" x="{left:.0f}" y="{top + 16 * i - 8}" width="12" height="8"/><text class="ink" x="{left + 18:.0f}" y="{top + 16 * i}">{_escape(name)}</text>')
+        parts.append(f'<rect class="c{i}" x="{left:.0f}" y="{top + 16 * i - 8}" width="12" height="8"/>'
+                     f'<text class="ink" x="{left + 18:.0f}" y="{top + 16 * i}">{_escape(name)}</text>')
 
 
 def _error_bar(parts, colour, x, low, high):
