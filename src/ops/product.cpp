@@ -1,7 +1,11 @@
 #include "product.hpp"
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace cohort::onednn {
 namespace {
@@ -24,57 +28,78 @@ void round(ThreadPool& pool, const Matrix& from, std::int64_t rows, std::int64_t
 
 }  // namespace
 
-/// One oneDNN primitive. The leading dimension of the result is known when the product runs for the first time.
+/// A oneDNN primitive for the rows of each thread. The leading dimension of the result is known when the product runs for the first time.
 class Product::Native {
  public:
   Native(const NodeInfo& info, const ProductSize& size, bool transpose_a, bool transpose_b)
-      : size_(size), cpu_(dnnl::engine(dnnl::engine::kind::cpu, 0), info.device), a_(desc(size.m, size.k, transpose_a)),
-        b_(desc(size.k, size.n, transpose_b)), factors_(info, (size.m * size.k + size.k * size.n + 1) / 2 + 32) {
+      : size_(size), transpose_a_(transpose_a), transpose_b_(transpose_b),
+        factors_(info, (size.m * size.k + size.k * size.n + 1) / 2 + 32) {
+    if (empty()) return;
+    const std::int64_t parts = std::clamp<std::int64_t>(info.pool.threads(), 1, (size.m + kRows - 1) / kRows);
+    for (std::int64_t i = 0; i < parts; ++i) {
+      const std::int64_t begin = size.m * i / parts;
+      parts_.emplace_back(begin, size.m * (i + 1) / parts - begin, info.device);
+    }
     require_instructions();
   }
 
   void run(ThreadPool& pool, const Matrix& a, const Matrix& b, float* c, std::int64_t ld) {
-    if (size_.m == 0 || size_.n == 0) return;
-    if (size_.k == 0) return multiply(a, b, c, ld, size_);        // zeros
+    if (empty()) return multiply(a, b, c, ld, size_);             // zeros, or nothing
     auto* first = reinterpret_cast<std::uint16_t*>(factors_.data());
     auto* second = first + (size_.m * size_.k + 31) / 32 * 32;
     round(pool, a, size_.m, size_.k, first);
     round(pool, b, size_.k, size_.n, second);
-    if (ld != ld_) build(ld);
-    memory_[0].set_data_handle(first);
-    memory_[1].set_data_handle(second);
-    memory_[2].set_data_handle(c);
-    use_threads(1);
-    call_.run();
+    for (Part& part : parts_) {
+      if (ld != ld_) build(part, ld);
+      part.memory[0].set_data_handle(first + part.begin * (transpose_a_ ? 1 : size_.k));
+      part.memory[1].set_data_handle(second);
+      part.memory[2].set_data_handle(c + part.begin * ld);
+    }
+    ld_ = ld;
+    pool.parallel_for(std::ssize(parts_), 1, [&](std::int64_t begin, std::int64_t end) {
+      use_threads(1);
+      for (std::int64_t i = begin; i < end; ++i) parts_[static_cast<std::size_t>(i)].call.run();
+    });
   }
 
  private:
-  static dnnl::memory::desc desc(std::int64_t rows, std::int64_t columns, bool transposed) {
-    return {{rows, columns}, dnnl::memory::data_type::bf16, transposed ? dnnl::memory::format_tag::ba : dnnl::memory::format_tag::ab};
+  static constexpr std::int64_t kRows = 16;       // a thread's least
+  struct Part {
+    Part(std::int64_t first, std::int64_t n, Device& device) : begin(first), rows(n), cpu(dnnl::engine(dnnl::engine::kind::cpu, 0), device) {}
+    std::int64_t begin, rows;
+    Cpu cpu;
+    std::array<dnnl::memory, 3> memory{};
+    Call call{};
+  };
+
+  [[nodiscard]] bool empty() const noexcept { return size_.m == 0 || size_.n == 0 || size_.k == 0; }
+
+  [[nodiscard]] dnnl::matmul::primitive_desc describe(const Part& part, std::int64_t rows, std::int64_t ld) const {
+    using dnnl::memory;
+    const auto bf16 = memory::data_type::bf16;
+    const memory::desc a({rows, size_.k}, bf16, transpose_a_ ? memory::dims{1, size_.m} : memory::dims{size_.k, 1});
+    const memory::desc b({size_.k, size_.n}, bf16, transpose_b_ ? memory::dims{1, size_.k} : memory::dims{size_.n, 1});
+    const memory::desc c({rows, size_.n}, memory::data_type::f32, memory::dims{ld, 1});
+    use_threads(1);
+    return {dnnl::matmul::desc(a, b, c), user_scratchpad(), part.cpu.engine};
   }
 
-  void build(std::int64_t ld) {
-    if (size_.m == 0 || size_.n == 0 || size_.k == 0) return;
-    const dnnl::memory::desc c({size_.m, size_.n}, dnnl::memory::data_type::f32, dnnl::memory::dims{ld, 1});
-    use_threads(1);
-    const dnnl::matmul::primitive_desc primitive(dnnl::matmul::desc(a_, b_, c), user_scratchpad(), cpu_.engine);
+  void build(Part& part, std::int64_t ld) {
+    const dnnl::matmul::primitive_desc primitive = describe(part, part.rows, ld);
     refuse_reference("a product of bfloat16", primitive.impl_info_str());
-    memory_ = {cpu_.wrap(a_), cpu_.wrap(b_), cpu_.wrap(c)};
-    const dnnl::memory scratch = cpu_.scratch(primitive.scratchpad_desc());
-    call_ = Call(cpu_, dnnl::matmul(primitive), {{DNNL_ARG_SRC, memory_[0]}, {DNNL_ARG_WEIGHTS, memory_[1]}, {DNNL_ARG_DST, memory_[2]},
-                                                 {DNNL_ARG_SCRATCHPAD, scratch}});
-    ld_ = ld;
+    part.memory = {part.cpu.wrap(primitive.src_desc()), part.cpu.wrap(primitive.weights_desc()), part.cpu.wrap(primitive.dst_desc())};
+    const dnnl::memory scratch = part.cpu.scratch(primitive.scratchpad_desc());
+    part.call = Call(part.cpu, dnnl::matmul(primitive), {{DNNL_ARG_SRC, part.memory[0]}, {DNNL_ARG_WEIGHTS, part.memory[1]},
+                                                         {DNNL_ARG_DST, part.memory[2]}, {DNNL_ARG_SCRATCHPAD, scratch}});
   }
 
   /// oneDNN multiplies bfloat16 on any processor with AVX-512; the name of what it does for dense matrices tells how.
   void require_instructions() const {
-    if (size_.m == 0 || size_.n == 0 || size_.k == 0) return;
     constexpr const char* kNeeds = "train.precision = \"bf16_native\" needs a processor that multiplies bfloat16 (AVX-512 BF16); this one does not, "
                                    "\"bf16\" gives the same roundings in float32";
     std::string name;
     try {
-      const dnnl::memory::desc c({size_.m, size_.n}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::ab);
-      name = dnnl::matmul::primitive_desc(dnnl::matmul::desc(a_, b_, c), user_scratchpad(), cpu_.engine).impl_info_str();
+      name = describe(parts_.front(), size_.m, size_.n).impl_info_str();
     } catch (const dnnl::error&) {
       fail(Code::failed_precondition, kNeeds);
     }
@@ -82,11 +107,9 @@ class Product::Native {
   }
 
   ProductSize size_;
-  Cpu cpu_;
-  dnnl::memory::desc a_, b_;
+  bool transpose_a_, transpose_b_;
   ScratchFloats factors_;
-  std::array<dnnl::memory, 3> memory_;
-  Call call_;
+  std::vector<Part> parts_;
   std::int64_t ld_ = 0;
 };
 

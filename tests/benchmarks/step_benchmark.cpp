@@ -21,6 +21,7 @@
 namespace {
 
 using namespace cohort;
+using testing::numbers;
 using testing::Options;
 
 struct Case {
@@ -28,12 +29,6 @@ struct Case {
   std::int64_t batch, steps;
   Options options;
 };
-
-OptionList numbers(std::initializer_list<std::int64_t> values) {
-  OptionList list;
-  for (const std::int64_t value : values) list.push_back({value, "benchmark"});
-  return list;
-}
 
 const Options kImages = {{"data.train.reader", std::string("synthetic")}, {"data.train.samples", std::int64_t{8192}},
                          {"data.train.shape", numbers({28, 28, 1})}, {"optimizer.type", std::string("sgd")}, {"optimizer.momentum", 0.9}};

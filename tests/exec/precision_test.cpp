@@ -56,8 +56,8 @@ bool multiplies_bf16() {
   }
 }
 
-void expect_products_of_rounded_factors(Precision precision) {
-  for (const auto [m, k, n] : {std::array{1, 1, 1}, std::array{3, 7, 5}, std::array{17, 31, 13}, std::array{5, 9, 512}}) {
+void expect_products_of_rounded_factors(Precision precision, int threads = 1) {
+  for (const auto [m, k, n] : {std::array{1, 1, 1}, std::array{3, 7, 5}, std::array{17, 31, 13}, std::array{53, 9, 512}}) {
     SCOPED_TRACE(std::to_string(m) + "x" + std::to_string(k) + "x" + std::to_string(n));
     const auto x = random(m * k, 1), w = random(k * n, 2), b = random(n, 3), g = random(m * n, 4);
     Graph graph;
@@ -66,7 +66,7 @@ void expect_products_of_rounded_factors(Precision precision) {
     const Value y = graph.add("Dense", {vx, vw, vb})[0];
     std::vector<Value> fetches = gradients(sum(y * vg), std::array{vx, vw});
     fetches.push_back(y);
-    Session session(graph, {.precision = precision});
+    Session session(graph, {.threads = threads, .precision = precision});
     session.variable(vw).copy_from(Tensor::of({k, n}, w));
     session.variable(vb).copy_from(Tensor::of({n}, b));
     const auto got = session.run(fetches, {{vx, Tensor::of({m, k}, x)}, {vg, Tensor::of({m, n}, g)}});
@@ -87,7 +87,7 @@ TEST(Bf16Products, AreProductsOfRoundedFactorsForwardAndBackward) { expect_produ
 
 TEST(Bf16Products, AreTheSameByTheProcessorsInstructions) {
   if (!multiplies_bf16()) GTEST_SKIP() << "this processor has no bfloat16 products";
-  expect_products_of_rounded_factors(Precision::bf16_native);
+  for (const int threads : {1, 3}) expect_products_of_rounded_factors(Precision::bf16_native, threads);
   for (const Shape& b : {Shape{3, 6, 4}, Shape{6, 4}}) {                           // batches, and results with padded rows
     Graph graph;
     const Value x = graph.placeholder("x", DType::float32, {3, 5, 6}), y = graph.placeholder("y", DType::float32, b);

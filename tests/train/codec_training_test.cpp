@@ -20,18 +20,13 @@ namespace {
 
 using testing::expect_close;
 using testing::expect_same_bits;
+using testing::numbers;
 using testing::Options;
 using testing::TemporaryFolder;
 using testing::tensors_of;
 using testing::train_with;
 using testing::with;
 using ::testing::HasSubstr;
-
-OptionList numbers(std::initializer_list<std::int64_t> values) {
-  OptionList list(values.size());
-  std::transform(values.begin(), values.end(), list.begin(), [](std::int64_t value) { return OptionValue{value, "test"}; });
-  return list;
-}
 
 std::vector<int> apart(int ranks) {
   std::vector<int> labels(static_cast<std::size_t>(ranks));

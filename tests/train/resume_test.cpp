@@ -12,6 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::expect_same_bits;
+using testing::numbers;
 using testing::Options;
 using testing::TemporaryFolder;
 using testing::train_with;
@@ -19,12 +20,6 @@ using testing::with;
 
 constexpr std::array kRanks = {1, 2, 3, 4};
 constexpr std::array kStages = {0, 1, 2, 3};         // 0: replicas
-
-OptionList numbers(std::initializer_list<std::int64_t> values) {
-  OptionList list(values.size());
-  std::transform(values.begin(), values.end(), list.begin(), [](std::int64_t value) { return OptionValue{value, "test"}; });
-  return list;
-}
 
 /// `steps` in all, in a directory of its own.
 Options run_of(const fs::path& directory, int stage, std::int64_t steps) {

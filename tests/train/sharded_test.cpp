@@ -17,16 +17,11 @@ namespace {
 
 using testing::expect_close;
 using testing::expect_same_bits;
+using testing::numbers;
 using testing::Options;
 using testing::TemporaryFolder;
 using testing::train_with;
 using testing::with;
-
-OptionList numbers(std::initializer_list<std::int64_t> values) {
-  OptionList list(values.size());
-  std::transform(values.begin(), values.end(), list.begin(), [](std::int64_t value) { return OptionValue{value, "test"}; });
-  return list;
-}
 
 #ifdef COHORT_BRIEF
 constexpr bool kBrief = true;           // a sanitizer's build: a slice of the largest matrix
