@@ -1,17 +1,14 @@
 // bf16: the upper half of a float32, rounded to nearest even (relative error 2^-9 at most, the range of float32). Values that
 // round beyond the largest bfloat16 become infinite; NaN stays NaN (of another payload). Sums are float32.
 
+#include "cohort/tensor/dtype.hpp"
 #include "sixteen_bits.hpp"
 
 namespace cohort {
 namespace {
 
 struct Bf16 {
-  static std::uint16_t to_bits(float x) {
-    const auto u = std::bit_cast<std::uint32_t>(x);
-    const std::uint32_t nan = x != x ? 0xffffffffu : 0u;
-    return static_cast<std::uint16_t>(((u + 0x7fffu + ((u >> 16) & 1u)) | nan) >> 16);
-  }
+  static std::uint16_t to_bits(float x) { return bfloat16(x).bits; }
   static float to_float(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 };
 

@@ -208,13 +208,13 @@ std::vector<std::string> Communicator::all_gather(std::string_view mine) {
 
 template <class T>
 void Communicator::reduce_gathered(std::span<T> values, Reduce how) {
-  const std::vector<std::byte> bytes = all_gather_equal(std::as_bytes(values));
-  std::vector<T> all(values.size() * static_cast<std::size_t>(size()));
-  copy_bytes(all.data(), bytes);
-  std::copy_n(all.begin(), values.size(), values.begin());
-  for (std::size_t i = values.size(); i < all.size(); ++i) {
+  gathered_.resize(values.size_bytes() * static_cast<std::size_t>(size()));
+  all_gather_equal(std::as_bytes(values), gathered_);
+  for (std::size_t i = 0; i < gathered_.size() / sizeof(T); ++i) {
+    T theirs;
+    std::memcpy(&theirs, gathered_.data() + i * sizeof(T), sizeof(T));
     T& value = values[i % values.size()];
-    value = combine(value, all[i], how);
+    value = i < values.size() ? theirs : combine(value, theirs, how);
   }
 }
 

@@ -2,26 +2,23 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "cohort/tensor/dtype.hpp"
+
 namespace cohort::onednn {
 namespace {
 
-/// A matrix as bfloat16, as it lies but without padding; rounded to nearest even, NaN stays NaN. No branches, so that it vectorises.
-void round(ThreadPool& pool, const Matrix& from, std::int64_t rows, std::int64_t columns, std::uint16_t* to) {
+/// A matrix as bfloat16, as it lies but without padding.
+void round(ThreadPool& pool, const Matrix& from, std::int64_t rows, std::int64_t columns, bfloat16* to) {
   if (from.transposed) std::swap(rows, columns);
   pool.parallel_for(rows, 16384 / std::max<std::int64_t>(columns, 1) + 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const float* row = from.data + i * from.ld;
-      std::uint16_t* rounded = to + i * columns;
-      for (std::int64_t j = 0; j < columns; ++j) {
-        const auto u = std::bit_cast<std::uint32_t>(row[j]);
-        const std::uint32_t nan = row[j] != row[j] ? 0xffffffffu : 0u;
-        rounded[j] = static_cast<std::uint16_t>(((u + 0x7fffu + ((u >> 16) & 1u)) | nan) >> 16);
-      }
+      bfloat16* rounded = to + i * columns;
+      for (std::int64_t j = 0; j < columns; ++j) rounded[j] = bfloat16(row[j]);
     }
   });
 }
@@ -45,7 +42,7 @@ class Product::Native {
 
   void run(ThreadPool& pool, const Matrix& a, const Matrix& b, float* c, std::int64_t ld) {
     if (empty()) return multiply(a, b, c, ld, size_);             // zeros, or nothing
-    auto* first = reinterpret_cast<std::uint16_t*>(factors_.data());
+    auto* first = reinterpret_cast<bfloat16*>(factors_.data());
     auto* second = first + (size_.m * size_.k + 31) / 32 * 32;
     round(pool, a, size_.m, size_.k, first);
     round(pool, b, size_.k, size_.n, second);

@@ -248,12 +248,24 @@ void GradientExchange::ready(std::size_t parameter, const Tensor* gradient) {
   }
   if (setting_.parts) {
     take_buffer(b);
-    const Parameter& p = parameters_.trained()[parameter];
-    const Tensor to(device_, DType::float32, p.shape, host_gradient(parameter), nullptr, p.ld);
-    if (gradient != nullptr) to.copy_from(*gradient);
-    else to.copy_from(Tensor::zeros(p.shape));
+    copy_gradient(parameter, gradient);
   }
   if (pending_[b].fetch_sub(1, std::memory_order_acq_rel) == 1) poll();
+}
+
+/// Into its bucket's buffer, where another bucket has been: padding and what aligns parameters must be zero again.
+void GradientExchange::copy_gradient(std::size_t parameter, const Tensor* gradient) {
+  const Parameter& p = parameters_.trained()[parameter];
+  const std::int64_t end = range_of(parameters_, parameter, parameter + 1).n;
+  float* const to = host_gradient(parameter);
+  if (gradient == nullptr) {
+    std::fill_n(to, end, 0.f);
+    return;
+  }
+  Tensor(device_, DType::float32, p.shape, to, nullptr, p.ld).copy_from(*gradient);
+  const std::int64_t columns = p.shape.columns();
+  for (std::int64_t row = 0; p.ld > columns && row < p.shape.rows(); ++row) std::fill_n(to + row * p.ld + columns, p.ld - columns, 0.f);
+  std::fill(to + p.n, to + end, 0.f);
 }
 
 /// A bucket gets the buffer that it had in the first step. There it gets one whose bucket waits for nothing but its sum, the
@@ -284,7 +296,6 @@ void GradientExchange::take_buffer(std::size_t b) {
     wait_for_block(static_cast<std::size_t>(buffer.bucket));
   }
   buffer.bucket = static_cast<std::int64_t>(b);
-  std::fill_n(bucket.data(), bucket.n, 0.f);       // padding, and what aligns parameters
 }
 
 void GradientExchange::wait_for_block(std::size_t b) {

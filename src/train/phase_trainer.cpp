@@ -111,7 +111,7 @@ void PhaseTrainer::describe() {
   run_.progress.set_team(run_.plan.phases.phases().size() > 1 ? fmt::format("  {} replicas", communicator_.size()) : "");
   run_.progress.note(fmt::format("{} parameters, {}, {} samples per step, {} steps per epoch, learning rate {:.4g}, {}; writing to {}",
                                  setup_.parameters->elements(), ranks, length_.update_samples, length_.updates_per_epoch,
-                                 run_.rate(phase_, state_.position), updater_->exchange().text(), run_.directory.path.string()));
+                                 run_.rate(length_, state_.position), updater_->exchange().text(), run_.directory.path.string()));
   const std::string plan = updater_->memory_plan();
   if (!plan.empty()) run_.progress.note(plan);
   else if (communicator_.size() > 1 && !setup_.group) run_.progress.note("every rank has parameters of its own: " + setup_.no_group);
@@ -177,9 +177,7 @@ void PhaseTrainer::update() {
   profile_.begin_step(state_.step + 1);
   const PhaseScope computing(profile_, Phase::compute);
   const std::int64_t k = setup_.train.accumulate, samples = samples_of_update();
-  const TrainingLength length{.steps_per_epoch = length_.updates_per_epoch, .total_steps = setup_.train.epochs * length_.updates_per_epoch,
-                              .global_batch = length_.update_samples};
-  const double rate = setup_.schedule->rate(length_.updates_before(state_.position), length);
+  const double rate = run_.rate(length_, state_.position);
   const StepInfo info{.step = state_.applied, .learning_rate = rate, .previous_learning_rate = state_.applied > 0 ? state_.previous_rate : rate};
   words_.fill(0);
   if (is_logged(state_.step + 1)) updater_->exchange().observe_next_step();

@@ -71,7 +71,9 @@ void Replica::bind_exchange(const Parameters& parameters, ExchangeHooks hooks) {
   }
   gradients_ = gradient_values.size();
   for (const Value& update : graph_.updates()) training_.values.push_back(update);
-  for (std::size_t p = 0; hooks_.before_read && p < variables.size(); ++p) parameter_of_.emplace(variables[p].node, p);
+  if (!hooks_.before_read) return;
+  parameter_of_.assign(static_cast<std::size_t>(graph_.size()), -1);
+  for (std::size_t p = 0; p < variables.size(); ++p) parameter_of_[static_cast<std::size_t>(variables[p].node)] = static_cast<std::ptrdiff_t>(p);
 }
 
 Step& Replica::step_for(Fetches& fetches, std::int64_t samples, bool training) {
@@ -96,7 +98,8 @@ Step& Replica::step_for(Fetches& fetches, std::int64_t samples, bool training) {
     hooks.before_read = [this](std::span<const int> variables) {
       read_.clear();
       for (const int variable : variables) {
-        if (const auto found = parameter_of_.find(variable); found != parameter_of_.end()) read_.push_back(found->second);
+        const std::ptrdiff_t p = parameter_of_[static_cast<std::size_t>(variable)];
+        if (p >= 0) read_.push_back(static_cast<std::size_t>(p));
       }
       if (!read_.empty()) hooks_.before_read(read_);
     };

@@ -49,11 +49,10 @@ PhaseLength Run::length(const TrainingPhase& phase) const {
   return {phase.pipeline(plan.pipeline, world.size()), phase.active(world.size()), plan.training_data->size(), plan.train.accumulate};
 }
 
-double Run::rate(const TrainingPhase& phase, const Position& position) const {
-  const PhaseLength here = length(phase);
-  return plan.schedule->rate(here.updates_before(position), {.steps_per_epoch = here.updates_per_epoch,
-                                                             .total_steps = plan.train.epochs * here.updates_per_epoch,
-                                                             .global_batch = here.update_samples});
+double Run::rate(const PhaseLength& phase, const Position& position) const {
+  return plan.schedule->rate(phase.updates_before(position), {.steps_per_epoch = phase.updates_per_epoch,
+                                                              .total_steps = plan.train.epochs * phase.updates_per_epoch,
+                                                              .global_batch = phase.update_samples});
 }
 
 std::int64_t Run::steps_left() const {
@@ -74,7 +73,7 @@ std::string Run::text(std::size_t index) const {
   const std::int64_t end = std::min(phase.end, plan.train.epochs);
   std::string text = end - phase.begin == 1 ? fmt::format("epoch {}: ", end) : fmt::format("epochs {} to {}: ", phase.begin + 1, end);
   text += fmt::format("{} of {} replicas, {}, {} samples per step, learning rate {:.4g}", active, world.size(), phase.updater,
-                      length(phase).update_samples, rate(phase, {phase.begin, 0}));
+                      length(phase).update_samples, rate(length(phase), {phase.begin, 0}));
   return text;
 }
 

@@ -46,8 +46,8 @@ class Run {
   [[nodiscard]] bool over() const {
     return result.stopped || state.position.epoch >= plan.train.epochs || (plan.train.max_steps > 0 && state.step >= plan.train.max_steps);
   }
-  /// The learning rate at a position, of a phase that it is in.
-  [[nodiscard]] double rate(const TrainingPhase& phase, const Position& position) const;
+  /// The learning rate at a position, in a phase of this length.
+  [[nodiscard]] double rate(const PhaseLength& phase, const Position& position) const;
 
   /// Once the state is that of the first update: the files of rank 0, and what people see first.
   void begin();

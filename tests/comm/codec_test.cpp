@@ -24,7 +24,7 @@ constexpr std::uint64_t kSeed = 20240611;
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr float kLargest = std::numeric_limits<float>::max();
-constexpr std::array<std::size_t, 6> kSizes{0, 1, 255, 256, 257, (1u << 20) + 1};
+constexpr std::array<std::size_t, 6> kSizes{0, 1, 255, 256, 257, (1u << (COHORT_BRIEF ? 14 : 20)) + 1};
 
 struct Numbers {
   std::string name;

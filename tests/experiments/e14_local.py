@@ -13,7 +13,7 @@ def phases(first, every, last=0):
 
 
 def run(place):
-    seeds = place.seeds(3, 1)
+    seeds = place.seeds(5, 1)
     half = 1 if place.brief else 2
     model = lab.MLP if place.brief else lab.LENET
     base = model | {"data.global_batch": 128, "schedule.type": "step", "schedule.milestones": [half], "schedule.factor": 0.1, "schedule.learning_rate": 0.02,

@@ -131,6 +131,12 @@ TEST_F(Allocations, NoneHoweverTheSumsComeAbout) {
       expect_none(ranks, testing::with(mlp(), sharded));
     }
   }
+  for (const int ranks : {1, 3}) {
+    for (const std::int64_t every : {1, 3}) {
+      SCOPED_TRACE("local_sgd, an average every " + std::to_string(every) + " steps on " + std::to_string(ranks) + " ranks");
+      expect_none(ranks, testing::with(mlp(), {{"train.updater", std::string("local_sgd")}, {"updater.average_every", every}}));
+    }
+  }
   SCOPED_TRACE("two machines, an exchange thread, kernel threads, clipping, accumulated batches");
   expect_none(4, mlp(), {0, 0, 1, 1});
   expect_none(2, testing::with(mlp(), {{"exchange.thread", std::string("on")}}));

@@ -23,11 +23,7 @@ using testing::TemporaryFolder;
 using testing::train_with;
 using testing::with;
 
-#ifdef COHORT_BRIEF
-constexpr bool kBrief = true;           // a sanitizer's build: a slice of the largest matrix
-#else
-constexpr bool kBrief = false;
-#endif
+constexpr bool kBrief = COHORT_BRIEF;   // a sanitizer's build: a slice of the largest matrices
 
 Options stage(std::int64_t n) { return {{"train.updater", std::string("sharded")}, {"updater.stage", n}}; }
 

@@ -34,11 +34,7 @@ using testing::with;
 using ::testing::HasSubstr;
 
 constexpr std::int64_t kSamples = 96, kBatch = 8;
-#ifdef COHORT_BRIEF            // under the sanitizers
-const std::vector<std::int64_t> kStages{3};
-#else
-const std::vector<std::int64_t> kStages{1, 2, 3};
-#endif
+const std::vector<std::int64_t> kStages = COHORT_BRIEF ? std::vector<std::int64_t>{3} : std::vector<std::int64_t>{1, 2, 3};
 
 /// A phase as [[phase]] gives it.
 using PhaseSections = std::vector<Options>;

@@ -142,6 +142,7 @@ class Communicator {
   std::shared_ptr<Activity> activity_ = rank_activity_->add();
   std::vector<int> job_ranks_;   // empty: this is the whole job
   double timeout_ = 60;
+  std::vector<std::byte> gathered_;   // all_reduce's: kept, so that a step allocates nothing
   int groups_ = 0;   // subgroups made so far: the same on all ranks, so it names the next one
 };
 

@@ -14,14 +14,14 @@ namespace cohort {
 /// Storage formats of an element. Arithmetic is done in float32 and int64; the 16-bit floats are storage and wire formats.
 enum class DType : std::uint8_t { float32, float64, float16, bfloat16, int32, int64, uint8, boolean };
 
-/// Brain floating point: the upper half of a float32, rounded to nearest even.
+/// Brain floating point: the upper half of a float32, rounded to nearest even; NaN stays NaN, of another payload.
 struct bfloat16 {
   std::uint16_t bits = 0;
   bfloat16() = default;
   COHORT_HD constexpr explicit bfloat16(float x) {
-    auto u = std::bit_cast<std::uint32_t>(x);
-    const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
-    bits = static_cast<std::uint16_t>(nan ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+    const auto u = std::bit_cast<std::uint32_t>(x);
+    const std::uint32_t nan = x != x ? 0xffffffffu : 0u;       // no branch: loops over it vectorise
+    bits = static_cast<std::uint16_t>(((u + 0x7fffu + ((u >> 16) & 1u)) | nan) >> 16);
   }
   COHORT_HD constexpr explicit operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 };

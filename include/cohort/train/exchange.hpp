@@ -177,6 +177,7 @@ class GradientExchange {
   [[nodiscard]] bool words_apart() const noexcept { return group_ != nullptr || setting_.blocks || lossy_; }
   void prepare_blocks(Communicator& communicator, const CollectiveOptions& options);
   void take_buffer(std::size_t bucket);
+  void copy_gradient(std::size_t parameter, const Tensor* gradient);
   void wait_for_block(std::size_t bucket);
   void keep_block(std::size_t bucket);
   void launch_all();

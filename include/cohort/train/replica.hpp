@@ -92,7 +92,7 @@ class Replica {
   std::vector<bool> consumed_;                  // by gradient: it has no memory of its own
   int backward_from_ = -1;                      // the first node of the backward pass
   ExchangeHooks hooks_;
-  std::map<int, std::size_t> parameter_of_;     // by variable; empty if nobody asks
+  std::vector<std::ptrdiff_t> parameter_of_;    // by node; -1: none; empty if nobody asks
   std::vector<std::size_t> read_;               // by the node that is about to run
   const Step* running_ = nullptr;
   std::function<void(std::span<float>)> sum_over_replicas_;
