@@ -74,13 +74,26 @@ int Communicator::job_rank(int rank) const {
   return job_ranks_.empty() ? rank : job_ranks_.at(static_cast<std::size_t>(rank));
 }
 
+/// What all communicators of a rank share.
+Communicator Communicator::related(std::unique_ptr<Transport> transport, NodeMap nodes) {
+  Communicator other(std::move(transport), context_, std::move(nodes), cancel_);
+  other.timeout_ = timeout_;
+  other.membership_ = membership_;
+  other.rank_activity_ = rank_activity_;
+  other.activity_ = rank_activity_->add();
+  return other;
+}
+
+Communicator Communicator::twin() {
+  Communicator other = related(transport_->twin(), nodes_);
+  other.job_ranks_ = job_ranks_;
+  return other;
+}
+
 Communicator Communicator::make_group(const std::vector<int>& members, int id) {
   std::vector<int> labels;
   for (const int member : members) labels.push_back(nodes_.node_of(member));
-  Communicator group(transport_->subgroup(members, id), context_, NodeMap(labels), cancel_);
-  group.timeout_ = timeout_;
-  group.rank_activity_ = rank_activity_;
-  group.activity_ = rank_activity_->add();
+  Communicator group = related(transport_->subgroup(members, id), NodeMap(labels));
   for (const int member : members) group.job_ranks_.push_back(job_rank(member));
   return group;
 }

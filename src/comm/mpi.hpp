@@ -2,6 +2,7 @@
 
 #include <mpi.h>
 
+#include <atomic>
 #include <source_location>
 #include <utility>
 
@@ -25,10 +26,10 @@ class MpiComm {
  public:
   MpiComm() = default;
   explicit MpiComm(MPI_Comm comm) noexcept : comm_(comm) {}
-  MpiComm(MpiComm&& other) noexcept : comm_(std::exchange(other.comm_, MPI_COMM_NULL)), keep_(other.keep_) {}
+  MpiComm(MpiComm&& other) noexcept : comm_(std::exchange(other.comm_, MPI_COMM_NULL)), keep_(other.keep_.load()) {}
   MpiComm& operator=(MpiComm&& other) noexcept {
     std::swap(comm_, other.comm_);
-    std::swap(keep_, other.keep_);
+    keep_ = other.keep_.exchange(keep_);
     return *this;
   }
   ~MpiComm();
@@ -37,7 +38,7 @@ class MpiComm {
 
  private:
   MPI_Comm comm_ = MPI_COMM_NULL;
-  bool keep_ = false;
+  std::atomic<bool> keep_{false};      // twins of a transport set it
 };
 
 }  // namespace cohort

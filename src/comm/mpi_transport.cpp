@@ -77,13 +77,13 @@ class MpiSharedMemory final : public SharedMemory {
 
 class MpiTransport final : public Transport, private LibraryCollectives {
  public:
-  MpiTransport(MpiComm comm, std::vector<MessageLimits> limits) : comm_(std::move(comm)), limits_(std::move(limits)) {
+  MpiTransport(std::shared_ptr<MpiComm> comm, std::vector<MessageLimits> limits) : comm_(std::move(comm)), limits_(std::move(limits)) {
     for (const MessageLimits& each : limits_) {
       check(each.largest > 0 && each.quick > 0, Code::invalid_argument, "pieces of messages must be longer than 0 bytes");
     }
-    check(MpiCode{MPI_Comm_set_errhandler(comm_.get(), MPI_ERRORS_RETURN)});
-    check(MpiCode{MPI_Comm_rank(comm_.get(), &rank_)});
-    check(MpiCode{MPI_Comm_size(comm_.get(), &size_)});
+    check(MpiCode{MPI_Comm_set_errhandler(comm_->get(), MPI_ERRORS_RETURN)});
+    check(MpiCode{MPI_Comm_rank(comm_->get(), &rank_)});
+    check(MpiCode{MPI_Comm_size(comm_->get(), &size_)});
     check(limits_.size() == static_cast<std::size_t>(size_), Code::internal, "message limits are one per rank");
     slots_.resize(kSlots);
     for (std::int32_t i = kSlots; i-- > 0;) {
@@ -99,10 +99,11 @@ class MpiTransport final : public Transport, private LibraryCollectives {
   Request irecv(int peer, int tag, void* data, std::size_t bytes) override;
   bool test(Request& request) override;
   void abandon(Request& request) noexcept override;
-  void retire() noexcept override { comm_.leave_to_finalize(); }
+  void retire() noexcept override { comm_->leave_to_finalize(); }
   std::unique_ptr<Transport> subgroup(std::span<const int> members, int id) override;
+  std::unique_ptr<Transport> twin() override { return std::make_unique<MpiTransport>(comm_, limits_); }
   std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes, int) override {
-    return std::make_shared<MpiSharedMemory>(comm_.get(), bytes);
+    return std::make_shared<MpiSharedMemory>(comm_->get(), bytes);
   }
   LibraryCollectives* library() noexcept override { return this; }
 
@@ -138,7 +139,7 @@ class MpiTransport final : public Transport, private LibraryCollectives {
   static constexpr std::int32_t kSlots = 256;   // transfers at once that need no allocation
   static constexpr std::size_t kCopied = std::size_t{16} << 20;   // longer messages in quick pieces would cost too much memory
 
-  MpiComm comm_;
+  std::shared_ptr<MpiComm> comm_;              // with its twins
   std::vector<MessageLimits> limits_;          // by peer
   int rank_ = 0;
   int size_ = 1;
@@ -176,7 +177,7 @@ Request MpiTransport::isend(int peer, int tag, const void* data, std::size_t byt
   for (std::size_t done = 0; done == 0 || done < bytes; done += cut) {
     MPI_Request& piece = slot(request).pieces.emplace_back(MPI_REQUEST_NULL);
     const int count = to_int(std::min(cut, bytes - done));
-    check(MpiCode{MPI_Isend(from + done, count, MPI_BYTE, peer, tag, comm_.get(), &piece)});
+    check(MpiCode{MPI_Isend(from + done, count, MPI_BYTE, peer, tag, comm_->get(), &piece)});
   }
   return request;
 }
@@ -188,7 +189,7 @@ Request MpiTransport::irecv(int peer, int tag, void* data, std::size_t bytes) {
   for (std::size_t done = 0; done == 0 || done < bytes; done += cut) {
     MPI_Request& piece = slot(request).pieces.emplace_back(MPI_REQUEST_NULL);
     const int count = to_int(std::min(cut, bytes - done));
-    check(MpiCode{MPI_Irecv(to + done, count, MPI_BYTE, peer, tag, comm_.get(), &piece)});
+    check(MpiCode{MPI_Irecv(to + done, count, MPI_BYTE, peer, tag, comm_->get(), &piece)});
   }
   return request;
 }
@@ -250,22 +251,22 @@ void MpiTransport::abandon(Request& request) noexcept {
 std::unique_ptr<Transport> MpiTransport::subgroup(std::span<const int> members, int id) {
   MPI_Group all = MPI_GROUP_NULL, some = MPI_GROUP_NULL;
   MPI_Comm comm = MPI_COMM_NULL;
-  check(MpiCode{MPI_Comm_group(comm_.get(), &all)});
+  check(MpiCode{MPI_Comm_group(comm_->get(), &all)});
   const int made = MPI_Group_incl(all, to_int(members.size()), members.data(), &some);
   MPI_Group_free(&all);
   check(MpiCode{made});
-  const int created = MPI_Comm_create_group(comm_.get(), some, id, &comm);
+  const int created = MPI_Comm_create_group(comm_->get(), some, id, &comm);
   MPI_Group_free(&some);
   check(MpiCode{created});
   std::vector<MessageLimits> limits;
   for (const int member : members) limits.push_back(limits_[static_cast<std::size_t>(member)]);
-  return std::make_unique<MpiTransport>(MpiComm(comm), std::move(limits));
+  return std::make_unique<MpiTransport>(std::make_shared<MpiComm>(comm), std::move(limits));
 }
 
 Request MpiTransport::start_all_reduce(float* data, std::size_t n) {
   const Request request = new_slot(-1, 0, n * sizeof(float), false);
   MPI_Request& piece = slot(request).pieces.emplace_back(MPI_REQUEST_NULL);
-  check(MpiCode{MPI_Iallreduce(MPI_IN_PLACE, data, to_int(n), MPI_FLOAT, MPI_SUM, comm_.get(), &piece)});
+  check(MpiCode{MPI_Iallreduce(MPI_IN_PLACE, data, to_int(n), MPI_FLOAT, MPI_SUM, comm_->get(), &piece)});
   return request;
 }
 
@@ -273,18 +274,18 @@ Request MpiTransport::start_all_gather(float* data, std::span<const int> counts,
   const Request request = new_slot(-1, 0, 0, false);
   MPI_Request& piece = slot(request).pieces.emplace_back(MPI_REQUEST_NULL);
   check(MpiCode{MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, counts.data(), starts.data(), MPI_FLOAT,
-                                comm_.get(), &piece)});
+                                comm_->get(), &piece)});
   return request;
 }
 
 void MpiTransport::all_reduce(float* data, std::size_t n) {
-  check(MpiCode{MPI_Allreduce(MPI_IN_PLACE, data, to_int(n), MPI_FLOAT, MPI_SUM, comm_.get())});
+  check(MpiCode{MPI_Allreduce(MPI_IN_PLACE, data, to_int(n), MPI_FLOAT, MPI_SUM, comm_->get())});
 }
 
 }  // namespace
 
 std::unique_ptr<Transport> make_mpi_transport(MpiComm comm, std::vector<MessageLimits> limits) {
-  return std::make_unique<MpiTransport>(std::move(comm), std::move(limits));
+  return std::make_unique<MpiTransport>(std::make_shared<MpiComm>(std::move(comm)), std::move(limits));
 }
 
 }  // namespace cohort

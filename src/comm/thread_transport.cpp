@@ -123,6 +123,7 @@ class ThreadTransport final : public Transport {
   bool test(Request& request) override;
   void abandon(Request& request) noexcept override;
   void retire() noexcept override {}       // messages go with the group
+  std::unique_ptr<Transport> twin() override { return std::make_unique<ThreadTransport>(group_, rank_); }
   std::unique_ptr<Transport> subgroup(std::span<const int> members, int id) override;
   std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes, int id) override;
 

@@ -28,6 +28,7 @@ class CountingTransport final : public Transport {
   bool test(Request& request) override { return below_->test(request); }
   void abandon(Request& request) noexcept override { below_->abandon(request); }
   void retire() noexcept override { below_->retire(); }
+  std::unique_ptr<Transport> twin() override { return std::make_unique<CountingTransport>(below_->twin(), bytes_); }
   std::unique_ptr<Transport> subgroup(std::span<const int> members, int id) override {
     return std::make_unique<CountingTransport>(below_->subgroup(members, id), bytes_);
   }

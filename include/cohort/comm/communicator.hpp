@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cohort/base/context.hpp"
+#include "cohort/comm/membership.hpp"
 #include "cohort/comm/node_map.hpp"
 #include "cohort/comm/transport.hpp"
 #include "cohort/comm/waiting.hpp"
@@ -53,6 +54,12 @@ class Communicator {
   /// Ends the waits of this rank, in this communicator and in all made from it. Any thread.
   [[nodiscard]] const std::shared_ptr<CancelFlag>& cancel_flag() const noexcept { return cancel_; }
 
+  /// Who may be lost, and who has been. Any thread.
+  [[nodiscard]] const std::shared_ptr<Membership>& membership() const noexcept { return membership_; }
+
+  /// The same group for another thread of this rank, without a word to the others. The two threads must receive with different
+  /// tags, and only one of them may take part in what is collective.
+  [[nodiscard]] Communicator twin();
   /// Collective. Ranks with the same color >= 0 form a group, ordered by (key, rank).
   [[nodiscard]] Communicator split(int color, int key = 0);
   /// Collective. The same ranks with traffic of their own: for another thread, or another subsystem.
@@ -133,11 +140,13 @@ class Communicator {
   template <class T>
   void reduce_gathered(std::span<T> values, Reduce how);
   [[nodiscard]] Communicator make_group(const std::vector<int>& members, int id);
+  [[nodiscard]] Communicator related(std::unique_ptr<Transport> transport, NodeMap nodes);
 
   std::unique_ptr<Transport> transport_;
   Context context_;
   NodeMap nodes_;
   std::shared_ptr<CancelFlag> cancel_;
+  std::shared_ptr<Membership> membership_ = std::make_shared<Membership>();
   std::shared_ptr<RankActivity> rank_activity_ = std::make_shared<RankActivity>();
   std::shared_ptr<Activity> activity_ = rank_activity_->add();
   std::vector<int> job_ranks_;   // empty: this is the whole job

@@ -73,6 +73,9 @@ class Transport {
   /// 30000, must be the same on all of them and not be in use by another call at the same time.
   [[nodiscard]] virtual std::unique_ptr<Transport> subgroup(std::span<const int> members, int id) = 0;
 
+  /// The same rank of the same group for another thread. The two must receive with different tags.
+  [[nodiscard]] virtual std::unique_ptr<Transport> twin() = 0;
+
   /// Collective. All ranks must be on one machine; `bytes` may differ between ranks.
   [[nodiscard]] virtual std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes, int id) = 0;
 
