@@ -13,6 +13,7 @@
 #include "cohort/base/library.hpp"
 #include "cohort/comm/collective.hpp"
 #include "cohort/comm/detector.hpp"
+#include "cohort/comm/fault_injection.hpp"
 #include "cohort/data/pipeline.hpp"
 #include "cohort/exec/kernel.hpp"
 #include "cohort/job/job.hpp"
@@ -83,6 +84,7 @@ void print_sections() {
       {"[checkpoint]", [](Section& s) { (void)CheckpointOptions(s); }},
       {"[trace]", [](Section& s) { (void)TraceOptions(s); }},
       {"[watchdog]", [](Section& s) { (void)DetectorOptions(s); }},
+      {"[[fault]]", [](Section& s) { (void)Fault::from(s); }},
   };
   fmt::print("section of a job file\n");
   for (const auto& [name, bind] : sections) fmt::print("    {}\n{}", name, options_of(bind));

@@ -8,6 +8,7 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/tensor/device.hpp"
+#include "comm/fault_transport.hpp"
 
 namespace cohort {
 namespace {
@@ -79,9 +80,27 @@ Communicator Communicator::related(std::unique_ptr<Transport> transport, NodeMap
   Communicator other(std::move(transport), context_, std::move(nodes), cancel_);
   other.timeout_ = timeout_;
   other.membership_ = membership_;
+  other.injection_ = injection_;
   other.rank_activity_ = rank_activity_;
   other.activity_ = rank_activity_->add();
   return other;
+}
+
+void Communicator::inject(std::shared_ptr<const FaultPlan> plan) {
+  check(plan != nullptr && injection_ == nullptr, Code::failed_precondition, "inject: one plan of faults, once");
+  injection_ = std::make_shared<Injection>();
+  injection_->plan = std::move(plan);
+  injection_->activity = rank_activity_;
+  injection_->context = context_;
+  if (!injection_->plan->meets_messages_of(context_.rank)) return;
+  std::vector<int> job_ranks;
+  for (int rank = 0; rank < size(); ++rank) job_ranks.push_back(job_rank(rank));
+  transport_ = make_fault_transport(std::move(transport_), injection_, std::move(job_ranks));
+}
+
+void Communicator::begin_step(std::int64_t step) {
+  rank_activity_->arrive({.step = step});
+  if (injection_ != nullptr) suffer_step(*injection_, step, transport_->thread_ranks(), *cancel_);
 }
 
 Communicator Communicator::twin() {
@@ -123,6 +142,7 @@ std::shared_ptr<SharedMemory> Communicator::allocate_shared(std::size_t bytes) {
   check(nodes_.nodes() == 1, Code::failed_precondition,
         "shared memory needs all ranks on one node, here are " + nodes_.text());
   if (size() == 1) return std::make_shared<OwnMemory>(bytes);
+  if (rank() == 0 && injection_ != nullptr && injection_->plan->meets_messages()) injection_->warn_of("shared windows");
   barrier();   // as in duplicate()
   std::shared_ptr<SharedMemory> memory = transport_->allocate_shared(bytes, groups_++);
   barrier();   // every part is there and zero

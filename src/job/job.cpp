@@ -14,6 +14,7 @@
 
 #include "cohort/comm/detector.hpp"
 #include "cohort/comm/environment.hpp"
+#include "cohort/comm/fault_injection.hpp"
 #include "job/command_line.hpp"
 #include "job/config.hpp"
 #include "job/signals.hpp"
@@ -169,6 +170,14 @@ void watch(Communicator& world, Section& config, std::optional<Detector>& detect
   detector.emplace(world, options, [](const Verdict&) { abort_job(kExitError); });
 }
 
+/// The faults that the job file asks for; rank 0 says so, because such an entry is easily forgotten.
+void inject_faults(Communicator& world, Section& config) {
+  const std::shared_ptr<const FaultPlan> plan = FaultPlan::from(config, world.size());
+  if (plan == nullptr) return;
+  if (world.rank() == 0) world.context().log.warning("[[fault]] makes things go wrong in this job: " + plan->text());
+  world.inject(plan);
+}
+
 int run_named_job(Communicator& world, const CommandLine& line, Ending& ending) {
   const JobType& job = Registry<JobType>::instance().get(line.job);
   check_use(line, job);
@@ -177,6 +186,7 @@ int run_named_job(Communicator& world, const CommandLine& line, Ending& ending) 
   configuration.text += fmt::format("job = {}\nargument = {}\n--resume = {}\n", line.job, line.argument, line.resume);
   compare_between_ranks(world, configuration.text);
   watch(world, configuration.root, ending.detector);
+  inject_faults(world, configuration.root);
   if (job.argument == JobArgument::none) configuration.root.finish();
   JobArguments arguments{configuration.root, line.argument, line.resume};
   const int code = job.run(world, arguments);

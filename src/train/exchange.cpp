@@ -223,7 +223,6 @@ Tensor GradientExchange::gradient(std::size_t parameter) const {
 
 void GradientExchange::begin(std::int64_t step) {
   step_ = step;
-  collective_->communicator().rank_activity()->arrive({.step = step});
   batch_ = 0;
   reports_.clear();
   coded_ = lossy_ && step >= dense_steps_ && !flushes_;

@@ -176,6 +176,7 @@ void PhaseTrainer::beat() {
 void PhaseTrainer::update() {
   profile_.begin_step(state_.step + 1);
   const PhaseScope computing(profile_, Phase::compute);
+  communicator_.begin_step(state_.step);
   const std::int64_t k = setup_.train.accumulate, samples = samples_of_update();
   const double rate = run_.rate(length_, state_.position);
   const StepInfo info{.step = state_.applied, .learning_rate = rate, .previous_learning_rate = state_.applied > 0 ? state_.previous_rate : rate};

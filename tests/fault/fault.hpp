@@ -30,7 +30,7 @@ struct Fault {
   int bucket = 0;
 
   explicit Fault(Section& section) {
-    section.bind("fault", kind, "what goes wrong",
+    section.bind("mishap", kind, "what goes wrong",
                  one_of({"none", "throw", "exit", "stop", "kill", "spin", "leave", "count", "dtype", "order", "step", "operation"}));
     section.bind("rank", rank, "where");
     section.bind("step", step, "when");

@@ -1,6 +1,6 @@
 """Ranks that die, hang or disagree, under the real mpirun: the job ends in time, and names the right rank.
 
-fault_test.py PROGRAM MPIRUN PLUGIN [unittest arguments: Ends Kills Hangs Mismatches Training, or Soak]
+fault_test.py PROGRAM MPIRUN PLUGIN [unittest arguments: Ends Kills Hangs Mismatches Training Injected, or Soak]
 
 Soak repeats faults at random instants; COHORT_SOAK_SEED and COHORT_SOAK_RUNS choose which and how many.
 """
@@ -37,7 +37,7 @@ class Run:
         """meddle(pids): called once all ranks have told their process numbers."""
         command = [MPIRUN, "--oversubscribe", "--bind-to", "none", *(["--enable-recovery"] if recover else []), "-n",
                    str(ranks), PROGRAM, *arguments, "--plugin", PLUGIN, "--set", f"watchdog.timeout={WATCHDOG}"]
-        self.pids, self.fault_at, self.out, self.err = {}, None, "", ""
+        self.pids, self.fault_at, self.out, self.err, self.losses = {}, None, "", "", []
         self.ready = threading.Event()
         self.ranks = ranks
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -87,7 +87,12 @@ class Run:
     @property
     def complaints(self):
         """The program's own lines on standard error, without the launcher's."""
-        return [line for line in self.err.splitlines() if re.match(r"error: |\[rank ", line)]
+        return [line for line in self.err.splitlines() if re.match(r"error: |\[rank ", line) and "warning: [[fault]]" not in line]
+
+    @property
+    def warnings(self):
+        """That faults are injected."""
+        return [line for line in self.err.splitlines() if "warning: [[fault]]" in line]
 
 
 # Nobody drives the buckets that a rank has begun before it went: the others may be waiting for one of those.
@@ -95,7 +100,7 @@ WAITING = "waiting for it: .* in all_reduce of bucket [0-2] at step 11"
 
 
 def exchange(ranks, fault, rank, step=11, bucket=2, recover=False, meddle=None, **more):
-    settings = {"fault": f"'{fault}'", "rank": rank, "step": step, "bucket": bucket, **more}
+    settings = {"mishap": f"'{fault}'", "rank": rank, "step": step, "bucket": bucket, **more}
     return Run(ranks, "exchange", *[word for key, value in settings.items() for word in ("--set", f"{key}={value}")],
                recover=recover, meddle=meddle)
 
@@ -123,14 +128,19 @@ JOB = """
 
 
 def train(ranks, fault, rank, recover=False, meddle=None, **more):
-    settings = {"model.fault": f"'{fault}'", "model.rank": rank, "model.step": 13, **more}
+    settings = {"model.mishap": f"'{fault}'", "model.rank": rank, "model.step": 13, **more}
     with tempfile.TemporaryDirectory() as folder:
         job = os.path.join(folder, "job.toml")
         with open(job, "w", encoding="utf-8") as file:
             file.write(JOB)
         settings["train.directory"] = f"'{folder}/run'"
-        return Run(ranks, "train", job, *[word for key, value in settings.items() for word in ("--set", f"{key}={value}")],
-                   recover=recover, meddle=meddle)
+        run = Run(ranks, "train", job, *[word for key, value in settings.items() for word in ("--set", f"{key}={value}")],
+                  recover=recover, meddle=meddle)
+        metrics = os.path.join(folder, "run", "metrics.jsonl")
+        if os.path.exists(metrics):
+            with open(metrics, encoding="utf-8") as file:
+                run.losses = re.findall(r'"(?:train|validation)/loss": ?([^,}]*)', file.read())
+        return run
 
 
 class FaultTest(unittest.TestCase):
@@ -291,6 +301,59 @@ class Training(FaultTest):
         self.ends(run, 0, code=1)
         self.assertEqual(len(run.complaints), 1, run.text)
         self.assertRegex(run.complaints[0], "^error: ranks 0 and 1 have built different models", run.text)
+
+
+class Injected(FaultTest):
+    """What [[fault]] in a job file does, one run per kind."""
+
+    QUICK = {"train.epochs": 2, "train.log_every": 1, "train.deterministic": "true", "exchange.shared_parameters": "false",
+             "exchange.algorithm": "'direct'"}
+
+    def inject(self, n, kind, recover=False, **keys):
+        fault = {f"fault.0.{key}": value for key, value in {"kind": f"'{kind}'", **keys}.items()}
+        run = train(n, "none", 0, recover=recover, **self.QUICK, **fault)
+        self.assertRegex(run.warnings[0], rf"^\[rank 0 .* warning: \[\[fault\]\] makes things go wrong in this job: {kind} ", run.text)
+        return run
+
+    def test_kill(self):
+        run = self.inject(3, "kill", recover=True, ranks="[1]", from_step=13)
+        self.ends(run, 0, code=run.code)
+        self.names(run, 1, "ended before the job was done", "waiting for it: .* at step 13")
+
+    def test_pause(self):
+        run = self.inject(3, "pause", ranks="[2]", from_step=13, seconds=3 * WATCHDOG)
+        self.ends(run, WATCHDOG)
+        self.names(run, 2, "does not (answer|move on)", "waiting for it: .* at step 13")
+
+    def test_a_short_pause_is_none(self):
+        run = self.inject(2, "pause", ranks="[1]", from_step=3, until_step=5, seconds=0.2)
+        self.ends(run, 0, code=0)
+        self.assertEqual(run.complaints, [])
+
+    def test_drop_and_duplicate_end_with_a_named_error(self):
+        run = self.inject(3, "drop", ranks="[1]", peers="[2]", from_step=13)
+        self.ends(run, 2 * WATCHDOG)
+        self.assertIn("at step 13", "".join(run.complaints), run.text)
+        run = self.inject(2, "duplicate", ranks="[1]", from_step=13)
+        self.ends(run, 2 * WATCHDOG)
+        self.assertEqual(len(run.complaints) > 0, True, run.text)
+
+    def test_slow_and_delay_change_no_bit(self):
+        plain = train(3, "none", 0, **self.QUICK)
+        self.ends(plain, 0, code=0)
+        self.assertEqual(plain.warnings, [])
+        self.assertEqual(len(plain.losses), 22, plain.losses)        # 20 steps, 2 validations
+        for kind, keys in (("slow", {"ranks": "[1]", "probability": 0.5}), ("delay", {"probability": 0.2, "seed": 3})):
+            run = self.inject(3, kind, seconds=0.01, **keys)
+            self.ends(run, 0, code=0)
+            self.assertEqual(run.complaints, [])
+            self.assertEqual(run.losses, plain.losses, kind)
+
+    def test_a_mistake_in_the_entry_is_named(self):
+        run = train(2, "none", 0, **{"fault.0.kind": "'kill'", "fault.0.ranks": "[2]"})
+        self.ends(run, 0, code=2)
+        self.assertEqual(len(run.complaints), 1, run.text)
+        self.assertRegex(run.complaints[0], r"^error: \[\[fault\]\] number 1: ranks: there is no rank 2", run.text)
 
 
 class Soak(FaultTest):

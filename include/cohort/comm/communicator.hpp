@@ -17,6 +17,9 @@
 
 namespace cohort {
 
+class FaultPlan;
+struct Injection;
+
 enum class Reduce : std::uint8_t { sum, min, max };
 
 /// A group of ranks: who am I, how many are we, who shares a machine; owns the transport of the group. Its own collectives
@@ -56,6 +59,13 @@ class Communicator {
 
   /// Who may be lost, and who has been. Any thread.
   [[nodiscard]] const std::shared_ptr<Membership>& membership() const noexcept { return membership_; }
+
+  /// Lets the plan's faults befall this rank, and messages of this communicator and of all made from it afterwards; once, while
+  /// nothing is under way. What moves no messages meets no faults of messages: shared windows, and the library's collectives.
+  void inject(std::shared_ptr<const FaultPlan> plan);
+  /// This rank begins a step: `rank_activity` says so, and the plan's faults of steps happen here. Error cancelled where they
+  /// kill a rank that is a thread.
+  void begin_step(std::int64_t step);
 
   /// The same group for another thread of this rank, without a word to the others. The two threads must receive with different
   /// tags, and only one of them may take part in what is collective.
@@ -149,6 +159,7 @@ class Communicator {
   std::shared_ptr<Membership> membership_ = std::make_shared<Membership>();
   std::shared_ptr<RankActivity> rank_activity_ = std::make_shared<RankActivity>();
   std::shared_ptr<Activity> activity_ = rank_activity_->add();
+  std::shared_ptr<Injection> injection_;   // null: no faults
   std::vector<int> job_ranks_;   // empty: this is the whole job
   double timeout_ = 60;
   std::vector<std::byte> gathered_;   // all_reduce's: kept, so that a step allocates nothing
