@@ -14,8 +14,14 @@ namespace {
 
 constexpr double kSettlePeriod = 0.05;     // between questions while a verdict is due
 constexpr double kFlushSeconds = 0.5;      // for what is still to be sent at the end
+constexpr double kBeats = 5;               // heartbeats in the time after which a silent rank is lost
 
 double now() { return Clock::steady().now(); }
+
+template <class T>
+std::string_view as_body(const T& value) {
+  return {reinterpret_cast<const char*>(&value), sizeof value};
+}
 
 template <class T>
 bool read_body(std::string_view body, T& value) {
@@ -50,12 +56,15 @@ void Coordinator::run(const std::stop_token& stop) {
     const double pause = settling(ranks_, options_.only) ? kSettlePeriod : std::min(options_.period, 0.1);
     wait_for_events(pause);
     const double time = now(), gap = time - last_turn - pause;
-    if (gap > std::max(1.0, options_.timeout / 4)) {   // suspended, or starved: everybody's news may be late
+    double starved = std::max(1.0, options_.timeout / 4);
+    if (heartbeat_timeout_ > 0) starved = std::min(starved, heartbeat_timeout_ / kBeats);
+    if (gap > starved) {   // suspended, or starved: everybody's news may be late
       for (RankView& rank : ranks_) rank.forgive(gap);
     }
     last_turn = time;
     take_connections();
     for (int rank = 0; rank < static_cast<int>(links_.size()); ++rank) hear(rank);
+    follow_membership(time);
     if (!decided_ && !stood_down_.load(std::memory_order_acquire)) decide(time);
   }
   end_gently(links_, kFlushSeconds);
@@ -96,7 +105,7 @@ void Coordinator::admit(Link& link, const Hello& hello) {
   ranks_[rank].connected = true;
   ranks_[rank].heard = now();
   links_[rank] = std::move(link);
-  links_[rank].send(FrameKind::welcome, std::string_view(reinterpret_cast<const char*>(&hello), sizeof hello));
+  links_[rank].send(FrameKind::welcome, as_body(hello));
 }
 
 void Coordinator::hear(int rank) {
@@ -113,6 +122,7 @@ void Coordinator::hear(int rank) {
 
 void Coordinator::on_frame(int rank, FrameKind kind, std::string_view body, double time) {
   RankView& view = ranks_[static_cast<std::size_t>(rank)];
+  if (view.lost) return;
   view.heard = time;
   switch (kind) {
     case FrameKind::report:
@@ -120,12 +130,13 @@ void Coordinator::on_frame(int rank, FrameKind kind, std::string_view body, doub
       return;
     case FrameKind::failure:
       if (view.failure.empty()) view.failed_at = time;
+      view.failed_in = view.report.place_text();   // it has just sent that
       view.failure = body.empty() ? "an error without a text" : std::string(body);
       return;
     case FrameKind::goodbye:
       view.left = true;
       view.left_at = time;
-      if (all_left()) send_all(FrameKind::farewell);
+      say_farewell();
       return;
     default: return;
   }
@@ -134,19 +145,90 @@ void Coordinator::on_frame(int rank, FrameKind kind, std::string_view body, doub
 void Coordinator::decide(double time) {
   if (all_left()) return;
   if (settling(ranks_, options_.only)) send_all(FrameKind::query);
-  const std::optional<Verdict> verdict = judge(ranks_, time, options_.timeout, options_.only);
-  if (!verdict) return;
+  double timeout = options_.timeout;
+  // Where this rank's own line is cut, rank 0 says first that this one is lost.
+  const bool replaceable = options_.only >= 0 && options_.membership->may_lose(options_.rank);
+  if (replaceable) timeout = std::max(timeout, 2 * heartbeat_timeout_);
+  const std::optional<Trouble> trouble = find_trouble(ranks_, time, timeout, options_.only);
+  if (!trouble) {
+    if (options_.only >= 0 && ranks_[0].silent_for(time) > timeout / 2 && !asked_) {
+      asked_ = true;
+      links_[0].send(FrameKind::query);   // so that there is something to acknowledge
+    }
+    return;
+  }
+  const auto may_be_lost = [&](int rank) { return options_.only < 0 && options_.membership->may_lose(rank); };
+  if (!trouble->ranks.empty() && std::ranges::all_of(trouble->ranks, may_be_lost)) return declare_lost(*trouble, time);
   decided_ = true;
-  if (verdict->kind == Verdict::Kind::lost) log_.error(verdict->text);   // before anybody can act on it
-  send_all(FrameKind::verdict, std::string(1, static_cast<char>(verdict->kind)) + verdict->text);
+  Verdict verdict = verdict_on(ranks_, *trouble, time);
+  if (trouble->kind == Trouble::Kind::silent && cut_off()) {
+    verdict = {Verdict::Kind::excluded,
+               fmt::format("no line any more to rank 0 on {}, which goes on without this rank", ranks_[0].host)};
+  }
+  if (verdict.kind == Verdict::Kind::lost) log_.error(verdict.text);   // before anybody can act on it
+  send_all(FrameKind::verdict, std::string(1, static_cast<char>(verdict.kind)) + verdict.text);
+}
+
+/// True where this rank may be lost and it is the line to rank 0 that is cut: a machine acknowledges what comes even for a
+/// process that is stopped.
+bool Coordinator::cut_off() {
+  return options_.only >= 0 && options_.membership->may_lose(options_.rank) && links_[0].unacknowledged();
+}
+
+/// Ranks agree on who may be lost, and how soon, at some time of their own; from then on they are asked to speak as often as
+/// that needs.
+void Coordinator::follow_membership(double time) {
+  const double heartbeat_timeout = options_.membership->heartbeat_timeout();
+  if (heartbeat_timeout != heartbeat_timeout_) {
+    heartbeat_timeout_ = heartbeat_timeout;
+    for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
+      ranks_[rank].may_be_lost = options_.only < 0 && options_.membership->may_lose(static_cast<int>(rank));
+      ranks_[rank].patience = ranks_[rank].may_be_lost ? heartbeat_timeout : 0;
+      ranks_[rank].patient_since = time;
+    }
+    if (heartbeat_timeout > 0) options_.period = std::min(options_.period, heartbeat_timeout / kBeats);
+    if (options_.only < 0) send_all(FrameKind::pace, as_body(options_.period));
+  }
+  if (options_.membership->count() == losses_) return;
+  for (const Membership::Loss& loss : options_.membership->losses()) mark_lost(loss.rank, time);
+  say_farewell();
+}
+
+void Coordinator::declare_lost(const Trouble& trouble, double time) {
+  std::vector<std::string> frames;
+  for (const int rank : trouble.ranks) {
+    const std::string reason = trouble_text(ranks_, trouble, rank, time);
+    const bool silent = trouble.kind == Trouble::Kind::silent || trouble.silent;
+    const LossHead head{.rank = rank, .silent = silent ? ranks_[static_cast<std::size_t>(rank)].silent_for(time) : 0};
+    log_.warning(reason + "; the others go on without it");
+    options_.membership->lose(rank, reason);
+    frames.push_back(std::string(as_body(head)) + reason);
+  }
+  for (const std::string& frame : frames) send_all(FrameKind::loss, frame);
+  for (const int rank : trouble.ranks) mark_lost(rank, time);
+  say_farewell();
+}
+
+void Coordinator::mark_lost(int rank, double time) {
+  RankView& view = ranks_[static_cast<std::size_t>(rank)];
+  if (view.lost) return;
+  view.lost = true;
+  ++losses_;
+  for (RankView& other : ranks_) other.waiting_since = time;   // waits for it end now; nobody is late because of them
+}
+
+void Coordinator::say_farewell() {
+  if (all_left()) send_all(FrameKind::farewell);
 }
 
 void Coordinator::send_all(FrameKind kind, std::string_view body) {
-  for (Link& link : links_) link.send(kind, body);
+  for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
+    if (!ranks_[rank].lost) links_[rank].send(kind, body);
+  }
 }
 
 bool Coordinator::all_left() const noexcept {
-  return std::ranges::all_of(ranks_, [](const RankView& rank) { return rank.left; });
+  return std::ranges::all_of(ranks_, [](const RankView& rank) { return rank.left || rank.lost; });
 }
 
 }  // namespace cohort

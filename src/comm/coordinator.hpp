@@ -2,11 +2,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "cohort/base/log.hpp"
+#include "cohort/comm/membership.hpp"
 #include "comm/socket.hpp"
 #include "comm/verdict.hpp"
 
@@ -19,6 +21,13 @@ struct Hello {
   std::int32_t unused = 0;
 };
 
+/// Heads a loss frame; the reason follows.
+struct LossHead {
+  std::int32_t rank = -1;
+  std::int32_t unused = 0;
+  double silent = 0;                // seconds without a sign of life; 0: lost for another reason
+};
+
 struct CoordinatorOptions {
   std::vector<std::string> hosts;   // of all ranks
   std::uint64_t token = 0;
@@ -26,10 +35,16 @@ struct CoordinatorOptions {
   double period = 1;                // of heartbeats
   int only = -1;                    // the only rank it may judge; -1: all
   bool local = true;                // all ranks are on this machine
+  int rank = 0;                     // where it runs
+  std::shared_ptr<Membership> membership = std::make_shared<Membership>();   // of that rank
 };
 
 /// Collects the heartbeats of all ranks and gives one verdict at most: logs it, then sends it to all. When all have said
 /// goodbye it says farewell. One thread.
+///
+/// Of ranks that may be lost it says, instead of a verdict, that they are: it logs that, and tells all ranks. Only the one
+/// that may judge all ranks does; the other learns of losses from its rank's membership. A lost rank counts as one that has
+/// left, and nothing that it says is heard any more.
 class Coordinator {
  public:
   Coordinator(CoordinatorOptions options, Log log);
@@ -50,6 +65,11 @@ class Coordinator {
   void hear(int rank);
   void on_frame(int rank, FrameKind kind, std::string_view body, double now);
   void decide(double now);
+  void follow_membership(double now);
+  void declare_lost(const Trouble& trouble, double now);
+  void mark_lost(int rank, double now);
+  void say_farewell();
+  [[nodiscard]] bool cut_off();
   void send_all(FrameKind kind, std::string_view body = {});
   [[nodiscard]] bool all_left() const noexcept;
 
@@ -60,6 +80,9 @@ class Coordinator {
   std::vector<RankView> ranks_;
   std::vector<Link> links_;          // by rank
   std::vector<Link> strangers_;      // have not said hello
+  double heartbeat_timeout_ = 0;     // of ranks that may be lost; 0: there are none
+  std::size_t losses_ = 0;           // that the views know of
+  bool asked_ = false;               // a silent rank 0 for a sign of life
   bool decided_ = false;
   std::atomic<bool> stood_down_{false};
   std::jthread thread_;

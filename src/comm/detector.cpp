@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstring>
+#include <functional>
 #include <mutex>
 #include <random>
 #include <sstream>
@@ -22,9 +24,15 @@ namespace {
 
 constexpr double kConnectSeconds = 5;      // to each address of a coordinator
 constexpr double kFlushSeconds = 0.5;
+constexpr double kLateFarewell = 1;        // behind the other coordinator's
 constexpr std::size_t kCoordinators = 2;   // on ranks 0 and 1
 
 double now() { return Clock::steady().now(); }
+
+struct Loss {
+  LossHead head;
+  std::string reason;
+};
 
 template <class T>
 std::string_view as_body(const T& value) {
@@ -92,9 +100,10 @@ class Detector::Member {
 
   void close();
   void report_failure(const std::string& reason) {
+    const Report report = report_now();           // where it failed
     {
       const std::lock_guard lock(mutex_);
-      if (failure_.empty()) failure_ = reason;
+      if (failure_.empty()) failed_in_ = report, failure_ = reason;
     }
     acknowledge();
     wake_.signal();
@@ -112,10 +121,18 @@ class Detector::Member {
   void wait_for_events(double until);
   void listen();
   void judge_alone();
+  [[nodiscard]] Report report_now() const;
   void send_report();
   void send_messages();
+  void hear_loss(std::string_view body);
+  void note_losses();
+  void be_excluded(const std::string& text) { accept({Verdict::Kind::excluded, text}); }
   void accept(const Verdict& verdict);
+  void look_for_farewells();
   void resort_to_last();
+  [[nodiscard]] bool lost(std::size_t coordinator) const {
+    return control_.membership()->lost(static_cast<int>(coordinator));
+  }
 
   Communicator control_;
   double period_;
@@ -126,12 +143,14 @@ class Detector::Member {
 
   // Of the thread, once it runs.
   std::array<Link, kCoordinators> links_;
-  std::size_t farewells_ = 0, needed_farewells_ = 0;
+  std::array<bool, kCoordinators> farewell_{};
+  std::vector<Loss> losses_;                     // that this rank's membership does not have yet
   bool failure_sent_ = false, goodbye_sent_ = false, resorted_ = false;
-  double verdict_at_ = 0, alone_since_ = 0;
+  double next_report_ = 0, verdict_at_ = 0, alone_since_ = 0, farewell_at_ = 0;
 
   mutable std::mutex mutex_;
   std::string failure_;                          // guarded, like
+  Report failed_in_;                             // and
   Verdict verdict_;
   std::atomic<bool> acknowledged_{false}, leaving_{false}, free_to_go_{false};
   WakeUp wake_;
@@ -143,7 +162,8 @@ std::vector<std::string> Detector::Member::start_coordinators(const DetectorOpti
   if (control_.rank() < static_cast<int>(kCoordinators)) {
     coordinator_ = std::make_unique<Coordinator>(
         CoordinatorOptions{.hosts = hosts_, .token = token, .timeout = options.timeout, .period = period_,
-                           .only = control_.rank() == 0 ? -1 : 0, .local = control_.nodes().nodes() == 1},
+                           .only = control_.rank() == 0 ? -1 : 0, .local = control_.nodes().nodes() == 1,
+                           .rank = control_.rank(), .membership = control_.membership()},
         control_.context().log);
     address = coordinator_->address();
   }
@@ -173,15 +193,16 @@ void Detector::Member::connect(const DetectorOptions& options) {
 }
 
 void Detector::Member::run(const std::stop_token& stop) {
-  double next = now();
   while (!stop.stop_requested()) {
     send_messages();
-    if (now() >= next) {
+    if (now() >= next_report_) {
       send_report();
-      next = now() + period_;
+      next_report_ = now() + period_;
     }
-    wait_for_events(next);
+    wait_for_events(next_report_);
     listen();
+    note_losses();
+    look_for_farewells();
     judge_alone();
     resort_to_last();
   }
@@ -202,55 +223,109 @@ void Detector::Member::wait_for_events(double until) {
 void Detector::Member::send_messages() {
   for (Link& link : links_) link.flush();
   std::string failure;
+  Report failed_in;
   {
     const std::lock_guard lock(mutex_);
     failure = failure_;
+    failed_in = failed_in_;
   }
   if (!failure.empty() && !failure_sent_) {
     failure_sent_ = true;
-    send_report();                                // where it failed
-    for (Link& link : links_) link.send(FrameKind::failure, failure);
+    for (Link& link : links_) {
+      link.send(FrameKind::report, as_body(failed_in));
+      link.send(FrameKind::failure, failure);
+    }
   }
   if (leaving_.load(std::memory_order_acquire) && !goodbye_sent_) {
     goodbye_sent_ = true;
-    for (Link& link : links_) {
-      if (link.open()) ++needed_farewells_;
-      link.send(FrameKind::goodbye);
-    }
+    for (Link& link : links_) link.send(FrameKind::goodbye);
   }
 }
 
-void Detector::Member::send_report() {
+Report Detector::Member::report_now() const {
   const RankActivity& activity = *control_.rank_activity();
-  const Report report(activity.longest_wait(), activity.position());
+  return {activity.longest_wait(), activity.position()};
+}
+
+void Detector::Member::send_report() {
+  const Report report = report_now();
   for (Link& link : links_) {
     if (link.flushed()) link.send(FrameKind::report, as_body(report));   // else the coordinator does not listen now
   }
 }
 
 void Detector::Member::listen() {
-  for (Link& link : links_) {
-    if (!link.open()) continue;
-    link.receive([&](FrameKind kind, std::string_view body) {
+  for (std::size_t c = 0; c < kCoordinators; ++c) {
+    if (!links_[c].open()) continue;
+    links_[c].receive([&](FrameKind kind, std::string_view body) {
       if (kind == FrameKind::query) send_report();
       if (kind == FrameKind::verdict && !body.empty()) {
         accept({.kind = static_cast<Verdict::Kind>(body[0]), .text = std::string(body.substr(1))});
       }
-      if (kind != FrameKind::farewell) return;
-      if (++farewells_ == needed_farewells_) free_to_go_.store(true, std::memory_order_release);
+      if (kind == FrameKind::loss) hear_loss(body);
+      if (double period = 0; kind == FrameKind::pace && body.size() == sizeof period) {
+        std::memcpy(&period, body.data(), sizeof period);
+        period_ = std::min(period_, period);
+        next_report_ = 0;
+      }
+      if (kind == FrameKind::farewell) farewell_[c] = true;
     });
   }
+}
+
+void Detector::Member::hear_loss(std::string_view body) {
+  Loss loss;
+  if (body.size() < sizeof loss.head) return;
+  std::memcpy(&loss.head, body.data(), sizeof loss.head);
+  loss.reason = body.substr(sizeof loss.head);
+  losses_.push_back(std::move(loss));
+}
+
+/// Losses that this rank has heard of and whose rank may be lost here as well: ranks agree on that at a time of their own.
+void Detector::Member::note_losses() {
+  Membership& membership = *control_.membership();
+  std::erase_if(losses_, [&](const Loss& loss) {
+    const int rank = loss.head.rank;
+    membership.lose(rank, loss.reason);
+    if (rank == control_.rank()) {
+      const double silent = loss.head.silent;
+      constexpr auto kSilent = "declared lost after {:.1f} s without a sign of life: its gradients are refused";
+      be_excluded(silent > 0 ? fmt::format(kSilent, silent)
+                             : "declared lost, its gradients are refused: " + loss.reason);
+      return true;
+    }
+    return membership.lost(rank);
+  });
+  for (std::size_t c = 0; c < kCoordinators; ++c) {   // what a lost coordinator says when it wakes up is of no interest
+    if (links_[c].open() && lost(c) && control_.rank() != static_cast<int>(c)) links_[c].close();
+  }
+}
+
+/// When all have left: a coordinator that has ended since then needs no longer say it, nor one that may be lost just now.
+void Detector::Member::look_for_farewells() {
+  if (std::ranges::none_of(farewell_, std::identity())) return;
+  if (farewell_at_ == 0) farewell_at_ = now();
+  const bool late = now() > farewell_at_ + std::max(kLateFarewell, control_.membership()->heartbeat_timeout());
+  for (std::size_t c = 0; c < kCoordinators; ++c) {
+    const bool may_be_missing = !links_[c].open() || (late && control_.membership()->may_lose(static_cast<int>(c)));
+    if (!farewell_[c] && !may_be_missing) return;
+  }
+  free_to_go_.store(true, std::memory_order_release);
 }
 
 /// Both coordinators have gone without a word, so nobody is left who could speak for all.
 void Detector::Member::judge_alone() {
   const bool alone = std::ranges::none_of(links_, [](const Link& link) { return link.open(); });
-  if (!alone || farewells_ > 0 || acknowledged_.load(std::memory_order_acquire)) return;
+  if (!alone || farewell_at_ > 0 || acknowledged_.load(std::memory_order_acquire)) return;
   if (verdict().kind != Verdict::Kind::none) return;
   if (alone_since_ == 0) alone_since_ = now();
   if (now() - alone_since_ < kSettle) return;
-  const Verdict mine{Verdict::Kind::lost, fmt::format("rank 0 on {} and rank 1 on {} ended before the job was done",
-                                                      hosts_[0], hosts_[1])};
+  const std::string first = fmt::format("rank 0 on {}", hosts_[0]);
+  if (control_.membership()->may_lose(control_.rank())) {
+    return be_excluded(fmt::format("no connection any more to {}, which has ended, or goes on without this rank", first));
+  }
+  const std::string who = lost(1) ? first : fmt::format("{} and rank 1 on {}", first, hosts_[1]);
+  const Verdict mine{Verdict::Kind::lost, who + " ended before the job was done"};
   control_.context().log.error(mine.text);
   accept(mine);
 }

@@ -3,11 +3,13 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -145,6 +147,11 @@ void Link::receive(const Handler& handler) {
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
     close();
   }
+}
+
+bool Link::unacknowledged() const noexcept {
+  int bytes = 0;
+  return open() && (!out_.empty() || (ioctl(socket_.get(), SIOCOUTQ, &bytes) == 0 && bytes > 0));
 }
 
 void Link::finish_sending() noexcept {

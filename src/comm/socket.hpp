@@ -55,7 +55,7 @@ struct Listener {
 /// A connection, or a closed descriptor when nobody answers there within the time.
 [[nodiscard]] Descriptor connect_to(const std::string& address, std::uint16_t port, double seconds);
 
-enum class FrameKind : std::uint32_t { hello, welcome, report, failure, goodbye, query, verdict, farewell };
+enum class FrameKind : std::uint32_t { hello, welcome, report, failure, goodbye, query, verdict, farewell, pace, loss };
 
 /// Short messages over one connection. Never blocks: what the other side does not take yet is kept.
 class Link {
@@ -74,6 +74,8 @@ class Link {
   /// Hands over what has come. Closes the link when the other side has: then everything that came before was handed over.
   void receive(const Handler& handler);
   void close() noexcept { socket_ = Descriptor(); }
+  /// True while the other machine has not said that it got everything: its processes do not matter for that.
+  [[nodiscard]] bool unacknowledged() const noexcept;
   /// Says that nothing more comes from here; what the other side sends can still be read.
   void finish_sending() noexcept;
 

@@ -37,13 +37,17 @@ std::string list_with_hosts(Views ranks, const Ranks& which) {
   return text;
 }
 
-bool waits(const RankView& rank) { return rank.connected && !rank.left && !rank.ended && rank.report.waits(); }
+bool waits(const RankView& rank) {
+  return rank.connected && !rank.left && !rank.ended && !rank.lost && rank.report.waits();
+}
 
+/// Ranks that are not lost and meet the condition.
 template <class Condition>
 Ranks find(Views ranks, int only, const Condition& condition) {
   Ranks found;
   for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank) {
-    if ((only < 0 || rank == only) && condition(view(ranks, rank))) found.push_back(rank);
+    const RankView& r = view(ranks, rank);
+    if ((only < 0 || rank == only) && !r.lost && condition(r)) found.push_back(rank);
   }
   return found;
 }
@@ -60,10 +64,14 @@ std::string waits_text(Views ranks, const Ranks& waiting) {
   return text;
 }
 
-/// "; ranks 0 1 3 wait for it in all_reduce of bucket 3 at step 17"
-std::string waiters_text(Views ranks, const Ranks& culprits) {
+/// "; waiting for it: ranks 0 1 3 in all_reduce of bucket 3 at step 17". Where the others go on it is only those who wait
+/// for nobody else.
+std::string waiters_text(Views ranks, const Ranks& culprits, bool go_on) {
+  const auto among = [](const Ranks& some, int rank) { return std::ranges::find(some, rank) != some.end(); };
   Ranks waiting = find(ranks, -1, waits);
-  std::erase_if(waiting, [&](int rank) { return std::ranges::find(culprits, rank) != culprits.end(); });
+  std::erase_if(waiting, [&](int rank) {
+    return among(culprits, rank) || (go_on && !among(culprits, view(ranks, rank).report.peer));
+  });
   if (waiting.empty()) return {};
   return fmt::format("; waiting for {}: {}", culprits.size() == 1 ? "it" : "them", waits_text(ranks, waiting));
 }
@@ -109,23 +117,30 @@ class WaitGraph {
       }
       const int peer = view(ranks_, rank).report.peer;
       if (peer < 0 || peer >= static_cast<int>(ranks_.size())) return everyone_else();
+      if (view(ranks_, peer).lost) break;   // all know that: it should not wait any more
       rank = peer;
     }
     holding_up_.insert(rank);
   }
-  /// It did not say for whom it waits: whoever is not stuck in a wait itself may be the one.
+  /// It did not say for whom it waits: whoever is not stuck in a wait itself may be the one; nobody who has left, if there
+  /// are others.
   void everyone_else() {
+    Ranks suspects;
     for (int rank = 0; rank < static_cast<int>(ranks_.size()); ++rank) {
-      if (view(ranks_, rank).connected && !stuck(rank)) holding_up_.insert(rank);
+      const RankView& r = view(ranks_, rank);
+      if (r.connected && !r.lost && !stuck(rank)) suspects.push_back(rank);
       if (stuck(rank)) in_circle_.insert(rank);
     }
+    const auto has_left = [&](int rank) { return view(ranks_, rank).left; };
+    if (!std::ranges::all_of(suspects, has_left)) std::erase_if(suspects, has_left);
+    holding_up_.insert(suspects.begin(), suspects.end());
   }
   void follow_to_left(int rank) {
     const int peer = view(ranks_, rank).report.peer;
     if (peer < 0 || peer >= static_cast<int>(ranks_.size())) return;
     const double patience = std::min(timeout_, kLeftPatience);
     const RankView& other = view(ranks_, peer);
-    if (!other.left || view(ranks_, rank).heard < other.left_at + patience) return;
+    if (!other.left || other.lost || view(ranks_, rank).heard < other.left_at + patience) return;
     longest_ = std::max(longest_, age(rank));
     holding_up_.insert(peer);
   }
@@ -136,36 +151,42 @@ class WaitGraph {
   double longest_ = 0;
 };
 
-std::optional<Verdict> judge_ended(Views ranks, double now, int only) {
-  const auto silently = [](const RankView& r) { return r.ended && r.failure.empty(); };
-  if (find(ranks, only, [&](const RankView& r) { return silently(r) && now - r.ended_at >= kSettle; }).empty()) return {};
-  const Ranks ended = find(ranks, only, silently);
-  return Verdict{Verdict::Kind::lost,
-                 fmt::format("{} ended before the job was done: killed, crashed or left by exit (last seen in {}){}",
-                             list_with_hosts(ranks, ended), places_text(ranks, ended), waiters_text(ranks, ended))};
+bool ended_silently(const RankView& rank) { return rank.ended && rank.failure.empty(); }
+bool has_failed(const RankView& rank) { return !rank.failure.empty(); }
+
+std::optional<Trouble> find_ended(Views ranks, double now, int only) {
+  const Ranks due = find(ranks, only, [&](const RankView& r) {
+    return ended_silently(r) && now - r.ended_at >= (r.may_be_lost ? kLossSettle : kSettle);
+  });
+  if (due.empty()) return {};
+  const bool can_do_without = std::ranges::all_of(due, [&](int rank) { return view(ranks, rank).may_be_lost; });
+  return Trouble{Trouble::Kind::ended, can_do_without ? due : find(ranks, only, ended_silently)};
 }
 
-std::optional<Verdict> judge_failed(Views ranks, double now, int only) {
-  const auto has_failed = [](const RankView& r) { return !r.failure.empty(); };
+std::optional<Trouble> find_failed(Views ranks, double now, int only) {
   const Ranks failed = find(ranks, only, has_failed);
-  if (failed.empty() || std::ranges::all_of(ranks, has_failed)) return {};
+  if (failed.empty() || std::ranges::all_of(ranks, [](const RankView& r) { return r.lost || has_failed(r); })) return {};
   const int first = *std::ranges::min_element(failed, {}, [&](int rank) { return view(ranks, rank).failed_at; });
-  const RankView& r = view(ranks, first);
-  if (now - r.failed_at < kAllFail) return {};
-  return Verdict{r.ended ? Verdict::Kind::lost : Verdict::Kind::failed,      // gone: it prints nothing any more
-                 fmt::format("rank {} on {} failed in {}: {}", first, r.host, r.report.place_text(), r.failure)};
+  if (now - view(ranks, first).failed_at < kAllFail) return {};
+  return Trouble{Trouble::Kind::failed, {first}};
 }
 
-std::optional<Verdict> judge_silent(Views ranks, double now, double timeout, int only) {
-  const Ranks silent =
-      find(ranks, only, [&](const RankView& r) { return r.connected && !r.ended && now - r.heard > timeout; });
+std::optional<Trouble> find_silent(Views ranks, double now, double timeout, int only) {
+  const Ranks silent = find(ranks, only, [&](const RankView& r) {
+    return r.connected && !r.ended && r.silent_for(now) > (r.patience > 0 ? r.patience : timeout);
+  });
   if (silent.empty()) return {};
-  double seconds = 0;
-  for (const int rank : silent) seconds = std::max(seconds, now - view(ranks, rank).heard);
-  return Verdict{Verdict::Kind::lost,
-                 fmt::format("{} {} not answer (last seen in {}, {:.1f} s ago){}", list_with_hosts(ranks, silent),
-                             silent.size() == 1 ? "does" : "do", places_text(ranks, silent), seconds,
-                             waiters_text(ranks, silent))};
+  return Trouble{Trouble::Kind::silent, silent};
+}
+
+std::optional<Trouble> find_waits(Views ranks, double now, double timeout) {
+  const WaitGraph graph(ranks, timeout);
+  if (graph.holding_up().empty() && graph.in_circle().empty()) return {};
+  // Where some ranks are silent already they are the reason, whatever they said last.
+  const Ranks silent =
+      find(ranks, -1, [&](const RankView& r) { return r.connected && !r.ended && now - r.heard > timeout / 2; });
+  const Ranks late = silent.empty() ? Ranks(graph.holding_up().begin(), graph.holding_up().end()) : silent;
+  return Trouble{late.empty() ? Trouble::Kind::circle : Trouble::Kind::late, late, graph.longest(), !silent.empty()};
 }
 
 std::string late_text(Views ranks, const Ranks& late, bool silent) {
@@ -180,19 +201,30 @@ std::string late_text(Views ranks, const Ranks& late, bool silent) {
   return fmt::format("{} {} not {} (last seen in {})", who, does, silent ? "answer" : "move on", places_text(ranks, late));
 }
 
-std::optional<Verdict> judge_waits(Views ranks, double now, double timeout) {
-  const WaitGraph graph(ranks, timeout);
-  if (graph.holding_up().empty() && graph.in_circle().empty()) return {};
-  // Where some ranks are silent already they are the reason, whatever they said last.
-  const Ranks silent =
-      find(ranks, -1, [&](const RankView& r) { return r.connected && !r.ended && now - r.heard > timeout / 2; });
-  const Ranks late = silent.empty() ? Ranks(graph.holding_up().begin(), graph.holding_up().end()) : silent;
-  if (!late.empty()) {
-    return Verdict{Verdict::Kind::lost, fmt::format("{}{}, for {:.1f} s", late_text(ranks, late, !silent.empty()),
-                                                    waiters_text(ranks, late), graph.longest())};
+/// `go_on`: the others will.
+std::string text_of(Views ranks, const Trouble& trouble, double now, bool go_on) {
+  const Ranks& who = trouble.ranks;
+  switch (trouble.kind) {
+    case Trouble::Kind::ended:
+      return fmt::format("{} ended before the job was done: killed, crashed or left by exit (last seen in {}){}",
+                         list_with_hosts(ranks, who), places_text(ranks, who), waiters_text(ranks, who, go_on));
+    case Trouble::Kind::failed: {
+      const RankView& r = view(ranks, who.front());
+      return fmt::format("rank {} on {} failed in {}: {}", who.front(), r.host, r.failed_in, r.failure);
+    }
+    case Trouble::Kind::silent: {
+      double seconds = 0;
+      for (const int rank : who) seconds = std::max(seconds, now - view(ranks, rank).heard);
+      return fmt::format("{} {} not answer (last seen in {}, {:.1f} s ago){}", list_with_hosts(ranks, who),
+                         who.size() == 1 ? "does" : "do", places_text(ranks, who), seconds, waiters_text(ranks, who, go_on));
+    }
+    case Trouble::Kind::late:
+      return fmt::format("{}{}, for {:.1f} s", late_text(ranks, who, trouble.silent), waiters_text(ranks, who, go_on),
+                         trouble.seconds);
+    case Trouble::Kind::circle: break;
   }
-  return Verdict{Verdict::Kind::lost, fmt::format("the ranks wait for each other since {:.1f} s: {}", graph.longest(),
-                                                  waits_text(ranks, find(ranks, -1, waits)))};
+  return fmt::format("the ranks wait for each other since {:.1f} s: {}", trouble.seconds,
+                     waits_text(ranks, find(ranks, -1, waits)));
 }
 
 }  // namespace
@@ -227,21 +259,29 @@ void RankView::hear(const Report& next, double now) {
 }
 
 void RankView::forgive(double seconds) noexcept {
-  for (double* time : {&heard, &waiting_since, &left_at, &ended_at, &failed_at}) *time += seconds;
+  for (double* time : {&heard, &waiting_since, &left_at, &ended_at, &failed_at, &patient_since}) *time += seconds;
 }
 
-bool settling(std::span<const RankView> ranks, int only) {
-  return !find(ranks, only, [](const RankView& r) { return r.ended && r.failure.empty(); }).empty();
-}
+bool settling(std::span<const RankView> ranks, int only) { return !find(ranks, only, ended_silently).empty(); }
 
-std::optional<Verdict> judge(std::span<const RankView> ranks, double now, double timeout, int only) {
+std::optional<Trouble> find_trouble(std::span<const RankView> ranks, double now, double timeout, int only) {
   // An end or an error explains all waits; a rank that does not answer explains those for it.
-  if (auto verdict = judge_ended(ranks, now, only)) return verdict;
+  if (auto trouble = find_ended(ranks, now, only)) return trouble;
   if (settling(ranks, only)) return {};
-  if (auto verdict = judge_failed(ranks, now, only)) return verdict;
-  if (!find(ranks, only, [](const RankView& r) { return !r.failure.empty(); }).empty()) return {};
-  if (auto verdict = judge_silent(ranks, now, timeout, only)) return verdict;
-  return only < 0 ? judge_waits(ranks, now, timeout) : std::nullopt;
+  if (auto trouble = find_failed(ranks, now, only)) return trouble;
+  if (!find(ranks, only, has_failed).empty()) return {};
+  if (auto trouble = find_silent(ranks, now, timeout, only)) return trouble;
+  return only < 0 ? find_waits(ranks, now, timeout) : std::nullopt;
+}
+
+Verdict verdict_on(std::span<const RankView> ranks, const Trouble& trouble, double now) {
+  // A rank that has failed prints that itself, unless it is gone.
+  const bool speaks = trouble.kind == Trouble::Kind::failed && !view(ranks, trouble.ranks.front()).ended;
+  return {speaks ? Verdict::Kind::failed : Verdict::Kind::lost, text_of(ranks, trouble, now, false)};
+}
+
+std::string trouble_text(std::span<const RankView> ranks, const Trouble& trouble, int rank, double now) {
+  return text_of(ranks, {trouble.kind, {rank}, trouble.seconds, trouble.silent}, now, true);
 }
 
 }  // namespace cohort

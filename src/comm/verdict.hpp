@@ -1,11 +1,13 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cohort/comm/detector.hpp"
 #include "cohort/comm/waiting.hpp"
@@ -38,28 +40,59 @@ struct RankView {
   bool connected = false;
   bool left = false;                  ///< said goodbye: it has done its part, and waits for the others' end
   bool ended = false;                 ///< its connection closed before all had left
+  bool may_be_lost = false;           ///< then the others go on without it
+  bool lost = false;                  ///< and do so: nothing about it is of interest any more
+  double patience = 0;                ///< seconds that it may be silent; 0: the timeout
   std::string failure;                ///< its error, if it has reported one
+  std::string failed_in;              ///< where it was then
   Report report;
   double heard = 0;                   ///< when it last said anything
   double waiting_since = 0;           ///< when the wait of the report was first seen
   double left_at = 0, ended_at = 0, failed_at = 0;
+  double patient_since = 0;           ///< when it was asked to speak that often
+
+  /// How long it has said nothing, as far as that tells something.
+  [[nodiscard]] double silent_for(double now) const noexcept { return now - std::max(heard, patient_since); }
 
   void hear(const Report& next, double now);
   /// The coordinator itself has not run for `seconds`: nobody else is late because of that.
   void forgive(double seconds) noexcept;
 };
 
-/// Names the rank that is in trouble, if there is one. `only`: a rank that alone may be judged, -1: all of them.
-///  - Ended without a word: at once, but `kSettle` later, when the others have said where they wait for it.
+/// Who is in trouble, and how that shows.
+struct Trouble {
+  enum class Kind : std::uint8_t {
+    ended,    ///< its connection has closed
+    failed,   ///< it has reported an error
+    silent,   ///< it says nothing any more
+    late,     ///< others wait for it
+    circle,   ///< the ranks wait for each other
+  };
+  Kind kind = Kind::ended;
+  std::vector<int> ranks;             ///< at least one; none for a circle
+  double seconds = 0;                 ///< of the longest wait: late, circle
+  bool silent = false;                ///< late: they do not answer either
+};
+
+/// Finds the ranks in trouble, if there are any. `only`: a rank that alone may be judged, -1: all of them but lost ones.
+///  - Ended without a word: at once, but `kSettle` later, when the others have said where they wait for it; a rank that may
+///    be lost after `kLossSettle`.
 ///  - Failed with an error: after `kAllFail`, unless all ranks fail (then they conclude without us).
-///  - Silent for longer than `timeout`.
+///  - Silent for longer than `timeout`, or than its own patience.
 ///  - Others have waited for it longer than `timeout`, or for a short while if it has left.
-[[nodiscard]] std::optional<Verdict> judge(std::span<const RankView> ranks, double now, double timeout, int only = -1);
+[[nodiscard]] std::optional<Trouble> find_trouble(std::span<const RankView> ranks, double now, double timeout,
+                                                  int only = -1);
+
+/// The end of the job because of it.
+[[nodiscard]] Verdict verdict_on(std::span<const RankView> ranks, const Trouble& trouble, double now);
+
+/// What is to be said of one of the trouble's ranks alone.
+[[nodiscard]] std::string trouble_text(std::span<const RankView> ranks, const Trouble& trouble, int rank, double now);
 
 /// True while a rank has ended and its verdict is due soon: fresh reports make it better.
 [[nodiscard]] bool settling(std::span<const RankView> ranks, int only = -1);
 
-inline constexpr double kSettle = 0.25;
+inline constexpr double kSettle = 0.25, kLossSettle = 0.05;
 inline constexpr double kAllFail = 1;
 
 }  // namespace cohort

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "cohort/comm/detector.hpp"
 #include "cohort/comm/environment.hpp"
 #include "cohort/comm/fault_injection.hpp"
+#include "cohort/comm/membership.hpp"
 #include "job/command_line.hpp"
 #include "job/config.hpp"
 #include "job/signals.hpp"
@@ -29,6 +31,7 @@ constexpr unsigned kFinalizeSeconds = 30;
 /// What all ranks of a job share to end it.
 struct Ending {
   std::optional<Communicator> verdict;    ///< where failures are compared
+  std::shared_ptr<const Membership> membership = std::make_shared<Membership>();
   std::optional<Detector> detector;
 };
 
@@ -86,6 +89,24 @@ std::vector<std::string> gather_failures(Communicator& verdict, const Failure& m
   abort_job(mine.exit_code);
 }
 
+/// Ends this process and no other, without MPI_Finalize, which may wait for ranks that are gone.
+[[noreturn]] void leave(Ending& ending, int code) {
+  ending.detector.reset();   // what it has to say arrives before
+  std::fflush(nullptr);
+  _exit(code);
+}
+
+/// A rank that the others can do without prints its own failure, or that they have given it up, and goes. Not where the
+/// whole job is to end.
+void leave_others_in_peace(Ending& ending, const Failure& mine, int rank) {
+  if (!ending.membership->may_lose(rank)) return;
+  const Verdict verdict = ending.detector ? ending.detector->verdict() : Verdict{};
+  if (verdict.kind == Verdict::Kind::lost || verdict.kind == Verdict::Kind::failed) return;
+  const bool given_up = mine.consequence && verdict.kind == Verdict::Kind::excluded;
+  print_error(given_up ? Failure{verdict.text, ""} : mine, rank, Environment::processor_name());
+  leave(ending, kExitError);
+}
+
 /// Tells the user, and ends the job. Returns only where all ranks do, with the same failure.
 int conclude(Ending& ending, const Failure& mine, int rank, int ranks) {
   std::vector<std::string> all;
@@ -106,8 +127,10 @@ int conclude(Ending& ending, const Failure& mine, int rank, int ranks) {
     } catch (const Error&) {   // a rank has died meanwhile: its end is no news
       abort_job(mine.exit_code);
     }
+    if (ending.membership->count() > 0) leave(ending, mine.exit_code);
     return mine.exit_code;
   }
+  leave_others_in_peace(ending, mine, rank);
   if (all.empty()) {
     if (ending.detector) verdict = ending.detector->verdict();
     if (verdict.kind == Verdict::Kind::lost) abort_job(kExitError);   // has been printed: the rank that is in trouble
@@ -163,11 +186,16 @@ void check_use(const CommandLine& line, const JobType& job) {
   if (!job.resumes && !line.resume.empty()) refuse("--resume");
 }
 
-/// From here on a rank in trouble is named, and ends the job.
+/// From here on a rank in trouble is named, and ends the job unless the others can do without it.
 void watch(Communicator& world, Section& config, std::optional<Detector>& detector) {
   const DetectorOptions options(config.child("watchdog"));
   world.set_timeout(options.communicator_timeout());
-  detector.emplace(world, options, [](const Verdict&) { abort_job(kExitError); });
+  const auto last_resort = [rank = world.rank()](const Verdict& verdict) {
+    if (verdict.kind != Verdict::Kind::excluded) abort_job(kExitError);
+    print_error(Failure{verdict.text, ""}, rank, Environment::processor_name());
+    _exit(kExitError);
+  };
+  detector.emplace(world, options, last_resort);
 }
 
 /// The faults that the job file asks for; rank 0 says so, because such an entry is easily forgotten.
@@ -210,9 +238,11 @@ int run_job(int argc, char** argv) {
       context.log = Log(fmt::format("[rank {} on {}] ", environment->rank(), Environment::processor_name()));
     }
     Communicator world = environment->world(context);
+    ending.membership = world.membership();
     ending.verdict.emplace(world.duplicate());
     if (prepared.failure) std::rethrow_exception(prepared.failure);
     const int code = run_named_job(world, prepared.line, ending);
+    if (ending.membership->count() > 0) leave(ending, code);
     if (ending.detector->active()) environment->limit_finalize(kFinalizeSeconds);   // all ranks are there
     return code;
   } catch (...) {   // the only place where a program ends because of an error

@@ -40,7 +40,10 @@ struct Job {
     (*this)[rank].report = Report(wait, {step, bucket});
     (*this)[rank].waiting_since = since;
   }
-  [[nodiscard]] Verdict at(double now, int only = -1) const { return judge(views, now, 2, only).value_or(Verdict{}); }
+  [[nodiscard]] Verdict at(double now, int only = -1) const {
+    const auto trouble = find_trouble(views, now, 2, only);
+    return trouble ? verdict_on(views, *trouble, now) : Verdict{};
+  }
   std::vector<RankView> views;
 };
 
@@ -148,6 +151,7 @@ TEST(Judge, NobodyWaitsForARankThatHasLeft) {
 TEST(Judge, AnErrorExplainsTheEndAndTheWaits) {
   Job job(3);
   job[2].failure = "no such file";
+  job[2].failed_in = "bucket 1 of step 16";
   job[2].failed_at = 100;
   job.waits(0, 2, 90);
   EXPECT_EQ(job.at(100.9).kind, Verdict::Kind::none);
@@ -156,7 +160,7 @@ TEST(Judge, AnErrorExplainsTheEndAndTheWaits) {
   job[2].ended_at = 100.1;
   const Verdict verdict = job.at(101.1);
   EXPECT_EQ(verdict.kind, Verdict::Kind::lost);   // it cannot print its error any more: the coordinator does
-  EXPECT_THAT(verdict.text, AllOf(HasSubstr("rank 2 on node2 failed"), HasSubstr("no such file")));
+  EXPECT_THAT(verdict.text, AllOf(HasSubstr("rank 2 on node2 failed in bucket 1 of step 16"), HasSubstr("no such file")));
 }
 
 TEST(Judge, TheFirstErrorWinsUnlessAllFail) {

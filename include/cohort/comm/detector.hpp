@@ -29,6 +29,7 @@ struct Verdict {
     none,     ///< all is well
     failed,   ///< a rank has reported an error of its own; it prints that itself
     lost,     ///< a rank has ended, does not answer or holds up the others; has been printed
+    excluded, ///< of this rank alone: the others go on without it. It should end, and leave them in peace
   };
   Kind kind = Kind::none;
   std::string text;
@@ -39,6 +40,10 @@ struct Verdict {
 /// TCP what the rank is doing; rank 1 has a second one that watches rank 0. A connection that closes without a goodbye,
 /// silence, and waits that do not end lead to a verdict, one for the whole job: it is logged once and sent to all ranks,
 /// where it sets the communicator's cancel flag, so that every wait throws it. No thread here ever calls MPI.
+///
+/// Ranks that may be lost (`Communicator::membership`) lead to no such verdict. The coordinator names the one that is in
+/// trouble, whether it has ended, failed, is silent for longer than the membership's `heartbeat_timeout` or holds up the
+/// others, and enters it in the membership of every rank. If it still runs, its verdict is `excluded`, and its waits end.
 ///
 /// A rank that ends is noticed within 0.3 s where its system closes its connections, else after `timeout`. Time in which the
 /// whole job was suspended does not count.
@@ -53,8 +58,8 @@ class Detector {
   /// Stops the threads. For the other ranks this one has ended, unless all have left by `close`.
   ~Detector();
 
-  /// Collective. The ordinary end of this rank's part; returns when all have come to theirs, whenever that is. Error
-  /// cancelled with the verdict if one does not.
+  /// Collective. The ordinary end of this rank's part; returns when all that are not lost have come to theirs, whenever that
+  /// is. Error cancelled with the verdict if one does not.
   void close();
 
   /// Tells the others why this rank is about to end; never blocks. They end with that reason, unless all fail within a

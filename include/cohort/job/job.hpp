@@ -44,7 +44,8 @@ inline constexpr int kExitUsage = 2;              ///< the user can put it right
 ///
 /// SIGUSR1, SIGTERM and SIGINT ask for a clean end: they set the flag that Context::stop points at, nothing else; a second
 /// SIGINT ends the process at once. An error that comes up on all ranks alike is printed once, and every rank finalises MPI;
-/// any other is printed with rank, host and place, and the job is aborted.
+/// any other is printed with rank, host and place, and the job is aborted. A rank that may be lost (`Membership`) aborts
+/// nothing: it prints its error and ends. Once a rank has been lost, the others end without MPI_Finalize, which might wait for it.
 int run_job(int argc, char** argv);
 
 }  // namespace cohort
