@@ -48,6 +48,20 @@ void Parameters::place(Session& session, Memory values, Shard shard) {
   place_slots(session.device(), std::move(shard));
 }
 
+void Parameters::place_values_alone(Session& session) {
+  slot_names_.clear();
+  place(session, {});
+}
+
+void Parameters::keep(Session& session, Shard shard) {
+  place_slots(host(), std::move(shard));
+  windowed_ = true;
+  values_ = zeroed(host(), shard_->size());
+  const auto copy_of = [](const Tensor& value) { return Tensor::of(value.shape(), value.to_vector<float>()); };
+  for (const Parameter& parameter : trained_) set_piece(parameter, copy_of(session.variable(parameter.variable)));
+  for (Other& other : others_) other.value = copy_of(other.value);
+}
+
 void Parameters::place_values(Session& session) {
   values_ = zeroed(session.device(), flat_size_);
   for (std::size_t p = 0; p < trained_.size(); ++p) {

@@ -97,7 +97,7 @@ void PhaseTrainer::train() {
     update();
     const bool epoch_ended = state_.position.sample == 0, last = run_.over();
     if (epoch_ended || last) end_of_epoch(last);
-    else if (setup_.checkpoint.every_steps > 0 && state_.step % setup_.checkpoint.every_steps == 0) save(false);
+    else if (run_.saves_at(state_.step)) save(false);
   }
   settle();
   close_writers();
@@ -181,7 +181,7 @@ void PhaseTrainer::update() {
   const double rate = run_.rate(length_, state_.position);
   const StepInfo info{.step = state_.applied, .learning_rate = rate, .previous_learning_rate = state_.applied > 0 ? state_.previous_rate : rate};
   words_.fill(0);
-  if (is_logged(state_.step + 1)) updater_->exchange().observe_next_step();
+  if (run_.is_logged(state_.step + 1)) updater_->exchange().observe_next_step();
   updater_->begin({.step = state_.step});
   for (std::int64_t i = 0; i < k; ++i) {
     const SampleBatch* batch = next_batch();
@@ -205,30 +205,15 @@ void PhaseTrainer::after_update(const Outcome& outcome, double rate, std::int64_
   state_.samples += samples;
   const std::int64_t epoch = state_.position.epoch;
   state_.position = data_.position();
-  count(outcome, rate);
+  if (outcome.applied) run_.applied(rate, outcome.settled);
+  else run_.skip(updater_->skipped_text());
   run_.result.loss = updater_->word(kLoss);
   run_.result.stopped = outcome.settled && updater_->word(kStop) > 0;
   window_samples_ += samples;
   run_.progress.step(state_.step, epoch, samples, run_.result.loss);
   if (writer_) writer_->poll();
   if (setup_.train.check_replicas && outcome.settled) check_replicas();
-  if (is_logged(state_.step)) log_step(outcome, rate);
-}
-
-void PhaseTrainer::count(const Outcome& outcome, double rate) {
-  if (!outcome.applied) return skip();
-  ++state_.applied;
-  state_.previous_rate = rate;
-  if (outcome.settled) skipped_in_a_row_ = 0;
-}
-
-void PhaseTrainer::skip() {
-  ++state_.skipped;
-  run_.log("skipped", static_cast<double>(state_.skipped));
-  run_.progress.note(fmt::format("step {}: {}", state_.step, updater_->skipped_text()));
-  if (++skipped_in_a_row_ < setup_.train.max_skipped) return;
-  fail(Code::out_of_range, fmt::format("gradients were not finite in {} steps in a row, up to step {}: the run has diverged; try a smaller "
-                                       "learning rate or train.clip_norm", skipped_in_a_row_, state_.step));
+  if (run_.is_logged(state_.step)) log_step(outcome, rate);
 }
 
 /// Replicas that drift apart are a bug of ours or of the machine; found at the step where it happens.
@@ -245,8 +230,6 @@ void PhaseTrainer::check_replicas() {
     }
   }
 }
-
-bool PhaseTrainer::is_logged(std::int64_t step) const { return step % setup_.train.log_every == 0 || step == 1 || step == run_.total_steps; }
 
 void PhaseTrainer::log_step(const Outcome& outcome, double rate) {
   run_.log("train/loss", updater_->word(kLoss));
@@ -300,32 +283,14 @@ void PhaseTrainer::settle() {
 void PhaseTrainer::end_of_epoch(bool last) {
   const std::int64_t epoch = state_.position.epoch;          // of the next sample: as many have ended
   settle();
-  const bool due = setup_.train.validate_every > 0 && epoch % setup_.train.validate_every == 0;
   bool best = false;
-  if (validation_ && !run_.result.stopped && (due || last)) best = validate(epoch);
-  const bool save_due = setup_.checkpoint.every_epochs > 0 && epoch % setup_.checkpoint.every_epochs == 0;
-  if (save_due || last || best) save(best);
+  if (validation_ && !run_.result.stopped && (run_.validates_after(epoch) || last)) best = validate();
+  if (run_.saves_after(epoch) || last || best) save(best);
 }
 
-/// True if this is the best so far: by accuracy where the model reports it, else by loss.
-bool PhaseTrainer::validate(std::int64_t epoch) {
+bool PhaseTrainer::validate() {
   const PhaseScope validating(profile_, Phase::validation);
-  run_.result.validation = evaluate(communicator_, *setup_.replica, *validation_, [this] { beat(); });
-  const Evaluation& e = *run_.result.validation;
-  const std::string when = state_.position.sample == 0 ? fmt::format("epoch {}", epoch) : fmt::format("step {}", state_.step);
-  std::string text = fmt::format("{}: validation loss {:.4f}", when, e.loss);
-  run_.log("validation/loss", e.loss);
-  double score = -e.loss;
-  for (const auto& [name, value] : e.metrics) {
-    text += fmt::format(", {} {:.4f}", name, value);
-    run_.log("validation/" + name, value);
-    if (name == "accuracy") score = value;
-  }
-  run_.progress.note(text);
-  if (state_.has_best != 0 && score <= state_.best) return false;
-  state_.has_best = 1;
-  state_.best = score;
-  return true;
+  return run_.take_validation(evaluate(communicator_, *setup_.replica, *validation_, [this] { beat(); }));
 }
 
 void PhaseTrainer::save(bool best) {

@@ -46,12 +46,9 @@ class PhaseTrainer {
   void end_batch();
   const SampleBatch* next_batch();
   void after_update(const Outcome& outcome, double rate, std::int64_t samples);
-  void count(const Outcome& outcome, double rate);
-  void skip();
   void check_replicas();
   void beat();
 
-  [[nodiscard]] bool is_logged(std::int64_t step) const;
   void log_step(const Outcome& outcome, double rate);
   void log_bucket(const BucketReport& report);
   void log_speed();
@@ -59,7 +56,7 @@ class PhaseTrainer {
 
   void settle();
   void end_of_epoch(bool last);
-  [[nodiscard]] bool validate(std::int64_t epoch);
+  [[nodiscard]] bool validate();
   void save(bool best);
   void close_writers();
 
@@ -80,7 +77,7 @@ class PhaseTrainer {
   std::array<Stateful*, 2> parts_;
   std::array<float, GradientExchange::kWords> words_{};
   bool last_of_update_ = false;
-  std::int64_t micro_step_ = 0, skipped_in_a_row_ = 0;
+  std::int64_t micro_step_ = 0;
   double window_began_ = 0, window_flops_ = 0;                // since the last metrics
   std::int64_t window_samples_ = 0;
 };

@@ -21,11 +21,22 @@ PhaseOptions::PhaseOptions(Section& section) {
 }
 
 TrainingPhase::TrainingPhase(Section& section, const TrainingPhase& usual)
-    : PhaseOptions(section), updater(usual.updater), make_updater(usual.make_updater) {
+    : PhaseOptions(section), updater(usual.updater), make_updater(usual.make_updater), aggregate(usual.aggregate) {
   if (!section.has("updater")) return;
   Section& own = section.child("updater");
-  own.bind("type", updater, "in place of train.updater, with its options", one_of(Registry<UpdaterType>::instance().names()));
-  make_updater = Registry<UpdaterType>::instance().get(updater).make(own);
+  std::string name = usual.updater;
+  own.bind("type", name, "in place of train.updater, with its options", one_of(Registry<UpdaterType>::instance().names()));
+  choose(name, own);
+  check(bool(aggregate) == bool(usual.aggregate), Code::invalid_argument,
+        fmt::format("phase.updater = \"{}\" beside train.updater = \"{}\": one needs parameter tasks and the other has none, and ranks keep their roles "
+                    "for a whole run", updater, usual.updater));
+}
+
+void TrainingPhase::choose(std::string name, Section& options) {
+  updater = std::move(name);
+  const UpdaterType& type = Registry<UpdaterType>::instance().get(updater);
+  make_updater = type.make ? type.make(options) : UpdaterBuilder();
+  aggregate = type.aggregate ? type.aggregate(options) : AggregationBuilder();
 }
 
 PipelineOptions TrainingPhase::pipeline(PipelineOptions usual, int ranks) const {
@@ -37,6 +48,22 @@ PipelineOptions TrainingPhase::pipeline(PipelineOptions usual, int ranks) const 
   const auto active_ranks = static_cast<std::size_t>(active(ranks));
   if (usual.rank_batches.size() == static_cast<std::size_t>(ranks)) usual.rank_batches.resize(active_ranks);   // others are refused
   return usual;
+}
+
+PhaseBatches TrainingPhase::batches(const PipelineOptions& usual, int ranks) const {
+  PhaseBatches batches{pipeline(usual, ranks), active(ranks)};
+  if (!aggregate) return batches;
+  check(batches.pipeline.rank_batches.empty(), Code::invalid_argument, "data.rank_batches: workers of parameter tasks take batches of one size");
+  const std::unique_ptr<Aggregation> rules = aggregate(batches.ways);
+  if (rules->in_steps()) {
+    batches.ways = rules->shares();
+    return batches;
+  }
+  PipelineOptions& each = batches.pipeline;
+  if (each.global_batch > 0) each.batch = std::max<std::int64_t>(1, each.global_batch / batches.ways);
+  each.global_batch = 0;
+  batches.ways = rules->per_update();
+  return batches;
 }
 
 PhaseLength::PhaseLength(const PipelineOptions& pipeline, int active, std::int64_t samples, std::int64_t accumulate) {

@@ -14,25 +14,40 @@
 
 namespace cohort {
 
+/// How the samples of an epoch are dealt out.
+struct PhaseBatches {
+  PipelineOptions pipeline;
+  int ways = 1;                       ///< so many take their share of each batch of the pipeline
+};
+
 /// One entry of [[phase]], or what stands for one.
 struct TrainingPhase : PhaseOptions {
   std::string updater;
-  UpdaterBuilder make_updater;
+  UpdaterBuilder make_updater;        ///< empty where the updater needs parameter tasks; else `aggregate` is
+  AggregationBuilder aggregate;
   std::int64_t begin = 0, end = 0;    ///< epochs [begin, end); set by PhasePlan
 
   TrainingPhase() = default;
-  TrainingPhase(std::string name, UpdaterBuilder make) : updater(std::move(name)), make_updater(std::move(make)) {}
+  /// `options`: those of the updater.
+  TrainingPhase(std::string name, Section& options) { choose(std::move(name), options); }
   /// `usual`: what holds where the section says nothing.
   TrainingPhase(Section& section, const TrainingPhase& usual);
 
-  /// Of so many ranks, those that train.
+  /// Of so many ranks (or workers), those that train.
   [[nodiscard]] int active(int ranks) const noexcept { return replicas == 0 ? ranks : std::min(replicas, ranks); }
   [[nodiscard]] PipelineOptions pipeline(PipelineOptions usual, int ranks) const;
+  /// Of one update. With parameter tasks, `ranks` are workers; where each gradient has a batch of its own, `ways` is how many of them
+  /// an update averages, and the pipeline's batch that of one gradient.
+  [[nodiscard]] PhaseBatches batches(const PipelineOptions& usual, int ranks) const;
+
+ private:
+  void choose(std::string name, Section& options);
 };
 
 /// How long a phase's epochs are.
 struct PhaseLength {
   std::int64_t update_samples = 1, updates_per_epoch = 1;
+  PhaseLength() = default;
   PhaseLength(const PipelineOptions& pipeline, int active, std::int64_t samples, std::int64_t accumulate);
   /// As updates of this phase: what a schedule calls its step, so that its epochs go on from phase to phase.
   [[nodiscard]] std::int64_t updates_before(const Position& position) const {

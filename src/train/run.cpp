@@ -37,7 +37,9 @@ void TrainerState::visit(StateVisitor& v) {
 
 Run::Run(Communicator& all, Section& config, const std::string& resume)
     : world(all), profile(*all.context().profile), plan(config), directory(choose_directory(all, plan.train.directory, resume)),
-      progress(all.context(), plan.train.epochs) {
+      replicas(with_tasks() ? plan.cluster.spec(all.size()).num_tasks("worker") : all.size()), progress(all.context(), plan.train.epochs) {
+  check(with_tasks() || !plan.cluster.dedicated(), Code::invalid_argument,
+        "cluster.ps: updater \"" + plan.train.updater + "\" has no parameter tasks; sync_with_backups and async do");
   state.seed = static_cast<std::int64_t>(plan.train.seed);
   if (!resumes()) return;
   OnlyPosition position(state);
@@ -46,7 +48,8 @@ Run::Run(Communicator& all, Section& config, const std::string& resume)
 }
 
 PhaseLength Run::length(const TrainingPhase& phase) const {
-  return {phase.pipeline(plan.pipeline, world.size()), phase.active(world.size()), plan.training_data->size(), plan.train.accumulate};
+  const PhaseBatches batches = phase.batches(plan.pipeline, replicas);
+  return {batches.pipeline, batches.ways, plan.training_data->size(), plan.train.accumulate};
 }
 
 double Run::rate(const PhaseLength& phase, const Position& position) const {
@@ -69,10 +72,10 @@ std::int64_t Run::steps_left() const {
 
 std::string Run::text(std::size_t index) const {
   const TrainingPhase& phase = plan.phases.phases()[index];
-  const int active = phase.active(world.size());
+  const int active = phase.active(replicas);
   const std::int64_t end = std::min(phase.end, plan.train.epochs);
   std::string text = end - phase.begin == 1 ? fmt::format("epoch {}: ", end) : fmt::format("epochs {} to {}: ", phase.begin + 1, end);
-  text += fmt::format("{} of {} replicas, {}, {} samples per step, learning rate {:.4g}", active, world.size(), phase.updater,
+  text += fmt::format("{} of {} replicas, {}, {} samples per step, learning rate {:.4g}", active, replicas, phase.updater,
                       length(phase).update_samples, rate(length(phase), {phase.begin, 0}));
   return text;
 }
@@ -90,6 +93,39 @@ void Run::begin() {
     if (plan.phases.phases()[i].begin < plan.train.epochs) progress.note(text(i));
   }
   if (resumes()) progress.note(fmt::format("resumed from {} at step {}", directory.resume_from.string(), state.step));
+}
+
+void Run::applied(double rate, bool settled) {
+  ++state.applied;
+  state.previous_rate = rate;
+  if (settled) skipped_in_a_row_ = 0;
+}
+
+void Run::skip(const std::string& why) {
+  ++state.skipped;
+  log("skipped", static_cast<double>(state.skipped));
+  progress.note(fmt::format("step {}: {}", state.step, why));
+  if (++skipped_in_a_row_ < plan.train.max_skipped) return;
+  fail(Code::out_of_range, fmt::format("gradients were not finite in {} steps in a row, up to step {}: the run has diverged; try a smaller "
+                                       "learning rate or train.clip_norm", skipped_in_a_row_, state.step));
+}
+
+bool Run::take_validation(const Evaluation& evaluation) {
+  result.validation = evaluation;
+  const std::string when = state.position.sample == 0 ? fmt::format("epoch {}", state.position.epoch) : fmt::format("step {}", state.step);
+  std::string text = fmt::format("{}: validation loss {:.4f}", when, evaluation.loss);
+  log("validation/loss", evaluation.loss);
+  double score = -evaluation.loss;
+  for (const auto& [name, value] : evaluation.metrics) {
+    text += fmt::format(", {} {:.4f}", name, value);
+    log("validation/" + name, value);
+    if (name == "accuracy") score = value;
+  }
+  progress.note(text);
+  if (state.has_best != 0 && score <= state.best) return false;
+  state.has_best = 1;
+  state.best = score;
+  return true;
 }
 
 Beat Run::beat() const {

@@ -38,6 +38,8 @@ class Run {
   /// the run begins.
   Run(Communicator& world, Section& config, const std::string& resume);
 
+  /// Do workers send their gradients to parameter tasks? The same in all phases.
+  [[nodiscard]] bool with_tasks() const { return bool(plan.phases.phases().front().aggregate); }
   [[nodiscard]] bool is_root() const { return world.rank() == 0; }
   [[nodiscard]] bool resumes() const { return !directory.resume_from.empty(); }
   [[nodiscard]] const TrainingPhase& phase() const { return plan.phases.phases()[plan.phases.at(state.position.epoch)]; }
@@ -48,6 +50,17 @@ class Run {
   }
   /// The learning rate at a position, in a phase of this length.
   [[nodiscard]] double rate(const PhaseLength& phase, const Position& position) const;
+  [[nodiscard]] bool is_logged(std::int64_t step) const { return step % plan.train.log_every == 0 || step == 1 || step == total_steps; }
+
+  /// After an update that was applied, and all ranks know it.
+  void applied(double rate, bool settled = true);
+  /// Counts one that was not. Error out_of_range after train.max_skipped of them in a row.
+  void skip(const std::string& why);
+  /// Tells people. True if it is the best so far: by accuracy where the model reports it, else by loss.
+  [[nodiscard]] bool take_validation(const Evaluation& evaluation);
+  [[nodiscard]] bool validates_after(std::int64_t epoch) const { return plan.train.validate_every > 0 && epoch % plan.train.validate_every == 0; }
+  [[nodiscard]] bool saves_after(std::int64_t epoch) const { return plan.checkpoint.every_epochs > 0 && epoch % plan.checkpoint.every_epochs == 0; }
+  [[nodiscard]] bool saves_at(std::int64_t step) const { return plan.checkpoint.every_steps > 0 && step % plan.checkpoint.every_steps == 0; }
 
   /// Once the state is that of the first update: the files of rank 0, and what people see first.
   void begin();
@@ -63,6 +76,7 @@ class Run {
   Profile& profile;
   Description plan;
   RunDirectory directory;
+  int replicas;                               ///< ranks that can train: all, or the workers
   TrainerState state;
   TrainResult result;
   std::int64_t total_steps = 0;
@@ -74,6 +88,8 @@ class Run {
  private:
   [[nodiscard]] std::string text(std::size_t phase) const;
   [[nodiscard]] std::int64_t steps_left() const;
+
+  std::int64_t skipped_in_a_row_ = 0;
 };
 
 }  // namespace cohort

@@ -97,8 +97,10 @@ Description::Description(Section& config) {
   updater.exchange = ExchangeOptions(config.child("exchange"));
   if (train.deterministic) updater.exchange.collective.rank_order = true;
   updater.clip_norm = train.clip_norm;
-  make_updater = Registry<UpdaterType>::instance().get(train.updater).make(config.child("updater"));
-  phases = PhasePlan(config, TrainingPhase(train.updater, make_updater), train.epochs);
+  const TrainingPhase usual(train.updater, config.child("updater"));
+  make_updater = usual.make_updater;
+  phases = PhasePlan(config, usual, train.epochs);
+  cluster = ClusterOptions(config.child("cluster"));
   checkpoint = CheckpointOptions(config.child("checkpoint"));
   trace = TraceOptions(config.child("trace"));
   config.finish();
@@ -117,8 +119,12 @@ Setup::Setup(Communicator& communicator, Description description) : Description(
   if (no_group.empty()) group = std::make_unique<NodeGroup>(communicator);
   updater.group = group.get();
   updater.exchange_thread = wants_thread(updater.exchange.thread, session.device(), cores, threads);
-  parameters = std::make_unique<Parameters>(
-      session, optimizer->slots(), [this](auto names, auto shapes) { return groups->assign(names, shapes); },
+  parameters = make_parameters();
+}
+
+std::unique_ptr<Parameters> Setup::make_parameters() const {
+  return std::make_unique<Parameters>(
+      replica->session(), optimizer->slots(), [this](auto names, auto shapes) { return groups->assign(names, shapes); },
       [this](const Shape& shape) { return updater.exchange.is_small(shape); });
 }
 

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "cohort/cluster/cluster_spec.hpp"
 #include "cohort/comm/communicator.hpp"
 #include "cohort/data/pipeline.hpp"
 #include "cohort/train/optimizer.hpp"
@@ -30,6 +31,7 @@ struct Description {
   UpdaterOptions updater;
   UpdaterBuilder make_updater;
   PhasePlan phases;
+  ClusterOptions cluster;
   ModelBuilder build;
   std::string config_text;                         ///< resolved: given values and defaults
   std::shared_ptr<const Reader> training_data, validation_data;   ///< validation: may be null
@@ -45,6 +47,8 @@ struct Setup : Description {
   Setup(Communicator& communicator, Description description);
   Setup(const Setup&) = delete;
   Setup& operator=(const Setup&) = delete;
+  /// Of the same model, not placed.
+  [[nodiscard]] std::unique_ptr<Parameters> make_parameters() const;
   /// Collective. All parameters and slots get memory.
   void place_parameters();
 

@@ -6,6 +6,7 @@
 #include "train/phase_trainer.hpp"
 #include "train/report/run_report.hpp"
 #include "train/run.hpp"
+#include "train/tasks/task_training.hpp"
 
 namespace cohort {
 namespace {
@@ -53,10 +54,39 @@ class PhaseRanks {
   std::unique_ptr<PhaseTrainer> trainer_;
 };
 
+/// Collective, but for a run that has lost ranks.
+void finish(Run& run, RunReport& report, bool complete = true) {
+  run.progress.finish();
+  run.profile.stop();
+  run.result.seconds = run.profile.wall();
+  if (!complete) return;
+  RankSummary mine = summary_of(run.profile);
+  mine.set_host(run.world.context().host);
+  mine.samples = run.summary.samples;
+  mine.flops = run.summary.flops;
+  mine.memory = run.summary.memory;
+  const std::string table = report.finish(mine, run.plan.config_text, run.directory.path);
+  if (run.is_root()) run.progress.note("\n" + table);
+}
+
+TrainResult train_by_tasks(Run& run) {
+  RunReport report(run.world, run.plan.trace);
+  const bool complete = train_with_tasks(run);
+  if (complete) {
+    Beat last = run.beat();
+    run.world.broadcast_values(std::span(&last, 1), 0);
+    run.take(last);
+  }
+  run.share_result(complete ? 1 : run.world.size());
+  finish(run, report, complete);
+  return run.result;
+}
+
 }  // namespace
 
 TrainResult train(Communicator& communicator, Section& config, const std::string& resume) {
   Run run(communicator, config, resume);
+  if (run.with_tasks()) return train_by_tasks(run);
   auto phase = std::make_unique<PhaseRanks>(run, run.phase());
   phase->start();
   RunReport report(communicator, run.plan.trace);
@@ -69,17 +99,8 @@ TrainResult train(Communicator& communicator, Section& config, const std::string
     phase = std::make_unique<PhaseRanks>(run, run.phase());
     phase->start_from(handover, before);
   }
-  run.progress.finish();
   run.share_result(phase->active());
-  run.profile.stop();
-  run.result.seconds = run.profile.wall();
-  RankSummary mine = summary_of(run.profile);
-  mine.set_host(communicator.context().host);
-  mine.samples = run.summary.samples;
-  mine.flops = run.summary.flops;
-  mine.memory = run.summary.memory;
-  const std::string table = report.finish(mine, run.plan.config_text, run.directory.path);
-  if (run.is_root()) run.progress.note("\n" + table);
+  finish(run, report);
   return run.result;
 }
 

@@ -59,6 +59,12 @@ class Parameters final : public Stateful {
   /// window fills it in time.
   void place_window(Session& session, Shard shard, const std::function<Tensor(std::size_t)>& window);
 
+  /// Values are here whole, and no slots: somebody else updates them.
+  void place_values_alone(Session& session);
+  /// Values and slots are here for `shard` alone, in host memory, where no session reads them: this rank serves others. Statistics
+  /// and frozen parameters are copies as well.
+  void keep(Session& session, Shard shard);
+
   [[nodiscard]] std::span<const Parameter> trained() const noexcept { return trained_; }
   [[nodiscard]] std::size_t first_small() const noexcept { return first_small_; }       ///< of `trained()`; its size if none
   [[nodiscard]] std::int64_t flat_size() const noexcept { return flat_size_; }

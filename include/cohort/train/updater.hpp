@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "cohort/train/aggregation.hpp"
 #include "cohort/train/exchange.hpp"
 #include "cohort/train/optimizer.hpp"
 #include "cohort/train/parameters.hpp"
@@ -69,9 +70,11 @@ std::unique_ptr<Updater> build_updater(Communicator& c, Parameters& p, const Opt
   return std::make_unique<U>(c, p, o, s, options);
 }
 
-/// How an updater enters: its options are bound from the [updater] section.
+/// How an updater enters: its options are bound from the [updater] section. Either `make`, for ranks that all hold a replica and
+/// meet in collectives, or `aggregate`, for workers that send their gradients to parameter tasks.
 struct UpdaterType {
-  std::function<UpdaterBuilder(Section&)> make;
+  std::function<UpdaterBuilder(Section&)> make{};
+  std::function<AggregationBuilder(Section&)> aggregate{};
   bool shared_parameters = false;    ///< works where the ranks of a machine keep one copy of the parameters
   bool places_parameters = false;    ///< gives the parameters their memory itself
 };

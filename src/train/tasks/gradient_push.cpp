@@ -1,0 +1,107 @@
+#include "train/tasks/gradient_push.hpp"
+
+#include <algorithm>
+
+namespace cohort {
+
+GradientPush::GradientPush(Communicator& client, const TaskLayout& layout, const Parameters& parameters, GradientExchange& gradients, Device& device)
+    : client_(client), layout_(layout), parameters_(parameters), gradients_(gradients), device_(device), tasks_(layout.tasks.size()),
+      pieces_of_(parameters.trained().size()) {
+  for (std::size_t t = 0; t < tasks_.size(); ++t) {
+    const auto pieces = layout.dense[t].pieces();
+    tasks_[t].headers.resize(pieces.size());
+    if (layout.lossy) tasks_[t].wire.resize(layout.coded[t].bytes());
+    for (std::size_t i = 0; i < 2 * pieces.size() + 1; ++i) tasks_[t].out.emplace_back(client.transport());
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      for (std::size_t p = 0; p < parameters.trained().size(); ++p) {
+        const Parameter& parameter = parameters.trained()[p];
+        if (parameter.offset < pieces[i].flat + pieces[i].n && pieces[i].flat < parameter.offset + parameter.n) pieces_of_[p].emplace_back(t, i);
+      }
+    }
+    tasks_[t].gone = tasks_[t].out.size();
+  }
+  if (layout.feeds_back) residual_.assign(static_cast<std::size_t>(parameters.flat_size()), 0.f);
+  if (!device.info().host_accessible) staged_.resize(static_cast<std::size_t>(parameters.flat_size()));
+}
+
+std::int64_t GradientPush::bytes() const noexcept {
+  std::size_t bytes = (residual_.size() + staged_.size()) * sizeof(float);
+  for (const Task& task : tasks_) bytes += task.wire.size();
+  return static_cast<std::int64_t>(bytes);
+}
+
+bool GradientPush::left(Task& task) {
+  while (task.gone < task.out.size() && task.out[task.gone].done()) ++task.gone;
+  return task.gone == task.out.size();
+}
+
+void GradientPush::begin(std::int64_t step) {
+  for (std::size_t t = 0; t < tasks_.size(); ++t) {
+    client_.wait(WaitStatus{.operation = "push", .peer = layout_.tasks[t], .step = step}, [&] { return left(tasks_[t]); });
+  }
+  ++number_;
+  coded_ = layout_.lossy && step >= layout_.dense_steps;
+  for (std::size_t t = 0; t < tasks_.size(); ++t) {
+    Task& task = tasks_[t];
+    task.layout = &(coded_ ? layout_.coded : layout_.dense)[t];
+    task.missing.assign(task.headers.size(), 0);
+    task.sent = task.gone = 0;
+    task.header = {.number = number_, .step = step, .coded = coded_ ? 1 : 0};
+    task.out[0].send(layout_.tasks[t], task_tag::kPush, &task.header, sizeof task.header);
+  }
+  for (const auto& pieces : pieces_of_) {
+    for (const auto& [t, i] : pieces) ++tasks_[t].missing[i];
+  }
+}
+
+void GradientPush::ready(std::size_t parameter) {
+  for (const auto& [t, i] : pieces_of_[parameter]) --tasks_[t].missing[i];
+  if (!staged_.empty()) return;                // leaves the device as a whole
+  for (std::size_t t = 0; t < tasks_.size(); ++t) send_ready(t);
+}
+
+void GradientPush::poll() {
+  for (Task& task : tasks_) (void)left(task);
+}
+
+/// Of a piece, which lies in one bucket.
+const float* GradientPush::gradient(std::int64_t flat) const {
+  if (!staged_.empty()) return staged_.data() + flat;
+  for (const GradientExchange::Owned& part : gradients_.owned()) {
+    if (flat >= part.begin && flat < part.begin + part.n) return part.gradient + (flat - part.begin);
+  }
+  fail(Code::internal, "a gradient outside all buckets");
+}
+
+void GradientPush::send_ready(std::size_t t) {
+  Task& task = tasks_[t];
+  const auto pieces = task.layout->pieces();
+  for (; task.sent < pieces.size() && task.missing[task.sent] == 0; ++task.sent) {
+    const Piece& piece = pieces[task.sent];
+    const float* const from = gradient(piece.flat);
+    const void* data = from;
+    if (!piece.codec->plain()) {
+      float* const residual = residual_.empty() ? nullptr : residual_.data() + piece.flat;
+      piece.codec->encode(from, static_cast<std::size_t>(piece.n), task.wire.data() + piece.wire, residual,
+                          {.step = task.header.step, .bucket = static_cast<int>(t), .rank = client_.context().rank,
+                           .offset = static_cast<std::size_t>(piece.position)});
+      data = task.wire.data() + piece.wire;
+    }
+    task.headers[task.sent] = {.number = number_, .piece = static_cast<std::int64_t>(task.sent)};
+    task.out[2 * task.sent + 1].send(layout_.tasks[t], task_tag::kPush, &task.headers[task.sent], sizeof(PieceHeader));
+    task.out[2 * task.sent + 2].send(layout_.tasks[t], task_tag::kPush, data, piece.bytes);
+  }
+}
+
+std::int64_t GradientPush::finish() {
+  if (!staged_.empty()) {
+    for (const GradientExchange::Owned& part : gradients_.owned()) {
+      device_.stream().copy(staged_.data() + part.begin, part.gradient, static_cast<std::size_t>(part.n) * sizeof(float));
+    }
+    device_.stream().synchronize();
+  }
+  for (std::size_t t = 0; t < tasks_.size(); ++t) send_ready(t);
+  return number_;
+}
+
+}  // namespace cohort

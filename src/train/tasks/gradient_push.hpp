@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "cohort/comm/communicator.hpp"
+#include "cohort/train/exchange.hpp"
+#include "cohort/train/state.hpp"
+#include "train/tasks/messages.hpp"
+#include "train/tasks/task_layout.hpp"
+
+namespace cohort {
+
+/// A worker's gradients on their way to all parameter tasks: each piece leaves when the parameters in it are ready, while the
+/// backward pass goes on. Keeps what a lossy codec loses. One thread.
+class GradientPush {
+ public:
+  GradientPush(Communicator& client, const TaskLayout& layout, const Parameters& parameters, GradientExchange& gradients, Device& device);
+
+  /// The next gradient. Waits until the last one has left.
+  void begin(std::int64_t step);
+  void ready(std::size_t parameter);
+  void poll();
+  /// All parameters are ready; what has not left does so from here on. The gradient's number.
+  std::int64_t finish();
+
+  [[nodiscard]] std::int64_t bytes() const noexcept;
+  [[nodiscard]] bool keeps_residuals() const noexcept { return !residual_.empty(); }
+
+ private:
+  struct Task {
+    const WireLayout* layout = nullptr;
+    std::vector<int> missing;                // by piece: parameters that are not ready
+    std::vector<PieceHeader> headers;
+    std::vector<std::byte> wire;
+    std::vector<Transfer> out;               // the header, then header and floats of each piece
+    PushHeader header;
+    std::size_t sent = 0;                    // pieces
+    std::size_t gone = 0;                    // transfers
+  };
+  void send_ready(std::size_t task);
+  [[nodiscard]] const float* gradient(std::int64_t flat) const;
+  [[nodiscard]] bool left(Task& task);
+
+  Communicator& client_;
+  const TaskLayout& layout_;
+  const Parameters& parameters_;
+  GradientExchange& gradients_;
+  Device& device_;
+  std::vector<Task> tasks_;
+  std::vector<std::vector<std::pair<std::size_t, std::size_t>>> pieces_of_;   // by parameter: task, piece
+  std::vector<float> residual_, staged_;
+  std::int64_t number_ = 0;
+  bool coded_ = false;
+};
+
+}  // namespace cohort

@@ -1,0 +1,218 @@
+#include "train/tasks/parameter_task.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+namespace cohort {
+
+ParameterTask::ParameterTask(Communicator& service, const TaskLayout& layout, int task, ParameterStore& store)
+    : service_(service), layout_(layout), task_(task), store_(store), outbox_(service.transport()), log_in_(service.transport()) {
+  const auto t = static_cast<std::size_t>(task);
+  const std::size_t pieces = layout.dense[t].pieces().size(), bytes = std::max(layout.dense[t].bytes(), layout.coded[t].bytes());
+  for (const int rank : layout.workers) {
+    Peer& peer = peers_.emplace_back();
+    peer.rank = rank;
+    peer.header_in = Transfer(service.transport());
+    peer.pull_in = Transfer(service.transport());
+    peer.wire.resize(bytes);
+    peer.piece_headers.resize(pieces);
+    peer.value_headers.resize(pieces);
+    for (std::size_t i = 0; i < 2 * pieces; ++i) peer.pieces_in.emplace_back(service.transport());
+    for (std::size_t i = 0; i < 2 * pieces + 1; ++i) peer.values_out.emplace_back(service.transport());
+    peer.header_in.receive(rank, task_tag::kPush, &peer.header, sizeof peer.header);
+    peer.pull_in.receive(rank, task_tag::kPull, &peer.pull, sizeof peer.pull);
+  }
+  if (task != 0) log_in_.receive(layout.tasks.front(), task_tag::kLog, &log_, sizeof log_);
+}
+
+const WireLayout& ParameterTask::layout_of(const Peer& peer) const {
+  return (peer.header.coded != 0 ? layout_.coded : layout_.dense)[static_cast<std::size_t>(task_)];
+}
+
+bool ParameterTask::turn() {
+  outbox_.progress();
+  forget_lost();
+  bool moved = false;
+  for (int worker = 0; worker < static_cast<int>(peers_.size()); ++worker) moved = serve(worker) || moved;
+  return (task_ != 0 && read_log()) || moved;
+}
+
+/// What a worker sends may be nonsense, or not fit: then it is the worker that is lost.
+bool ParameterTask::serve(int worker) {
+  Peer& peer = peers_[static_cast<std::size_t>(worker)];
+  if (peer.lost) return false;
+  try {
+    const bool received = receive(worker);
+    return answer(worker) || received;
+  } catch (const Error& error) {
+    if (!service_.membership()->may_lose(peer.rank) || error.code() != Code::data_loss) throw;
+    service_.context().log.error(fmt::format("worker {} is left out: {}", worker, error.what()));
+    service_.membership()->lose(peer.rank, error.what());
+    return true;
+  }
+}
+
+bool ParameterTask::receive(int worker) {
+  Peer& peer = peers_[static_cast<std::size_t>(worker)];
+  if (peer.stage == Stage::header && peer.header_in.done()) {
+    check(peer.header.number == peer.gradients + 1, Code::data_loss,
+          fmt::format("worker {} sent gradient {} to parameter task {} where {} was due", worker, peer.header.number, task_, peer.gradients + 1));
+    peer.gradients = peer.header.number;
+    expect_pieces(peer);
+  }
+  if (peer.stage != Stage::pieces) return false;
+  const std::size_t before = peer.arrived;
+  while (peer.arrived < peer.pieces_in.size() && peer.pieces_in[peer.arrived].done()) {
+    if (peer.arrived % 2 == 0) {
+      const PieceHeader& header = peer.piece_headers[peer.arrived / 2];
+      check(header.number == peer.gradients && header.piece == static_cast<std::int64_t>(peer.arrived / 2), Code::data_loss,
+            fmt::format("worker {} sent piece {} of gradient {} to parameter task {} where piece {} of gradient {} was due", worker, header.piece,
+                        header.number, task_, peer.arrived / 2, peer.gradients));
+    }
+    ++peer.arrived;
+  }
+  if (peer.arrived == peer.pieces_in.size()) arrived(worker);
+  return peer.arrived > before || peer.stage == Stage::arrived;
+}
+
+void ParameterTask::expect_pieces(Peer& peer) {
+  peer.stage = Stage::pieces;
+  peer.arrived = 0;
+  const auto pieces = layout_of(peer).pieces();
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    peer.pieces_in[2 * i].receive(peer.rank, task_tag::kPush, &peer.piece_headers[i], sizeof(PieceHeader));
+    peer.pieces_in[2 * i + 1].receive(peer.rank, task_tag::kPush, peer.wire.data() + pieces[i].wire, pieces[i].bytes);
+  }
+}
+
+void ParameterTask::arrived(int worker) {
+  Peer& peer = peers_[static_cast<std::size_t>(worker)];
+  peer.stage = Stage::arrived;
+  if (arrival_) arrival_(worker, peer.gradients);
+  else outbox_.send(layout_.tasks.front(), task_tag::kAck, Ack{.number = peer.gradients, .worker = worker});
+}
+
+/// Its memory is free for the worker's next gradient.
+void ParameterTask::free(int worker, std::int64_t gradient) {
+  Peer& peer = peers_[static_cast<std::size_t>(worker)];
+  if (peer.stage != Stage::arrived || peer.gradients != gradient) return;
+  peer.stage = Stage::header;
+  if (!peer.lost) peer.header_in.receive(peer.rank, task_tag::kPush, &peer.header, sizeof peer.header);
+}
+
+bool ParameterTask::answer(int worker) {
+  Peer& peer = peers_[static_cast<std::size_t>(worker)];
+  if (peer.reads != nullptr) {
+    while (peer.taken < peer.values_out.size() && peer.values_out[peer.taken].done()) ++peer.taken;
+    if (peer.taken < peer.values_out.size()) return false;
+    --peer.reads->readers;
+    peer.reads = nullptr;
+  }
+  if (!peer.wants) {
+    if (!peer.pull_in.done()) return false;
+    const bool again = peer.pull.number == peer.pulls;         // came twice
+    check(again || peer.pull.number == peer.pulls + 1, Code::data_loss,
+          fmt::format("worker {} asked parameter task {} for values a {}th time where {} was due", worker, task_, peer.pull.number, peer.pulls + 1));
+    peer.pulls = peer.pull.number;
+    peer.wants = !again;
+    if (again) peer.pull_in.receive(peer.rank, task_tag::kPull, &peer.pull, sizeof peer.pull);
+  }
+  if (!peer.wants || store_.version() < peer.pull.version) return false;
+  peer.wants = false;
+  peer.reads = &snapshot();
+  ++peer.reads->readers;
+  store_.note_read(worker);
+  peer.answer = {.number = peer.pull.number, .version = store_.version()};
+  peer.taken = 0;
+  peer.values_out[0].send(peer.rank, task_tag::kValues, &peer.answer, sizeof peer.answer);
+  const auto pieces = layout_.values[static_cast<std::size_t>(task_)].pieces();
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    peer.value_headers[i] = {.number = peer.pull.number, .piece = static_cast<std::int64_t>(i)};
+    peer.values_out[2 * i + 1].send(peer.rank, task_tag::kValues, &peer.value_headers[i], sizeof(PieceHeader));
+    peer.values_out[2 * i + 2].send(peer.rank, task_tag::kValues, peer.reads->wire.data() + pieces[i].wire, pieces[i].bytes);
+  }
+  peer.pull_in.receive(peer.rank, task_tag::kPull, &peer.pull, sizeof peer.pull);
+  return true;
+}
+
+/// The current values, encoded: once for all workers that ask before they change.
+ParameterTask::Snapshot& ParameterTask::snapshot() {
+  const WireLayout& layout = layout_.values[static_cast<std::size_t>(task_)];
+  for (Snapshot& each : snapshots_) {
+    if (each.version == store_.version()) return each;
+  }
+  auto unused = std::ranges::find(snapshots_, 0, &Snapshot::readers);
+  if (unused == snapshots_.end()) {
+    snapshots_.emplace_back();
+    unused = snapshots_.end() - 1;
+    unused->wire.resize(layout.bytes());
+  }
+  unused->version = store_.version();
+  store_.encode(layout, unused->wire.data(), {.step = store_.version(), .bucket = task_, .rank = service_.context().rank});
+  return *unused;
+}
+
+Outcome ParameterTask::follow(const LogEntry& entry) {
+  Outcome outcome;
+  switch (entry.kind) {
+    case LogKind::gradient: {
+      Peer& peer = peers_[static_cast<std::size_t>(entry.worker)];
+      if (entry.accepted != 0) {
+        check(peer.stage == Stage::arrived && peer.gradients == entry.gradient, Code::internal, "the log accepts a gradient that has not arrived");
+        store_.accept(entry.worker, layout_of(peer), peer.wire.data(), entry.weight,
+                      {.step = peer.header.step, .bucket = task_, .rank = peer.rank});
+      }
+      free(entry.worker, entry.gradient);
+      if (entry.applies != 0) {
+        outcome = store_.apply({.step = entry.applied, .learning_rate = entry.rate, .previous_learning_rate = entry.previous_rate}, entry.sum_scale,
+                               entry.in_steps != 0);
+      }
+      return outcome;
+    }
+    case LogKind::save:
+      if (save_) save_(entry.step, entry.best != 0);
+      return outcome;
+    case LogKind::end:
+      ended_ = true;
+      complete_ = entry.complete != 0;
+      return outcome;
+  }
+  fail(Code::internal, "an entry of the log of unknown kind");
+}
+
+bool ParameterTask::read_log() {
+  bool moved = false;
+  while (!ended_ && log_in_.done()) {
+    moved = true;
+    const LogEntry entry = log_;
+    log_in_.receive(layout_.tasks.front(), task_tag::kLog, &log_, sizeof log_);
+    if (entry.number == entries_) continue;       // came twice
+    check(entry.number == entries_ + 1, Code::data_loss,
+          fmt::format("parameter task {} got entry {} of the log where {} was due", task_, entry.number, entries_ + 1));
+    entries_ = entry.number;
+    (void)follow(entry);
+  }
+  return moved;
+}
+
+void ParameterTask::forget_lost() {
+  const std::size_t count = service_.membership()->count();
+  if (count == losses_) return;
+  losses_ = count;
+  for (Peer& peer : peers_) {
+    if (peer.lost || !service_.membership()->lost(peer.rank)) continue;
+    peer.lost = true;
+    outbox_.forget(peer.rank);
+    if (peer.reads != nullptr) peer.reads = nullptr;       // what it read stays as it is: the message may still be on its way
+  }
+}
+
+std::int64_t ParameterTask::bytes() const noexcept {
+  std::size_t bytes = 0;
+  for (const Peer& peer : peers_) bytes += peer.wire.size();
+  for (const Snapshot& each : snapshots_) bytes += each.wire.size();
+  return static_cast<std::int64_t>(bytes) + store_.bytes();
+}
+
+}  // namespace cohort

@@ -1,0 +1,132 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cohort/comm/communicator.hpp"
+#include "cohort/train/aggregation.hpp"
+#include "train/run.hpp"
+#include "train/tasks/messages.hpp"
+#include "train/tasks/outbox.hpp"
+#include "train/tasks/parameter_task.hpp"
+#include "train/tasks/task_layout.hpp"
+
+namespace cohort {
+
+/// Decides for all parameter tasks, in one log: which gradients count, when they become an update, when the state is saved; and
+/// deals out work to the workers. It lives on rank 0 beside that rank's parameter task and is told here what becomes of the run.
+/// One thread, that of the parameter task.
+class TokenTask {
+ public:
+  /// `statistics`: elements of all running statistics; `kept`: where their averages belong.
+  TokenTask(Run& run, Communicator& service, const TaskLayout& layout, ParameterTask& local, const Parameters& kept,
+            std::vector<std::string> metrics);
+
+  /// A gradient has arrived at the parameter task of this rank.
+  void arrived(int worker, std::int64_t gradient);
+  /// Moves everything on; never blocks. True if anything happened.
+  bool turn();
+  [[nodiscard]] bool flushed() { return outbox_.progress(); }
+
+  /// A line per worker, and how stale gradients were, for people.
+  [[nodiscard]] std::string table() const;
+
+ private:
+  enum class Stage : std::uint8_t { training, draining, statistics, evaluating, ending, ended };
+  enum class Giving : std::uint8_t { nothing, asked, sending, given };      // of statistics
+  struct Peer {                              // a worker
+    int rank = 0;
+    bool lost = false, idle = false, evaluates = false, ended = false, knows_averages = true;
+    int index = -1;                          // in the rules; -1: it does not train now
+    Transfer in, statistics_in;
+    Done done;                               // as it comes in
+    Done news;                               // of its gradient
+    std::int64_t number = 0;                 // of its work
+    std::int64_t heard = -1;                 // number of the work that it has answered last
+    int arrivals = 0;                        // parameter tasks that have its gradient
+    bool has_news = false;
+    int share = 0;
+    double asked = 0, last_word = 0;
+    std::vector<float> statistics;
+    Giving giving = Giving::nothing;
+    WorkerCounts before;                     // of earlier phases
+    std::int64_t samples = 0;
+  };
+
+  // What is heard.
+  void take_losses();
+  void lose(int worker);
+  bool hear();
+  void take(int worker, const Done& done);
+  void take_evaluation(int worker, const Done& done);
+  bool take_acks();
+
+  // Gradients become updates.
+  bool judge_complete();
+  void judge(int worker);
+  void after_update(const LogEntry& entry, const Outcome& outcome);
+  void add_words(const Done& done);
+  void log_step(double rate, double norm);
+  Outcome emit(LogEntry entry);
+
+  // Token.
+  void enter_phase();
+  void deal();
+  void count_earlier(Peer& peer);
+  [[nodiscard]] bool deal_training(int worker);
+  [[nodiscard]] bool wants_more() const;
+  [[nodiscard]] Token training_token(int share);
+  void send(int worker, Token work);
+  void beat();
+
+  // Between updates.
+  void look_for_boundary();
+  void advance();
+  void begin_statistics();
+  void finish_statistics();
+  void begin_evaluation();
+  void finish_boundary();
+  [[nodiscard]] bool everyone(bool (*holds)(const Peer&)) const;
+  void publish();
+  [[nodiscard]] std::int64_t samples_left() const;
+  [[nodiscard]] Position advanced(const Position& from, std::int64_t samples) const;
+  [[nodiscard]] double now() const { return service_.context().clock->now(); }
+
+  Run& run_;
+  Communicator& service_;
+  const TaskLayout& layout_;
+  ParameterTask& local_;
+  const Parameters& kept_;
+  std::vector<std::string> metrics_;
+  Outbox outbox_;
+  std::deque<Peer> peers_;
+  std::vector<Transfer> acks_in_;            // by parameter task
+  std::vector<Ack> acks_;
+  std::size_t losses_ = 0;
+  Stage stage_ = Stage::training;
+
+  std::size_t phase_ = 0;
+  std::unique_ptr<Aggregation> rules_;
+  PhaseBatches batches_;
+  PhaseLength length_;
+  std::int64_t item_samples_ = 1, items_ = 0, entries_ = 0;
+  std::int64_t pending_ = 0;                 // gradients accepted for the update at hand
+  std::vector<std::int64_t> staleness_;      // of earlier phases
+
+  bool due_evaluation_ = false, due_save_ = false, due_end_ = false, best_ = false;
+  std::vector<int> shares_;                  // of an evaluation: -1 to do, a worker, kDone
+  std::vector<double> evaluation_;
+  std::size_t statistics_ = 0;
+  std::vector<float> averages_;
+
+  std::array<double, Done::kSums> words_{};  // of the update at hand, over samples
+  std::int64_t word_samples_ = 0, window_samples_ = 0;
+  double norm_ = 0, window_began_ = 0, last_progress_ = 0, last_beat_ = 0, last_publish_ = 0;
+  std::int64_t window_step_ = 0, saved_step_ = 0;
+};
+
+}  // namespace cohort
