@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cohort/base/library.hpp"
+#include "cohort/cluster/cluster_spec.hpp"
 #include "cohort/comm/collective.hpp"
 #include "cohort/comm/detector.hpp"
 #include "cohort/comm/fault_injection.hpp"
@@ -83,6 +84,7 @@ void print_sections() {
       {"[[phase]], with [phase.updater]", [](Section& s) { (void)PhaseOptions(s); }},
       {"[checkpoint]", [](Section& s) { (void)CheckpointOptions(s); }},
       {"[trace]", [](Section& s) { (void)TraceOptions(s); }},
+      {"[cluster]", [](Section& s) { (void)ClusterOptions(s); }},
       {"[watchdog]", [](Section& s) { (void)DetectorOptions(s); }},
       {"[[fault]]", [](Section& s) { (void)Fault::from(s); }},
   };
@@ -105,7 +107,12 @@ std::vector<Kind> kinds() {
       {"model", [] { print_kind<ModelType>(kNoSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
       {"reader", [] { print_kind<ReaderType>(kNoSummary, [](const auto& type, Section& s) { (void)type.open(s); }); }},
       {"optimizer", [] { print_kind<OptimizerType>(kNoSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
-      {"updater", [] { print_kind<UpdaterType>(kNoSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
+      {"updater", [] {
+         print_kind<UpdaterType>(kNoSummary, [](const auto& type, Section& s) {
+           if (type.with_tasks()) (void)type.aggregate(s);
+           else (void)type.make(s);
+         });
+       }},
       {"collective", [] { print_kind<CollectiveType>(collective_text); }},
       {"codec", [] { print_kind<CodecType>(kSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
       {"op", [] { print_kind<Op>(op_text); }},

@@ -134,9 +134,13 @@ void Parameters::show_piece(StateVisitor& visitor, const std::string& name, floa
   for_each([](float loaded, float& here) { here = loaded; });
 }
 
+void Parameters::visit_others(StateVisitor& visitor) const {
+  for (const Other& other : others_) visitor.tensor((other.statistic ? "statistics/" : "parameters/") + other.name, other.value);
+}
+
 void Parameters::visit(StateVisitor& visitor) {
   const auto show = [&](const std::string& name, const Tensor& flat, bool compact, const Parameter& parameter) {
-    if (shard_) {
+    if (shard_ && shard_->size() < flat_size_) {
       const FlatRange mine = shard_->part_of({parameter.offset, parameter.n});
       const std::int64_t at = mine.n == 0 ? 0 : compact ? shard_->position(mine.begin) : mine.begin;
       show_piece(visitor, name, flat.data<float>() + at, parameter);
@@ -147,7 +151,7 @@ void Parameters::visit(StateVisitor& visitor) {
     }
   };
   for (const Parameter& parameter : trained_) show("parameters/" + parameter.name, values_, windowed_, parameter);
-  for (const Other& other : others_) visitor.tensor((other.statistic ? "statistics/" : "parameters/") + other.name, other.value);
+  visit_others(visitor);
   for (std::size_t s = 0; s < slots_.size(); ++s) {
     for (const Parameter& parameter : trained_) show("slots/" + slot_names_[s] + "/" + parameter.name, slots_[s], true, parameter);
   }

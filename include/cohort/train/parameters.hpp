@@ -97,6 +97,9 @@ class Parameters final : public Stateful {
   /// parts: the shard's pieces of values and slots.
   void visit(StateVisitor& visitor) override;
 
+  /// Those that no gradient changes, alone.
+  void visit_others(StateVisitor& visitor) const;
+
   [[nodiscard]] bool shared() const noexcept { return bool(memory_.allocate); }   ///< with the ranks of this machine
 
  private:

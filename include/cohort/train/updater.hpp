@@ -77,6 +77,7 @@ struct UpdaterType {
   std::function<AggregationBuilder(Section&)> aggregate{};
   bool shared_parameters = false;    ///< works where the ranks of a machine keep one copy of the parameters
   bool places_parameters = false;    ///< gives the parameters their memory itself
+  [[nodiscard]] bool with_tasks() const noexcept { return bool(aggregate); }
 };
 template <>
 inline constexpr std::string_view kKindOf<UpdaterType> = "updater";

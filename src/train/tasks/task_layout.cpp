@@ -21,7 +21,8 @@ std::vector<int> ranks_of(const ClusterSpec& cluster, const char* job) {
 TaskLayout::TaskLayout(const Parameters& parameters, const ClusterOptions& options, const ExchangeOptions& exchange, int ranks)
     : cluster(options.spec(ranks)), tasks(ranks_of(cluster, "ps")), workers(ranks_of(cluster, "worker")),
       shards(deal_out(parameters, options.blocks, static_cast<int>(tasks.size()))), dense_steps(exchange.dense_steps),
-      plain_(codec_named("fp32")), codec_(exchange.collective.codec ? exchange.collective.codec : codec_named(exchange.collective.codec_name)), pull_(codec_named(options.pull_codec)),
+      plain_(codec_named("fp32")),
+      codec_(exchange.collective.codec ? exchange.collective.codec : codec_named(exchange.collective.codec_name)), pull_(codec_named(options.pull_codec)),
       small_(codec_named(exchange.small_codec_name)) {
   lossy = !codec_->exact();
   feeds_back = lossy && (exchange.error_feedback == "on" || (exchange.error_feedback == "auto" && codec_->wants_feedback()));

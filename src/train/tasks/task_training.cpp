@@ -28,7 +28,7 @@ class Service {
       : run_(run), service_(service), pool_(setup.cluster.dedicated() ? setup.replica->session().pool().threads() : 1), kept_(kept),
         store_(kept, *setup.optimizer, pool_, tasks, options(run, layout)), task_(service, layout, task, store_), parts_{&run.state, &kept} {
     store_.start_at(run.state.step);
-    writer_.emplace(run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, service.context().log, &tasks);
+    writer_.emplace(run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, service.context().log, tasks.size() > 1 ? &tasks : nullptr);
     task_.on_save([this](std::int64_t step, bool best) { writer_->save(parts_, step, best); });
     if (task != 0) return;
     token_.emplace(run, service, layout, task_, kept, setup.replica->metric_names());
@@ -109,9 +109,26 @@ void describe(Run& run, const Setup& setup, const TaskLayout& layout) {
   if (setup.cluster.print_blocks) run.progress.note(blocks_text(*setup.parameters, layout.shards));
 }
 
+/// What a worker must know beside the values that it will read.
+struct OthersOnly final : Stateful {
+  explicit OthersOnly(const Parameters& of) : parameters(of) {}
+  void visit(StateVisitor& visitor) override { parameters.visit_others(visitor); }
+  const Parameters& parameters;
+};
+
+void resume(Run& run, const Parameters& read, Parameters* kept) {
+  OthersOnly others(read);
+  Stateful* const first = &others;
+  (void)load_checkpoint(run.directory.resume_from, std::span(&first, 1), Extra::ignore);
+  const std::array<Stateful*, 2> parts{&run.state, kept};
+  (void)load_checkpoint(run.directory.resume_from, std::span(parts).first(kept != nullptr ? 2 : 1), kept != nullptr ? Extra::refuse : Extra::ignore);
+}
+
 void check_backups(const Run& run, const ClusterOptions& cluster, int workers) {
   for (const TrainingPhase& phase : run.plan.phases.phases()) {
     const std::unique_ptr<Aggregation> rules = phase.aggregate(phase.active(workers));
+    check(!run.plan.train.deterministic || rules->per_update() <= rules->present(), Code::invalid_argument,
+          "train.deterministic: gradients of an update are summed in the order of workers, which needs one of each at most");
     check(cluster.dedicated() || !rules->in_steps() || rules->per_update() >= rules->present(), Code::invalid_argument,
           fmt::format("updater.replicas_to_aggregate = {} of {} workers: backups need dedicated parameter tasks (cluster.ps at least 1), since a slow rank "
                       "would hold up the share of the parameters that it keeps", rules->per_update(), rules->present()));
@@ -127,6 +144,8 @@ bool train_with_tasks(Run& run) {
         "the model takes statistics over the batches of all replicas, which workers of parameter tasks do not wait for: use local batch norm");
   check(!setup.train.check_replicas, Code::invalid_argument, "train.check_replicas: workers of parameter tasks read values of different versions");
   check_same_model(world, setup.replica->graph());
+  check(!setup.train.deterministic || run.phase().aggregate(1)->in_steps(), Code::invalid_argument,
+        "train.deterministic: asynchronous updates follow the order in which gradients arrive; updater.schedule = \"replay\" repeats one");
   const TaskLayout layout(*setup.parameters, setup.cluster, setup.updater.exchange, world.size());
   check_backups(run, setup.cluster, static_cast<int>(layout.workers.size()));
   const std::optional<int> task = layout.cluster.task_of("ps", world.rank()), worker = layout.cluster.task_of("worker", world.rank());
@@ -139,10 +158,7 @@ bool train_with_tasks(Run& run) {
     kept = setup.make_parameters();
     kept->keep(setup.replica->session(), layout.shards[static_cast<std::size_t>(*task)]);
   }
-  if (run.resumes()) {
-    const std::array<Stateful*, 2> parts{&run.state, kept.get()};
-    (void)load_checkpoint(run.directory.resume_from, std::span(parts).first(task ? 2 : 1), task ? Extra::refuse : Extra::ignore);
-  }
+  if (run.resumes()) resume(run, *setup.parameters, kept.get());
   setup.parameters->place_values_alone(setup.replica->session());
   if (setup.cluster.survives()) world.membership()->allow_losses(layout.workers, setup.cluster.heartbeat_timeout);
 

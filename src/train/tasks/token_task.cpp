@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace cohort {
 namespace {
@@ -200,7 +201,7 @@ void TokenTask::judge(int worker) {
   if (judgement.accepted) add_words(news);
   pending_ += judgement.accepted ? 1 : 0;
   if (!judgement.applies) {
-    emit(entry);
+    (void)emit_gradient(entry);
     if (!finite && !rules_->in_steps()) run_.skip(fmt::format("a gradient of worker {} is not finite, it is dropped", worker));
     return;
   }
@@ -210,7 +211,7 @@ void TokenTask::judge(int worker) {
   entry.sum_scale = judgement.sum_scale;
   entry.applied = run_.state.applied;
   entry.in_steps = rules_->in_steps() ? 1 : 0;
-  const Outcome outcome = emit(entry);
+  const Outcome outcome = emit_gradient(entry);
   pending_ = 0;
   if (outcome.applied) run_.applied(rate);
   norm_ = rules_->in_steps() ? outcome.gradient_norm : news.norm;
@@ -227,6 +228,25 @@ Outcome TokenTask::emit(LogEntry entry) {
   entry.number = ++entries_;
   for (std::size_t task = 1; task < layout_.tasks.size(); ++task) outbox_.send(layout_.tasks[task], task_tag::kLog, entry);
   return local_.follow(entry);
+}
+
+/// A sum that is to have the same bits again takes its gradients in an order that does not depend on who came first.
+Outcome TokenTask::emit_gradient(const LogEntry& entry) {
+  if (!run_.plan.train.deterministic || entry.accepted == 0) return emit(entry);
+  held_.push_back(entry);
+  if (entry.applies == 0) return {};
+  std::ranges::sort(held_, {}, &LogEntry::worker);
+  for (LogEntry& each : held_) {
+    const auto [worker, gradient] = std::pair(each.worker, each.gradient);
+    each = entry;
+    each.worker = worker;
+    each.gradient = gradient;
+    each.applies = &each == &held_.back() ? 1 : 0;
+  }
+  Outcome outcome;
+  for (const LogEntry& each : held_) outcome = emit(each);
+  held_.clear();
+  return outcome;
 }
 
 void TokenTask::after_update(const LogEntry& entry, const Outcome& outcome) {

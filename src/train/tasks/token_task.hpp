@@ -72,6 +72,7 @@ class TokenTask {
   void add_words(const Done& done);
   void log_step(double rate, double norm);
   Outcome emit(LogEntry entry);
+  Outcome emit_gradient(const LogEntry& entry);
 
   // Token.
   void enter_phase();
@@ -114,6 +115,7 @@ class TokenTask {
   PhaseBatches batches_;
   PhaseLength length_;
   std::int64_t item_samples_ = 1, items_ = 0, entries_ = 0;
+  std::vector<LogEntry> held_;               // accepted, and summed in the order of workers when the update is made
   std::int64_t pending_ = 0;                 // gradients accepted for the update at hand
   std::vector<std::int64_t> staleness_;      // of earlier phases
 
