@@ -1,19 +1,17 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <deque>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "cohort/comm/communicator.hpp"
-#include "cohort/train/aggregation.hpp"
 #include "train/run.hpp"
 #include "train/tasks/messages.hpp"
 #include "train/tasks/outbox.hpp"
 #include "train/tasks/parameter_task.hpp"
 #include "train/tasks/task_layout.hpp"
+#include "train/tasks/updates.hpp"
 
 namespace cohort {
 
@@ -68,19 +66,15 @@ class TokenTask {
   // Gradients become updates.
   bool judge_complete();
   void judge(int worker);
-  void after_update(const LogEntry& entry, const Outcome& outcome);
-  void add_words(const Done& done);
-  void log_step(double rate, double norm);
   Outcome emit(LogEntry entry);
   Outcome emit_gradient(const LogEntry& entry);
 
   // Token.
   void enter_phase();
+  void begin_phase();
   void deal();
   void count_earlier(Peer& peer);
   [[nodiscard]] bool deal_training(int worker);
-  [[nodiscard]] bool wants_more() const;
-  [[nodiscard]] Token training_token(int share);
   void send(int worker, Token work);
   void beat();
 
@@ -93,8 +87,8 @@ class TokenTask {
   void finish_boundary();
   [[nodiscard]] bool everyone(bool (*holds)(const Peer&)) const;
   void publish();
-  [[nodiscard]] std::int64_t samples_left() const;
-  [[nodiscard]] Position advanced(const Position& from, std::int64_t samples) const;
+  [[nodiscard]] Aggregation& rules() const noexcept { return updates_.rules(); }
+  [[nodiscard]] WorkerCounts counts(const Peer& peer) const;
   [[nodiscard]] double now() const { return service_.context().clock->now(); }
 
   Run& run_;
@@ -102,7 +96,7 @@ class TokenTask {
   const TaskLayout& layout_;
   ParameterTask& local_;
   const Parameters& kept_;
-  std::vector<std::string> metrics_;
+  Updates updates_;
   Outbox outbox_;
   std::deque<Peer> peers_;
   std::vector<Transfer> acks_in_;            // by parameter task
@@ -110,25 +104,17 @@ class TokenTask {
   std::size_t losses_ = 0;
   Stage stage_ = Stage::training;
 
-  std::size_t phase_ = 0;
-  std::unique_ptr<Aggregation> rules_;
-  PhaseBatches batches_;
-  PhaseLength length_;
-  std::int64_t item_samples_ = 1, items_ = 0, entries_ = 0;
+  std::int64_t entries_ = 0;
   std::vector<LogEntry> held_;               // accepted, and summed in the order of workers when the update is made
-  std::int64_t pending_ = 0;                 // gradients accepted for the update at hand
-  std::vector<std::int64_t> staleness_;      // of earlier phases
 
-  bool due_evaluation_ = false, due_save_ = false, due_end_ = false, best_ = false;
+  Boundary due_;
+  bool best_ = false;
   std::vector<int> shares_;                  // of an evaluation: -1 to do, a worker, kDone
   std::vector<double> evaluation_;
   std::size_t statistics_ = 0;
   std::vector<float> averages_;
 
-  std::array<double, Done::kSums> words_{};  // of the update at hand, over samples
-  std::int64_t word_samples_ = 0, window_samples_ = 0;
-  double norm_ = 0, window_began_ = 0, last_progress_ = 0, last_beat_ = 0, last_publish_ = 0;
-  std::int64_t window_step_ = 0, saved_step_ = 0;
+  double last_progress_ = 0, last_beat_ = 0, last_publish_ = 0;
 };
 
 }  // namespace cohort
