@@ -136,6 +136,40 @@ void print_extras() {
   }
 }
 
+/// How to start a job that goes on without workers that die, and whether this one was started so.
+void print_recovery(const Communicator& world) {
+  constexpr auto kRow = "  {:<10} {}\n";
+  constexpr auto kCall = "cohort launch -- {} -n 8 cohort train JOB.toml --set cluster.ps=1 --set train.updater=async";
+  const std::string library = Environment::library_version();
+  const auto variable = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value == nullptr ? "" : value);
+  };
+  const bool mpirun = !variable("OMPI_MCA_orte_hnp_uri").empty(), slurm = !variable("SLURM_JOB_ID").empty();
+  std::string here = "one process: no launcher";
+  if (mpirun) {
+    here = variable("OMPI_MCA_orte_enable_recovery") == "1"
+               ? "mpirun would let the others live"
+               : "mpirun would end the job: it was started without --enable-recovery";
+  } else if (slurm) {
+    here = "srun would let the others live where it was started as below";
+  } else if (world.size() > 1) {
+    here = "it is not known what this launcher does";
+  }
+  fmt::print("\nif a worker dies (with parameter tasks, [cluster] ps > 0)\n");
+  fmt::print(kRow, "this run", here);
+  if (!library.starts_with("Open MPI v4")) {
+    fmt::print(kRow, "mpirun", fmt::format("known for Open MPI 4 alone, this is {}", library));
+  } else if (on_path("mpirun")) {
+    fmt::print(kRow, "mpirun", fmt::format(kCall, "mpirun --enable-recovery"));
+    fmt::print(kRow, "", "a machine that dies ends the job");
+  }
+  if (slurm || on_path("srun")) {
+    fmt::print(kRow, "srun", fmt::format(kCall, "srun --mpi=pmix --no-kill --kill-on-bad-exit=0"));
+    fmt::print(kRow, "", "a machine that dies, too, in a job that was started with --no-kill (sbatch, salloc)");
+  }
+}
+
 /// What makes the ranks of one machine slow.
 std::string crowding(std::span<const int> ranks, const std::vector<RankFacts>& all) {
   cpu_set_t cores;
@@ -177,6 +211,7 @@ int doctor(Communicator& world, JobArguments&) {
   print_ranks(world, all);
   print_libraries();
   print_extras();
+  print_recovery(world);
   const std::vector<std::string> texts = warnings(world, all);
   fmt::print("\n{}\n", texts.empty() ? "ready" : "ready, but:");
   for (const std::string& text : texts) fmt::print("  warning: {}\n", text);

@@ -5,6 +5,10 @@
 //   mpirun -n 2 cohort train jobs/lenet.toml --resume auto --set train.epochs=12
 #include <fmt/core.h>
 
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "cohort/job/job.hpp"
 #include "cohort/train/trainer.hpp"
 
@@ -23,11 +27,20 @@ void print_result(const TrainResult& result) {
   if (!result.checkpoint.empty()) fmt::print("  {:<14} {}\n", "checkpoint", result.checkpoint.string());
 }
 
+/// For whoever watches the job.
+std::vector<std::pair<std::string, std::string>> facts(const TrainResult& result) {
+  std::vector<std::pair<std::string, std::string>> texts{{"steps", std::to_string(result.steps)}};
+  if (result.stopped) texts.emplace_back("stopped", "as asked");
+  if (!result.checkpoint.empty()) texts.emplace_back("checkpoint", result.checkpoint.string());
+  return texts;
+}
+
 int run(Communicator& world, JobArguments& arguments) {
   // 1. Train; the section says everything about it.
   const TrainResult result = train(world, arguments.config, arguments.resume);
   // 2. Say what came out, and where it is.
   if (world.rank() == 0) print_result(result);
+  arguments.outcome.facts = facts(result);
   return kExitDone;
 }
 

@@ -61,6 +61,7 @@ std::string usage_text(const std::string& program) {
 }
 
 std::string help_text(const std::string& program, const std::string& name, const JobType& job) {
+  if (job.alone) return fmt::format("{}: {}\n\n{}", name, job.summary, job.help);
   std::string call = program + " " + name, argument;
   if (job.argument != JobArgument::none) {
     const std::string_view placeholder = job.argument == JobArgument::job_file ? "JOB.toml" : "ARGUMENT";

@@ -19,6 +19,7 @@
 #include "cohort/comm/membership.hpp"
 #include "job/command_line.hpp"
 #include "job/config.hpp"
+#include "job/outcome.hpp"
 #include "job/signals.hpp"
 
 namespace cohort {
@@ -33,6 +34,7 @@ struct Ending {
   std::optional<Communicator> verdict;    ///< where failures are compared
   std::shared_ptr<const Membership> membership = std::make_shared<Membership>();
   std::optional<Detector> detector;
+  JobOutcome outcome;                     ///< what the job has said by its end
 };
 
 /// What went wrong on one rank.
@@ -107,6 +109,16 @@ void leave_others_in_peace(Ending& ending, const Failure& mine, int rank) {
   leave(ending, kExitError);
 }
 
+/// Rank 0 leaves for others how the job ended, and tells it where that is not plain.
+void tell_outcome(const Ending& ending, int rank, int code, const std::string& error) {
+  if (rank != 0) return;
+  const Outcome outcome{code == kExitDone, code, error, ending.membership->losses(), ending.outcome};
+  write_outcome(outcome_file(), outcome);
+  if (outcome.lost.empty()) return;
+  std::fputs((outcome_text(outcome) + "\n").c_str(), stdout);
+  std::fflush(stdout);
+}
+
 /// Tells the user, and ends the job. Returns only where all ranks do, with the same failure.
 int conclude(Ending& ending, const Failure& mine, int rank, int ranks) {
   std::vector<std::string> all;
@@ -127,12 +139,15 @@ int conclude(Ending& ending, const Failure& mine, int rank, int ranks) {
     } catch (const Error&) {   // a rank has died meanwhile: its end is no news
       abort_job(mine.exit_code);
     }
+    tell_outcome(ending, rank, mine.exit_code, mine.text);
     if (ending.membership->count() > 0) leave(ending, mine.exit_code);
     return mine.exit_code;
   }
   leave_others_in_peace(ending, mine, rank);
+  if (ending.detector) verdict = ending.detector->verdict();
+  const bool knows_more = mine.consequence && verdict.kind != Verdict::Kind::none;
+  tell_outcome(ending, rank, mine.exit_code, knows_more ? verdict.text : mine.text);
   if (all.empty()) {
-    if (ending.detector) verdict = ending.detector->verdict();
     if (verdict.kind == Verdict::Kind::lost) abort_job(kExitError);   // has been printed: the rank that is in trouble
     end_all(verdict.kind == Verdict::Kind::none || !mine.consequence, mine, rank);
   }
@@ -187,15 +202,16 @@ void check_use(const CommandLine& line, const JobType& job) {
 }
 
 /// From here on a rank in trouble is named, and ends the job unless the others can do without it.
-void watch(Communicator& world, Section& config, std::optional<Detector>& detector) {
+void watch(Communicator& world, Section& config, Ending& ending) {
   const DetectorOptions options(config.child("watchdog"));
   world.set_timeout(options.communicator_timeout());
-  const auto last_resort = [rank = world.rank()](const Verdict& verdict) {
+  const auto last_resort = [rank = world.rank(), &ending](const Verdict& verdict) {
+    tell_outcome(ending, rank, kExitError, verdict.text);
     if (verdict.kind != Verdict::Kind::excluded) abort_job(kExitError);
     print_error(Failure{verdict.text, ""}, rank, Environment::processor_name());
     _exit(kExitError);
   };
-  detector.emplace(world, options, last_resort);
+  ending.detector.emplace(world, options, last_resort);
 }
 
 /// The faults that the job file asks for; rank 0 says so, because such an entry is easily forgotten.
@@ -213,19 +229,36 @@ int run_named_job(Communicator& world, const CommandLine& line, Ending& ending) 
   Configuration configuration = load_configuration(has_file ? line.argument : "", line.settings);
   configuration.text += fmt::format("job = {}\nargument = {}\n--resume = {}\n", line.job, line.argument, line.resume);
   compare_between_ranks(world, configuration.text);
-  watch(world, configuration.root, ending.detector);
+  watch(world, configuration.root, ending);
   inject_faults(world, configuration.root);
   if (job.argument == JobArgument::none) configuration.root.finish();
   JobArguments arguments{configuration.root, line.argument, line.resume};
   const int code = job.run(world, arguments);
   ending.detector->close();
+  ending.outcome = std::move(arguments.outcome);
   return code;
+}
+
+/// The job that needs no MPI, if the command line names one.
+std::optional<int> run_alone(int argc, char** argv) {
+  const JobType* job = argc < 2 ? nullptr : Registry<JobType>::instance().find(argv[1]);
+  const std::vector<std::string> words(argv + std::min(argc, 2), argv + argc);
+  const bool help = !words.empty() && (words[0] == "--help" || words[0] == "-h");
+  if (job == nullptr || !job->alone || help) return {};
+  try {   // as in run_job, but for one process
+    return job->alone(words);
+  } catch (...) {
+    const Failure failure = current_failure();
+    print_error("error: " + failure.text);
+    return failure.exit_code;
+  }
 }
 
 }  // namespace
 
 int run_job(int argc, char** argv) {
   const std::atomic<bool>& stop = catch_stop_signals();
+  if (const std::optional<int> code = run_alone(argc, argv)) return *code;
   const Prepared prepared = prepare(argc, argv);
   std::optional<Environment> environment;
   Ending ending;
@@ -242,6 +275,8 @@ int run_job(int argc, char** argv) {
     ending.verdict.emplace(world.duplicate());
     if (prepared.failure) std::rethrow_exception(prepared.failure);
     const int code = run_named_job(world, prepared.line, ending);
+    const std::string error = code == kExitDone ? "" : fmt::format("the job's own exit code is {}", code);
+    tell_outcome(ending, environment->rank(), code, error);
     if (ending.membership->count() > 0) leave(ending, code);
     if (ending.detector->active()) environment->limit_finalize(kFinalizeSeconds);   // all ranks are there
     return code;

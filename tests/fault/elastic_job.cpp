@@ -107,8 +107,12 @@ int run(Communicator& world, JobArguments& arguments) {
   std::vector<int> workers;
   for (int rank = 1; rank < world.size(); ++rank) workers.push_back(rank);
   world.membership()->allow_losses(workers, options.heartbeat_timeout);
-  if (world.rank() == 0) Server(world, options.updates).run();
-  else work(world, options);
+  if (world.rank() == 0) {
+    Server(world, options.updates).run();
+    arguments.outcome.facts = {{"updates", std::to_string(options.updates)}};
+  } else {
+    work(world, options);
+  }
   print_line(fmt::format("done {}", world.rank()));
   return kExitDone;
 }

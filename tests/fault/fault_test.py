@@ -390,7 +390,7 @@ class Losses(FaultTest):
                 run = elastic(2, kill, updates=10**6)
                 self.ends(run, 0, code=run.code)
                 self.assertRegex(run.err, r"\[rank 0 on \S+\] .*no worker is left")
-                self.assertNotIn("done", run.out)
+                self.assertRegex(run.out, r"(?m)^outcome: not completed: no worker is left .*; lost: rank 1 on ")
                 continue
             run = elastic(ranks, kill)
             self.assertEqual(self.goes_on_without(run, ranks, rank, "ended before the job was done", 200), [])

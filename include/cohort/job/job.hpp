@@ -3,6 +3,8 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "cohort/base/options.hpp"
 #include "cohort/base/registry.hpp"
@@ -10,11 +12,17 @@
 
 namespace cohort {
 
+/// What a job has to tell about its end, for the outcome: "steps", "1200"; "checkpoint", "runs/a/checkpoints/latest".
+struct JobOutcome {
+  std::vector<std::pair<std::string, std::string>> facts;   ///< in the order in which they are printed
+};
+
 /// What the command line gave a job.
 struct JobArguments {
   Section& config;        ///< the root of the job file with every --set; the job binds what it knows, then calls finish()
   std::string argument;   ///< what follows the job's name: the job file, a checkpoint, a kind; may be empty
   std::string resume;     ///< --resume: a checkpoint, "auto" for the latest one, empty to start afresh
+  JobOutcome outcome{};   ///< the job fills it in, on rank 0
 };
 
 /// What the word after a job's name means.
@@ -29,7 +37,9 @@ struct JobType {
   std::string argument_help{};                    ///< what it is, for --help
   std::string help{};                             ///< sample runs and more, for --help
   bool resumes = false;                           ///< knows --resume
-  std::function<int(Communicator& world, JobArguments& arguments)> run;
+  std::function<int(Communicator& world, JobArguments& arguments)> run{};
+  /// Instead of `run`: one process, without MPI, that gets all words behind the job's name.
+  std::function<int(const std::vector<std::string>& words)> alone{};
 };
 template <>
 inline constexpr std::string_view kKindOf<JobType> = "job";
@@ -38,6 +48,7 @@ inline constexpr std::string_view kKindOf<JobType> = "job";
 inline constexpr int kExitDone = 0;               ///< also after a clean end that a signal asked for
 inline constexpr int kExitError = 1;
 inline constexpr int kExitUsage = 2;              ///< the user can put it right: command line, job file, a missing file
+inline constexpr int kExitLost = 3;               ///< of `cohort launch --strict`: completed, but without some ranks
 
 /// The whole life of a program: signals, plug-in libraries, command line, MPI, configuration, the job, and what to do about
 /// errors. `int main(int argc, char** argv) { return cohort::run_job(argc, argv); }` is a complete one.
@@ -46,6 +57,10 @@ inline constexpr int kExitUsage = 2;              ///< the user can put it right
 /// SIGINT ends the process at once. An error that comes up on all ranks alike is printed once, and every rank finalises MPI;
 /// any other is printed with rank, host and place, and the job is aborted. A rank that may be lost (`Membership`) aborts
 /// nothing: it prints its error and ends. Once a rank has been lost, the others end without MPI_Finalize, which might wait for it.
+///
+/// If the environment variable COHORT_OUTCOME names a file, rank 0 writes there, as JSON, how the job ended: `completed`,
+/// `exit_code`, `error`, the ranks that were `lost` with reasons, and the job's `facts`. Where a rank was lost, the last
+/// line printed says the same.
 int run_job(int argc, char** argv);
 
 }  // namespace cohort
