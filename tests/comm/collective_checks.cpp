@@ -19,7 +19,10 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr std::array<std::size_t, 7> kSizes{0, 1, 5, 1000, (1u << 20) + 1, 257, 20'011};
+constexpr bool kBrief = COHORT_BRIEF;   // a sanitizer's build: as many pieces and starts again as it can learn from
+constexpr std::array<std::size_t, 7> kSizes{0, 1, 5, 1000, (1u << (kBrief ? 16 : 20)) + 1, 257, kBrief ? 5003 : 20'011};
+constexpr std::int64_t kSteps = kBrief ? 2 : 4;
+constexpr std::int64_t in_brief(std::int64_t chunk_bytes) { return kBrief ? chunk_bytes / 16 : chunk_bytes; }
 
 /// The input of a rank: any float in [-1, 1), different everywhere and every step.
 float value_of(int rank, int bucket, std::int64_t step, std::size_t i) {
@@ -159,7 +162,7 @@ class Coarse final : public Codec {
 }  // namespace
 
 void check_sums(Communicator& c, const std::string& algorithm, std::int64_t chunk_bytes) {
-  if (fits(c, algorithm)) check_sums(c, options_of(algorithm, chunk_bytes));
+  if (fits(c, algorithm)) check_sums(c, options_of(algorithm, in_brief(chunk_bytes)));
 }
 
 void check_sums(Communicator& c, const CollectiveOptions& options, bool long_bucket) {
@@ -169,9 +172,9 @@ void check_sums(Communicator& c, const CollectiveOptions& options, bool long_buc
   for (const Operation operation : {Operation::all_reduce, Operation::reduce_scatter, Operation::all_gather}) {
     std::vector<Work*> works;
     for (std::size_t b = 0; b < kSizes.size(); ++b) works.push_back(&collective->prepare(operation, buckets.bucket(b)));
-    for (std::int64_t step = 0; step < 4; ++step) {
+    for (std::int64_t step = 0; step < kSteps; ++step) {
       // The long bucket costs most of the time, above all with sanitizers: many ranks sum it once, few do more with it.
-      const bool all = (step == 0 && (operation == Operation::all_reduce || c.size() <= 4)) || (step == 3 && c.size() <= 2);
+      const bool all = (step == 0 && (operation == Operation::all_reduce || c.size() <= 4)) || (step == kSteps - 1 && c.size() <= 2);
       std::vector<std::size_t> used;
       for (std::size_t b = 0; b < kSizes.size(); ++b) {
         const std::size_t most = !all ? 1000 : long_bucket ? kSizes[4] : kSizes[6];
@@ -189,7 +192,7 @@ void check_sums(Communicator& c, const CollectiveOptions& options, bool long_buc
 }
 
 void check_placement(Communicator& c) {
-  CollectiveOptions options = options_of("auto", 12'000);
+  CollectiveOptions options = options_of("auto", kBrief ? 3000 : 12'000);
   options.network = kTestNetwork;
   check_sums(c, options, false);
   Communicator leaders = c.duplicate();   // as many nodes as there are, one rank on each
@@ -238,7 +241,9 @@ void check_mismatches(Communicator& c, const std::string& algorithm) {
     const bool differs = kind == "configuration" && odd_one;
     std::string text = "no error";
     {
-      const auto collective = make_collective(c, options_of(algorithm, differs ? 4096 : 8192));
+      CollectiveOptions options = options_of(algorithm, differs ? 4096 : 8192);
+      options.network = kTestNetwork;
+      const auto collective = make_collective(c, options);
       const Buffer memory = collective->allocate(8000);
       Bucket bucket{.id = 4, .data = static_cast<float*>(memory.memory.get()), .n = 1000};
       if (kind == "count" && odd_one) bucket.n = 999;
@@ -296,12 +301,13 @@ void check_lossy_codec(Communicator& c, const std::string& algorithm) {
   CollectiveOptions options = options_of(algorithm, 1024);
   options.codec = std::make_shared<Coarse>();
   options.codec_name = "coarse";
+  options.network = kTestNetwork;
   if (!why_not(Registry<CollectiveType>::instance().get(algorithm), c, options).empty()) return;
   const auto collective = make_collective(c, options);
   constexpr std::size_t kN = 2000;
   std::vector<float> data(kN), residual(kN, 0.f);
   Work& work = collective->all_reduce({.id = 1, .data = data.data(), .n = kN, .residual = residual.data()});
-  for (std::int64_t step = 0; step < 4; ++step) {
+  for (std::int64_t step = 0; step < kSteps; ++step) {
     std::vector<double> expected(kN), after(kN);
     for (std::size_t i = 0; i < kN; ++i) {
       data[i] = value_of(c.rank(), 1, step, i);

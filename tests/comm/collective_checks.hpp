@@ -9,7 +9,8 @@ namespace cohort::testing {
 /// What every collective must do, wherever its ranks are. Each is called by all ranks; a collective that cannot serve the
 /// communicator (why_not) is skipped.
 
-/// All operations, sizes from 0 to 2^20+1, seven buckets in flight at once, memory of its own and others', several steps:
+/// All operations, sizes from 0 to 2^20+1 (with sanitizers 2^16+1, in as many pieces), seven buckets in flight at once, memory
+/// of its own and others', several steps:
 /// against sums in double precision, the same bits on all ranks, in rank order where the collective says so.
 void check_sums(Communicator& communicator, const std::string& algorithm, std::int64_t chunk_bytes);
 /// The same for a collective with other options; it must fit. Without the long bucket it is much faster.
