@@ -92,6 +92,7 @@ void Communicator::inject(std::shared_ptr<const FaultPlan> plan) {
   injection_->plan = std::move(plan);
   injection_->activity = rank_activity_;
   injection_->context = context_;
+  if (injection_->plan->drops_or_duplicates()) transport_->expect_wrong_sizes();
   if (!injection_->plan->meets_messages_of(context_.rank)) return;
   std::vector<int> job_ranks;
   for (int rank = 0; rank < size(); ++rank) job_ranks.push_back(job_rank(rank));

@@ -144,6 +144,10 @@ bool FaultPlan::meets_messages_of(int rank) const {
 
 bool FaultPlan::meets_messages() const { return std::ranges::any_of(faults_, &Fault::of_messages); }
 
+bool FaultPlan::drops_or_duplicates() const {
+  return std::ranges::any_of(faults_, [](const Fault& fault) { return fault.kind == Fault::Kind::drop || fault.kind == Fault::Kind::duplicate; });
+}
+
 std::string FaultPlan::text() const {
   std::string text;
   for (const Fault& fault : faults_) text += (text.empty() ? "" : "; ") + fault.text();

@@ -35,6 +35,7 @@ class FaultTransport final : public Transport, private LibraryCollectives {
     return std::make_unique<FaultTransport>(below_->twin(), injection_, job_ranks_, name_of(kTwin, twins_++));
   }
   std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes, int id) override { return below_->allocate_shared(bytes, id); }
+  void expect_wrong_sizes() noexcept override { below_->expect_wrong_sizes(); }
   LibraryCollectives* library() noexcept override { return below_->library() == nullptr ? nullptr : this; }
 
  private:

@@ -106,6 +106,11 @@ class MpiTransport final : public Transport, private LibraryCollectives {
     return std::make_shared<MpiSharedMemory>(comm_->get(), bytes);
   }
   LibraryCollectives* library() noexcept override { return this; }
+  /// Open MPI 4.1 copies a long message between processes of a machine whole, however short the receive is. Pieces below every
+  /// transport's eager limit are cut off as they should.
+  void expect_wrong_sizes() noexcept override {
+    for (MessageLimits& each : limits_) each.quick = each.largest = std::min(each.largest, kAlwaysEager);
+  }
 
  private:
   struct Slot {
@@ -137,6 +142,7 @@ class MpiTransport final : public Transport, private LibraryCollectives {
   [[noreturn]] void fail_size(Request& request, const std::string& came);
 
   static constexpr std::int32_t kSlots = 256;   // transfers at once that need no allocation
+  static constexpr std::size_t kAlwaysEager = 960;
   static constexpr std::size_t kCopied = std::size_t{16} << 20;   // longer messages in quick pieces would cost too much memory
 
   std::shared_ptr<MpiComm> comm_;              // with its twins

@@ -60,8 +60,8 @@ class Communicator {
   /// Who may be lost, and who has been. Any thread.
   [[nodiscard]] const std::shared_ptr<Membership>& membership() const noexcept { return membership_; }
 
-  /// Lets the plan's faults befall this rank, and messages of this communicator and of all made from it afterwards; once, while
-  /// nothing is under way. What moves no messages meets no faults of messages: shared windows, and the library's collectives.
+  /// Lets the plan's faults befall this rank, and messages of this communicator and of all made from it afterwards; once, with the
+  /// same plan on all ranks, while nothing is under way. What moves no messages meets no faults of messages: shared windows, and the library's collectives.
   void inject(std::shared_ptr<const FaultPlan> plan);
   /// This rank begins a step: `rank_activity` says so, and the plan's faults of steps happen here. Error cancelled where they
   /// kill a rank that is a thread.

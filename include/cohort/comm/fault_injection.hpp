@@ -67,6 +67,7 @@ class FaultPlan {
 
   [[nodiscard]] bool meets_messages_of(int rank) const;
   [[nodiscard]] bool meets_messages() const;
+  [[nodiscard]] bool drops_or_duplicates() const;
   [[nodiscard]] std::string text() const;   ///< all entries
 
  private:

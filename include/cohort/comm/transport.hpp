@@ -79,6 +79,10 @@ class Transport {
   /// Collective. All ranks must be on one machine; `bytes` may differ between ranks.
   [[nodiscard]] virtual std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes, int id) = 0;
 
+  /// To be called on all ranks alike, while nothing is under way: messages may get lost or come twice from here on, in this
+  /// group and in those made from it, so that a receive may meet any other message; it must still end with data_loss.
+  virtual void expect_wrong_sizes() noexcept {}
+
   /// Null where the library has no collectives.
   [[nodiscard]] virtual LibraryCollectives* library() noexcept { return nullptr; }
 };

@@ -25,7 +25,8 @@ class Service {
  public:
   /// Collective over the parameter tasks' ranks, after the layout is known. `kept` is placed.
   Service(Run& run, Setup& setup, Communicator& service, Communicator& tasks, const TaskLayout& layout, int task, Parameters& kept)
-      : run_(run), service_(service), pool_(setup.cluster.dedicated() ? setup.replica->session().pool().threads() : 1), kept_(kept),
+      : run_(run), service_(service), dedicated_(setup.cluster.dedicated()),
+        pool_(setup.cluster.dedicated() ? setup.replica->session().pool().threads() : 1), kept_(kept),
         store_(kept, *setup.optimizer, pool_, tasks, options(run, layout)), task_(service, layout, task, store_), parts_{&run.state, &kept} {
     store_.start_at(run.state.step);
     writer_.emplace(run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, service.context().log, tasks.size() > 1 ? &tasks : nullptr);
@@ -41,6 +42,7 @@ class Service {
       service_.cancel_flag()->throw_if_set();
       bool moved = task_.turn();
       if (token_) moved = token_->turn() || moved;
+      begin_step();
       writer_->poll();
       if (moved) backoff.reset();
       else backoff.pause();
@@ -54,6 +56,12 @@ class Service {
   [[nodiscard]] bool complete() const noexcept { return task_.complete(); }
 
  private:
+  /// Where this rank has no worker that does: a step begins with what has been applied.
+  void begin_step() {
+    if (!dedicated_ || store_.version() == step_) return;
+    step_ = store_.version();
+    service_.begin_step(step_);
+  }
   static StoreOptions options(const Run& run, const TaskLayout& layout) {
     const int workers = static_cast<int>(layout.workers.size());
     return {.workers = workers, .clip_norm = run.plan.train.clip_norm, .compensation = run.phase().aggregate(workers)->compensation()};
@@ -70,6 +78,8 @@ class Service {
 
   Run& run_;
   Communicator& service_;
+  bool dedicated_;
+  std::int64_t step_ = -1;
   ThreadPool pool_;
   Parameters& kept_;
   ParameterStore store_;

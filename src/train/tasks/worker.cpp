@@ -83,6 +83,7 @@ void Worker::train(const Token& token) {
     report({.kind = DoneKind::outdated, .read = token.version});
     return profile_.end_step();
   }
+  client_.begin_step(token.step);            // with what it has read: a slow worker's gradient is late
   push_.begin(token.step);
   Done done = maker_.make(token);
   done.read = pull_.oldest();
