@@ -20,6 +20,7 @@
 #include "cohort/job/job.hpp"
 #include "cohort/tensor/device.hpp"
 #include "cohort/train/model.hpp"
+#include "cohort/train/replay.hpp"
 #include "cohort/train/schedule.hpp"
 #include "cohort/train/trainer.hpp"
 #include "cohort/train/updater.hpp"
@@ -81,6 +82,8 @@ void print_sections() {
       {"[schedule]", [](Section& s) { (void)Schedule(s); }},
       {"[exchange]", [](Section& s) { (void)ExchangeOptions(s); }},
       {"[warmup]", [](Section& s) { (void)WarmupOptions(s); }},
+      {"[updater] with async and sync_with_backups", [](Section& s) { (void)ReplayOptions(s); }},
+      {"[updater.replay]", [](Section& s) { ReplayOptions().bind(s); }},
       {"[[phase]], with [phase.updater]", [](Section& s) { (void)PhaseOptions(s); }},
       {"[checkpoint]", [](Section& s) { (void)CheckpointOptions(s); }},
       {"[trace]", [](Section& s) { (void)TraceOptions(s); }},

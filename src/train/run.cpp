@@ -37,7 +37,10 @@ void TrainerState::visit(StateVisitor& v) {
 
 Run::Run(Communicator& all, Section& config, const std::string& resume)
     : world(all), profile(*all.context().profile), plan(config), directory(choose_directory(all, plan.train.directory, resume)),
-      replicas(with_tasks() ? plan.cluster.spec(all.size()).num_tasks("worker") : all.size()), progress(all.context(), plan.train.epochs) {
+      replicas(is_replay()    ? plan.replay.learners
+               : with_tasks() ? plan.cluster.spec(all.size()).num_tasks("worker")
+                              : all.size()),
+      progress(all.context(), plan.train.epochs) {
   check(with_tasks() || !plan.cluster.dedicated(), Code::invalid_argument,
         "cluster.ps: updater \"" + plan.train.updater + "\" has no parameter tasks; sync_with_backups and async do");
   state.seed = static_cast<std::int64_t>(plan.train.seed);

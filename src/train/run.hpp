@@ -40,6 +40,8 @@ class Run {
 
   /// Do workers send their gradients to parameter tasks? The same in all phases.
   [[nodiscard]] bool with_tasks() const { return bool(plan.phases.phases().front().aggregate); }
+  /// Does one process compute what workers would?
+  [[nodiscard]] bool is_replay() const { return plan.replay.on; }
   [[nodiscard]] bool is_root() const { return world.rank() == 0; }
   [[nodiscard]] bool resumes() const { return !directory.resume_from.empty(); }
   [[nodiscard]] const TrainingPhase& phase() const { return plan.phases.phases()[plan.phases.at(state.position.epoch)]; }
@@ -76,7 +78,7 @@ class Run {
   Profile& profile;
   Description plan;
   RunDirectory directory;
-  int replicas;                               ///< ranks that can train: all, or the workers
+  int replicas;                               ///< that can train: all ranks, workers, or learners of a replay
   TrainerState state;
   TrainResult result;
   std::int64_t total_steps = 0;

@@ -99,6 +99,7 @@ Description::Description(Section& config) {
   updater.clip_norm = train.clip_norm;
   const TrainingPhase usual(train.updater, config.child("updater"));
   make_updater = usual.make_updater;
+  if (usual.aggregate) replay = ReplayOptions(config.child("updater"));
   phases = PhasePlan(config, usual, train.epochs);
   cluster = ClusterOptions(config.child("cluster"));
   checkpoint = CheckpointOptions(config.child("checkpoint"));

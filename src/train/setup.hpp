@@ -10,6 +10,7 @@
 #include "cohort/train/optimizer.hpp"
 #include "cohort/train/parameter_groups.hpp"
 #include "cohort/train/parameters.hpp"
+#include "cohort/train/replay.hpp"
 #include "cohort/train/replica.hpp"
 #include "cohort/train/schedule.hpp"
 #include "cohort/train/trainer.hpp"
@@ -31,6 +32,7 @@ struct Description {
   UpdaterOptions updater;
   UpdaterBuilder make_updater;
   PhasePlan phases;
+  ReplayOptions replay;                            ///< off where the updater has no workers that send gradients
   ClusterOptions cluster;
   ModelBuilder build;
   std::string config_text;                         ///< resolved: given values and defaults

@@ -6,6 +6,7 @@
 #include "train/phase_trainer.hpp"
 #include "train/report/run_report.hpp"
 #include "train/run.hpp"
+#include "train/tasks/replay_training.hpp"
 #include "train/tasks/task_training.hpp"
 
 namespace cohort {
@@ -71,7 +72,7 @@ void finish(Run& run, RunReport& report, bool complete = true) {
 
 TrainResult train_by_tasks(Run& run) {
   RunReport report(run.world, run.plan.trace);
-  const bool complete = train_with_tasks(run);
+  const bool complete = run.is_replay() ? train_replay(run) : train_with_tasks(run);
   if (complete) {
     Beat last = run.beat();
     run.world.broadcast_values(std::span(&last, 1), 0);

@@ -66,9 +66,14 @@ void ParameterStore::accept(int worker, const float* gradient, double weight) {
 void ParameterStore::add(std::int64_t position, const float* gradient, std::int64_t n, double weight, int worker) {
   float* const sum = sum_.data() + position;
   const auto w = static_cast<float>(weight);
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float g = read_.empty() ? gradient[i] : compensated(gradient[i], static_cast<std::size_t>(position + i), worker);
-    sum[i] = (empty_ ? 0.f : sum[i]) + w * g;
+  if (!read_.empty()) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      sum[i] = (empty_ ? 0.f : sum[i]) + w * compensated(gradient[i], static_cast<std::size_t>(position + i), worker);
+    }
+  } else if (empty_) {
+    for (std::int64_t i = 0; i < n; ++i) sum[i] = w * gradient[i];
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) sum[i] += w * gradient[i];
   }
 }
 

@@ -126,14 +126,19 @@ void Updates::log_step(double rate) {
   window_began_ = now;
   window_samples_ = 0;
   window_step_ = run_.state.step;
+  log_staleness();
+  if (log_) log_();
+}
+
+void Updates::log_staleness() {
+  const std::vector<std::int64_t> all = staleness();
   std::int64_t gradients = 0, sum = 0;
-  for (std::size_t s = 0; s < rules_->staleness().size(); ++s) {
-    gradients += rules_->staleness()[s];
-    sum += static_cast<std::int64_t>(s) * rules_->staleness()[s];
+  for (std::size_t s = 0; s < all.size(); ++s) {
+    gradients += all[s];
+    sum += static_cast<std::int64_t>(s) * all[s];
   }
   run_.log("staleness/mean", gradients > 0 ? static_cast<double>(sum) / static_cast<double>(gradients) : 0);
-  run_.log("staleness/largest", static_cast<double>(std::max<std::size_t>(rules_->staleness().size(), 1) - 1));
-  if (log_) log_();
+  run_.log("staleness/largest", static_cast<double>(std::max<std::size_t>(all.size(), 1) - 1));
 }
 
 void Updates::log_counts(std::size_t worker, const WorkerCounts& counts) {
@@ -185,6 +190,11 @@ bool Updates::take_evaluation(std::span<const double> sums) {
 void Updates::saving() {
   run_.saved = true;
   saved_step_ = run_.state.step;
+  log_staleness();
+  const std::vector<std::int64_t> all = staleness();
+  for (std::size_t s = 0; s < all.size(); ++s) {
+    if (all[s] > 0) run_.log(fmt::format("staleness/{}", s), static_cast<double>(all[s]));
+  }
   for (const auto& writer : run_.metrics) writer->flush();
 }
 

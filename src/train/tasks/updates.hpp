@@ -62,7 +62,7 @@ class Updates {
   [[nodiscard]] Boundary boundary() const;
   /// Tells people of an evaluation: `sums` are samples, then what Done::sums are. True if it is the best so far.
   [[nodiscard]] bool take_evaluation(std::span<const double> sums);
-  void saving();                                                              ///< before the state is saved
+  void saving();                                        ///< before the state is saved; logs how many gradients were how stale
 
   [[nodiscard]] std::size_t evaluation_sums() const noexcept { return 2 + metrics_.size(); }
   /// By staleness, of all gradients that were judged in all phases.
@@ -72,6 +72,7 @@ class Updates {
 
  private:
   void log_step(double rate);
+  void log_staleness();
   [[nodiscard]] std::int64_t samples_left() const;
   [[nodiscard]] Position advanced(const Position& from, std::int64_t samples) const;
 
