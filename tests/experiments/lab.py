@@ -77,6 +77,23 @@ def _toml(value):
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
+def replay(updater, learners, seed, jitter=0.2, **more):
+    """Settings of learners in virtual time; `more`: options of [updater.replay]."""
+    settings = {"train.updater": updater, "updater.schedule": "replay", "updater.replay.learners": learners, "updater.replay.seed": seed, "updater.replay.jitter": jitter}
+    return settings | {f"updater.replay.{key}": value for key, value in more.items()}
+
+
+def last(result, metric):
+    """The last value of a metric."""
+    return next(row[metric] for row in reversed(result["metrics"]) if metric in row)
+
+
+def staleness(result):
+    """How many gradients were how stale."""
+    counts = next(row for row in reversed(result["metrics"]) if "staleness/mean" in row and any(k[10:].isdigit() for k in row if k.startswith("staleness/")))
+    return {int(key[10:]): int(value) for key, value in counts.items() if key.startswith("staleness/") and key[10:].isdigit()}
+
+
 class Lab:
     def __init__(self, build, brief):
         self.brief = brief
