@@ -67,6 +67,9 @@ class Communicator {
   /// kill a rank that is a thread.
   void begin_step(std::int64_t step);
 
+  /// Before any communicator is made from this one: whoever notices losses has made it.
+  void share(std::shared_ptr<Membership> membership) { membership_ = std::move(membership); }
+
   /// The same group for another thread of this rank, without a word to the others. The two threads must receive with different
   /// tags, and only one of them may take part in what is collective.
   [[nodiscard]] Communicator twin();

@@ -72,7 +72,7 @@ void Worker::give_statistics() {
 }
 
 void Worker::train(const Token& token) {
-  client_.rank_activity()->arrive({.step = token.step});
+  client_.begin_step(token.step);
   profile_.begin_step(token.step + 1);
   const PhaseScope computing(profile_, Phase::compute);
   {
