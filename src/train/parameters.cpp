@@ -62,6 +62,13 @@ void Parameters::keep(Session& session, Shard shard) {
   for (Other& other : others_) other.value = copy_of(other.value);
 }
 
+Tensor Parameters::move_values() {
+  Tensor moved(host(), DType::float32, values_.shape());
+  moved.copy_from(values_);
+  std::swap(moved, values_);
+  return moved;
+}
+
 void Parameters::place_values(Session& session) {
   values_ = zeroed(session.device(), flat_size_);
   for (std::size_t p = 0; p < trained_.size(); ++p) {

@@ -33,6 +33,14 @@ void SliceUpdate::make_slices(std::span<const GradientExchange::Owned> owned) {
   }
 }
 
+void SliceUpdate::values_moved() {
+  for (std::size_t i = 0; i < slices_.size(); ++i) slices_[i].value = parameters_.values(offsets_[i]);
+}
+
+void SliceUpdate::take_gradients(const float* from, const float* to) {
+  for (ParameterSlice& slice : slices_) slice.gradient = to + (slice.gradient - from);
+}
+
 void SliceUpdate::run(const StepInfo& info, const std::function<void()>& share) {
   Stream& stream = device_.stream();
   const bool direct = stream.immediate() || device_.info().kernels != "CPU";

@@ -22,6 +22,10 @@ class SliceUpdate {
   SliceUpdate(Parameters& parameters, const Optimizer& optimizer, Device& device, ThreadPool& pool,
               std::span<const GradientExchange::Owned> owned, UnitTable* partials);
 
+  /// Values lie elsewhere now, where Parameters says; gradients `to` as they lay `from`: the same parts in the same order.
+  void values_moved();
+  void take_gradients(const float* from, const float* to);
+
   /// `share`: called once this rank has filled in its rows of the table; afterwards all rows are there.
   void run(const StepInfo& info, const std::function<void()>& share);
 

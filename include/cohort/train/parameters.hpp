@@ -65,6 +65,9 @@ class Parameters final : public Stateful {
   /// and frozen parameters are copies as well.
   void keep(Session& session, Shard shard);
 
+  /// After `keep`: the values go on in other memory; what is returned holds the old ones, for somebody who still reads them.
+  [[nodiscard]] Tensor move_values();
+
   [[nodiscard]] std::span<const Parameter> trained() const noexcept { return trained_; }
   [[nodiscard]] std::size_t first_small() const noexcept { return first_small_; }       ///< of `trained()`; its size if none
   [[nodiscard]] std::int64_t flat_size() const noexcept { return flat_size_; }

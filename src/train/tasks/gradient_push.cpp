@@ -60,8 +60,10 @@ void GradientPush::ready(std::size_t parameter) {
   for (std::size_t t = 0; t < tasks_.size(); ++t) send_ready(t);
 }
 
-void GradientPush::poll() {
-  for (Task& task : tasks_) (void)left(task);
+bool GradientPush::poll() {
+  bool all = true;
+  for (Task& task : tasks_) all = left(task) && all;
+  return all;
 }
 
 /// Of a piece, which lies in one bucket.

@@ -21,7 +21,8 @@ class GradientPush {
   /// The next gradient. Waits until the last one has left.
   void begin(std::int64_t step);
   void ready(std::size_t parameter);
-  void poll();
+  /// Never blocks. True when the last gradient has left.
+  bool poll();
   /// All parameters are ready; what has not left does so from here on. The gradient's number.
   std::int64_t finish();
 

@@ -87,7 +87,7 @@ float ParameterStore::compensated(float g, std::size_t at, int worker) {
     mean_square_[at] = decay * mean_square_[at] + (1 - decay) * g * g;
     lambda /= std::sqrt(mean_square_[at] + kEpsilon);
   }
-  const float moved = kept_.values(kept_.shard()->owned().front().begin)[at] - read_[static_cast<std::size_t>(worker)][at];
+  const float moved = values()[at] - read_[static_cast<std::size_t>(worker)][at];
   float correction = lambda * g * g * moved;
   if (how.clip > 0) {
     const float most = static_cast<float>(how.clip) * std::fabs(g);
@@ -133,6 +133,22 @@ Outcome ParameterStore::apply(const StepInfo& info, double sum_scale, bool measu
   return outcome;
 }
 
+Outcome ParameterStore::apply_alone(const float* gradient, const StepInfo& info, double scale) {
+  StepInfo scaled = info;
+  scaled.gradient_scale = scale;
+  update_->take_gradients(sum_.data(), gradient);
+  update_->run(scaled, [] {});
+  update_->take_gradients(gradient, sum_.data());
+  ++version_;
+  return {.applied = true};
+}
+
+Tensor ParameterStore::move_values() {
+  Tensor old = kept_.move_values();
+  update_->values_moved();
+  return old;
+}
+
 void ParameterStore::encode(const WireLayout& layout, std::byte* wire, const ExchangeContext& context) const {
   const auto pieces = layout.pieces();
   pool_.parallel_for(std::ssize(pieces), 1, [&](std::int64_t begin, std::int64_t end) {
@@ -145,7 +161,7 @@ void ParameterStore::encode(const WireLayout& layout, std::byte* wire, const Exc
 }
 
 void ParameterStore::copy_values(float* to) const {
-  if (size_ > 0) std::copy_n(kept_.values(kept_.shard()->owned().front().begin), size_, to);
+  if (size_ > 0) std::copy_n(values(), size_, to);
 }
 
 void ParameterStore::note_read(int worker) {

@@ -20,7 +20,7 @@ namespace cohort {
 struct StoreOptions {
   int workers = 1;
   double clip_norm = 0;                    ///< of the averaged gradient, where it is measured; 0: none
-  DelayCompensation compensation;
+  DelayCompensation compensation{};
 };
 
 /// The parameters of one parameter task, the sum of the gradients that have been accepted for the next update, and what it
@@ -42,6 +42,14 @@ class ParameterStore {
   /// clipped, and if it is not finite the update is skipped.
   Outcome apply(const StepInfo& info, double sum_scale, bool measured);
 
+  /// The two in one, without a sum, for an update of one gradient that lies in memory as float32, shard by shard.
+  [[nodiscard]] bool takes_alone() const noexcept { return empty_ && read_.empty(); }
+  Outcome apply_alone(const float* gradient, const StepInfo& info, double scale);
+
+  /// The current values, shard by shard. They change with `apply`, which nobody else may read them during; `move_values` leaves
+  /// those that there are to their readers.
+  [[nodiscard]] const float* values() const { return size_ > 0 ? kept_.values(kept_.shard()->owned().front().begin) : nullptr; }
+  [[nodiscard]] Tensor move_values();
   /// The current values, as the layout says.
   void encode(const WireLayout& layout, std::byte* wire, const ExchangeContext& context) const;
   void copy_values(float* to) const;

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace cohort {
 
@@ -101,14 +102,18 @@ void ParameterTask::free(int worker, std::int64_t gradient) {
   if (!peer.lost) peer.header_in.receive(peer.rank, task_tag::kPush, &peer.header, sizeof peer.header);
 }
 
+void ParameterTask::finish_answer(Peer& peer) {
+  if (peer.reads == nullptr) return;
+  while (peer.taken < peer.values_out.size() && peer.values_out[peer.taken].done()) ++peer.taken;
+  if (peer.taken < peer.values_out.size()) return;
+  --peer.reads->readers;
+  peer.reads = nullptr;
+}
+
 bool ParameterTask::answer(int worker) {
   Peer& peer = peers_[static_cast<std::size_t>(worker)];
-  if (peer.reads != nullptr) {
-    while (peer.taken < peer.values_out.size() && peer.values_out[peer.taken].done()) ++peer.taken;
-    if (peer.taken < peer.values_out.size()) return false;
-    --peer.reads->readers;
-    peer.reads = nullptr;
-  }
+  finish_answer(peer);
+  if (peer.reads != nullptr) return false;
   if (!peer.wants) {
     if (!peer.pull_in.done()) return false;
     const bool again = peer.pull.number == peer.pulls;         // came twice
@@ -130,27 +135,49 @@ bool ParameterTask::answer(int worker) {
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     peer.value_headers[i] = {.number = peer.pull.number, .piece = static_cast<std::int64_t>(i)};
     peer.values_out[2 * i + 1].send(peer.rank, task_tag::kValues, &peer.value_headers[i], sizeof(PieceHeader));
-    peer.values_out[2 * i + 2].send(peer.rank, task_tag::kValues, peer.reads->wire.data() + pieces[i].wire, pieces[i].bytes);
+    peer.values_out[2 * i + 2].send(peer.rank, task_tag::kValues, peer.reads->data + pieces[i].wire, pieces[i].bytes);
   }
   peer.pull_in.receive(peer.rank, task_tag::kPull, &peer.pull, sizeof peer.pull);
   return true;
 }
 
-/// The current values, encoded: once for all workers that ask before they change.
+/// The current values, for all workers that ask before they change: themselves, or encoded.
 ParameterTask::Snapshot& ParameterTask::snapshot() {
   const WireLayout& layout = layout_.values[static_cast<std::size_t>(task_)];
   for (Snapshot& each : snapshots_) {
     if (each.version == store_.version()) return each;
   }
   auto unused = std::ranges::find(snapshots_, 0, &Snapshot::readers);
-  if (unused == snapshots_.end()) {
-    snapshots_.emplace_back();
-    unused = snapshots_.end() - 1;
-    unused->wire.resize(layout.bytes());
-  }
+  if (unused == snapshots_.end()) unused = snapshots_.insert(snapshots_.end(), Snapshot());
   unused->version = store_.version();
+  unused->values = {};
+  if (layout.plain()) {
+    current_ = &*unused;
+    unused->data = reinterpret_cast<const std::byte*>(store_.values());
+    return *unused;
+  }
+  unused->wire.resize(layout.bytes());
+  unused->data = unused->wire.data();
   store_.encode(layout, unused->wire.data(), {.step = store_.version(), .bucket = task_, .rank = service_.context().rank});
   return *unused;
+}
+
+/// Before the values change: who reads them finishes, or, if that takes long, keeps them while they go on elsewhere.
+void ParameterTask::leave_values_to_readers() {
+  constexpr double kPatience = 1e-3;           // seconds: a copy of a few MiB takes as long
+  if (current_ == nullptr) return;
+  const Clock& clock = *service_.context().clock;
+  for (const double until = clock.now() + kPatience; current_->readers > 0 && clock.now() < until;) {
+    for (Peer& peer : peers_) {
+      if (peer.reads == current_ && !peer.lost) finish_answer(peer);
+    }
+  }
+  if (current_->readers > 0) current_->values = store_.move_values();
+  current_ = nullptr;
+}
+
+void ParameterTask::check_arrived(const Peer& peer, const LogEntry& entry) {
+  check(peer.stage == Stage::arrived && peer.gradients == entry.gradient, Code::internal, "the log accepts a gradient that has not arrived");
 }
 
 Outcome ParameterTask::follow(const LogEntry& entry) {
@@ -158,16 +185,21 @@ Outcome ParameterTask::follow(const LogEntry& entry) {
   switch (entry.kind) {
     case LogKind::gradient: {
       Peer& peer = peers_[static_cast<std::size_t>(entry.worker)];
+      const StepInfo info{.step = entry.applied, .learning_rate = entry.rate, .previous_learning_rate = entry.previous_rate};
+      if (entry.applies != 0) leave_values_to_readers();
+      if (entry.applies != 0 && entry.in_steps == 0 && layout_of(peer).plain() && store_.takes_alone()) {
+        check_arrived(peer, entry);
+        outcome = store_.apply_alone(reinterpret_cast<const float*>(peer.wire.data()), info, entry.weight * entry.sum_scale);
+        free(entry.worker, entry.gradient);
+        return outcome;
+      }
       if (entry.accepted != 0) {
-        check(peer.stage == Stage::arrived && peer.gradients == entry.gradient, Code::internal, "the log accepts a gradient that has not arrived");
+        check_arrived(peer, entry);
         store_.accept(entry.worker, layout_of(peer), peer.wire.data(), entry.weight,
                       {.step = peer.header.step, .bucket = task_, .rank = peer.rank});
       }
       free(entry.worker, entry.gradient);
-      if (entry.applies != 0) {
-        outcome = store_.apply({.step = entry.applied, .learning_rate = entry.rate, .previous_learning_rate = entry.previous_rate}, entry.sum_scale,
-                               entry.in_steps != 0);
-      }
+      if (entry.applies != 0) outcome = store_.apply(info, entry.sum_scale, entry.in_steps != 0);
       return outcome;
     }
     case LogKind::save:
@@ -204,7 +236,10 @@ void ParameterTask::forget_lost() {
     if (peer.lost || !service_.membership()->lost(peer.rank)) continue;
     peer.lost = true;
     outbox_.forget(peer.rank);
-    if (peer.reads != nullptr) peer.reads = nullptr;       // what it read stays as it is: the message may still be on its way
+    if (peer.reads == nullptr) continue;                   // what it reads stays as it is: the message may still be on its way
+    if (std::exchange(peer.reads, nullptr) != current_) continue;
+    current_->values = store_.move_values();
+    std::exchange(current_, nullptr)->version = -1;        // nobody else reads it any more
   }
 }
 

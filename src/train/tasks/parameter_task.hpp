@@ -39,10 +39,13 @@ class ParameterTask {
 
  private:
   enum class Stage : std::uint8_t { header, pieces, arrived };
+  /// What answers are read from, until the last reader has it.
   struct Snapshot {
     std::int64_t version = -1;
     int readers = 0;
-    std::vector<std::byte> wire;
+    std::vector<std::byte> wire;               // encoded values
+    Tensor values;                             // or, of a version that is over, values as they were
+    const std::byte* data = nullptr;
   };
   struct Peer {                                // a worker
     int rank = 0;
@@ -68,6 +71,9 @@ class ParameterTask {
   void arrived(int worker);
   bool answer(int worker);
   Snapshot& snapshot();
+  void finish_answer(Peer& peer);
+  void leave_values_to_readers();
+  static void check_arrived(const Peer& peer, const LogEntry& entry);
   void free(int worker, std::int64_t gradient);
   bool read_log();
   void forget_lost();
@@ -80,6 +86,7 @@ class ParameterTask {
   Outbox outbox_;
   std::deque<Peer> peers_;
   std::deque<Snapshot> snapshots_;
+  Snapshot* current_ = nullptr;                // reads the values themselves, of this version
   std::function<void(int, std::int64_t)> arrival_;
   std::function<void(std::int64_t, bool)> save_;
   Transfer log_in_;

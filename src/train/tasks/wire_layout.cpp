@@ -19,6 +19,7 @@ WireLayout::WireLayout(const Shard& shard, const Codec& codec, const Codec& smal
       piece.bytes = mine.wire_bytes(static_cast<std::size_t>(piece.n));
       bytes_ += (piece.bytes + kLine - 1) / kLine * kLine;
       exact_ = exact_ && mine.exact();
+      plain_ = plain_ && mine.plain() && piece.wire == static_cast<std::size_t>(piece.position) * sizeof(float);
       at += piece.n;
       pieces_.push_back(piece);
     }

@@ -4,7 +4,7 @@ namespace cohort {
 
 Worker::Worker(Run& run, Setup& setup, Communicator& client, Communicator& group, const TaskLayout& layout)
     : run_(run), setup_(setup), client_(client), layout_(layout), profile_(run.profile),
-      maker_(run, setup, group, {.ready = [this](std::size_t p) { push_.ready(p); }, .poll = [this] { push_.poll(); }}),
+      maker_(run, setup, group, {.ready = [this](std::size_t p) { push_.ready(p); }, .poll = [this] { (void)push_.poll(); }}),
       push_(client, layout, *setup.parameters, maker_.memory(), setup.replica->session().device()),
       pull_(client, layout, *setup.parameters, setup.replica->session().device()), token_in_(client.transport()), out_(client.transport()) {}
 
@@ -28,7 +28,7 @@ Token Worker::next_token() {
   for (;;) {
     token_in_.receive(layout_.tasks.front(), task_tag::kToken, &token_, sizeof token_);
     client_.wait([&] { return WaitStatus{.operation = "work", .peer = layout_.tasks.front(), .step = token_.step}; }, [&] {
-      push_.poll();
+      (void)push_.poll();
       return token_in_.done();
     });
     if (token_.number <= last_token_) continue;      // came twice
