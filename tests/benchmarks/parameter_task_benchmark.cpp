@@ -2,9 +2,9 @@
 // every gradient is an update by plain SGD. The yardstick, in turns with it: the same bytes in messages of the same length between
 // the task's rank and the workers, both ways at once, with nothing done about them.
 //
-//   mpirun -n 2 parameter_task_benchmark [--tasks 1] [--kib 1024] [--piece-kib 1024] [--rounds 9] [--updates 200] [--codec fp32]
+//   mpirun -n 2 parameter_task_benchmark [--tasks 1] [--kib 16384] [--piece-kib 1024] [--rounds 9] [--updates 20] [--codec fp32]
 //
-// --kib: what each task keeps. The first ranks are tasks. Medians over the rounds; a rate is bytes of gradients and values together.
+// --kib: what each task keeps; --piece-kib: the blocks in which it travels. The first ranks are tasks. Medians over the rounds; a rate is bytes of gradients and values together.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -23,10 +23,11 @@ namespace cohort {
 namespace {
 
 constexpr int kYardstick = 500, kStop = 501;          // tags
+constexpr std::size_t kBeyondCaches = 64u << 20;      // bytes
 
 struct Settings {
-  int tasks = 1, rounds = 9, updates = 200;
-  std::int64_t kib = 1024, piece_kib = 1024;
+  int tasks = 1, rounds = 9, updates = 20;
+  std::int64_t kib = 16384, piece_kib = 1024;
   std::string codec = "fp32";
 };
 
@@ -84,10 +85,11 @@ class Measured {
     const double start = world_.context().clock->now();
     if (is_task()) {
       const std::int64_t until = store_->version() + std::int64_t{settings_.updates} * workers();
-      world_.wait(WaitStatus{.operation = "updates"}, [&] {
-        task_->turn();
-        return store_->version() == until && idle();
-      });
+      Backoff backoff(*world_.context().clock);
+      while (store_->version() < until || !idle()) {
+        if (task_->turn()) backoff.reset();
+        else backoff.pause();
+      }
     } else {
       for (int i = 0; i < settings_.updates; ++i, ++step_) {
         pull_->fetch(pull_->newest() + 1);
@@ -111,19 +113,21 @@ class Measured {
     const std::size_t pieces = (bytes + piece - 1) / piece;
     std::vector<int> peers;
     for (int rank = is_task() ? settings_.tasks : 0; rank < (is_task() ? world_.size() : settings_.tasks); ++rank) peers.push_back(rank);
-    out_.resize(bytes * peers.size());
+    // Gradients are new every time, so what is sent here must not be in the receiver's cache either.
+    const std::size_t turns = std::max<std::size_t>(1, kBeyondCaches / bytes);
+    out_.resize(bytes * peers.size() * turns);
     in_.resize(out_.size());
     std::vector<Transfer> transfers;
     for (std::size_t i = 0; i < 2 * pieces * peers.size(); ++i) transfers.emplace_back(world_.transport());
     world_.barrier();
     const double start = world_.context().clock->now();
     for (int i = 0; i < settings_.updates; ++i) {
-      std::size_t t = 0;
+      std::size_t t = 0, from = bytes * peers.size() * (static_cast<std::size_t>(i) % turns);
       for (std::size_t p = 0; p < peers.size(); ++p) {
         for (std::size_t at = 0; at < bytes; at += piece) {
           const std::size_t n = std::min(piece, bytes - at);
-          transfers[t++].receive(peers[p], kYardstick, in_.data() + p * bytes + at, n);
-          transfers[t++].send(peers[p], kYardstick, out_.data() + p * bytes + at, n);
+          transfers[t++].receive(peers[p], kYardstick, in_.data() + from + p * bytes + at, n);
+          transfers[t++].send(peers[p], kYardstick, out_.data() + from + p * bytes + at, n);
         }
       }
       world_.wait(WaitStatus{.operation = "transfers"}, [&] { return std::ranges::all_of(transfers, [](Transfer& each) { return each.done(); }); });
