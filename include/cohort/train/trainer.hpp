@@ -8,6 +8,7 @@
 
 #include "cohort/base/options.hpp"
 #include "cohort/comm/communicator.hpp"
+#include "cohort/train/aggregation.hpp"
 
 namespace cohort {
 
@@ -77,6 +78,8 @@ struct TrainResult {
   bool stopped = false;                             ///< ended early because somebody asked (a signal)
   double seconds = 0;
   std::filesystem::path directory, checkpoint;      ///< checkpoint: empty if none was written
+  std::vector<Membership::Loss> lost;               ///< workers of parameter tasks, on rank 0
+  std::vector<WorkerCounts> workers;                ///< what has become of their gradients, on rank 0
 };
 
 /// Collective. One training run as the job file describes it. `resume`: empty, a checkpoint or a run's directory, or "auto".

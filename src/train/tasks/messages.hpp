@@ -56,6 +56,7 @@ enum class TokenKind : std::int32_t {
   give_statistics,                           ///< of batch norm and the like
   beat,                                      ///< nothing yet, but others are at work
   end,
+  refused,                                   ///< this worker is left out: nothing from it counts any more
 };
 
 struct Token {

@@ -51,7 +51,10 @@ class Service {
     writer_->close();
     run_.summary.memory.slots = kept_.slot_bytes();
     run_.summary.memory.communication += task_.bytes();
-    if (token_) run_.progress.note("\n" + token_->table());
+    if (!token_) return;
+    run_.progress.note("\n" + token_->table());
+    for (int worker = 0; worker < run_.replicas; ++worker) run_.result.workers.push_back(token_->counts(worker));
+    run_.result.lost = service_.membership()->losses();
   }
   [[nodiscard]] bool complete() const noexcept { return task_.complete(); }
 

@@ -73,6 +73,7 @@ void TokenTask::lose(int worker) {
   Peer& peer = peers_[static_cast<std::size_t>(worker)];
   peer.lost = true;
   peer.idle = false;
+  send(worker, {.kind = TokenKind::refused});      // if it still listens
   outbox_.forget(peer.rank);
   if (peer.evaluates) shares_[static_cast<std::size_t>(peer.share)] = kTodo;
   peer.evaluates = false;

@@ -30,6 +30,7 @@ class TokenTask {
   bool turn();
   [[nodiscard]] bool flushed() { return outbox_.progress(); }
 
+  [[nodiscard]] WorkerCounts counts(int worker) const { return counts(peers_[static_cast<std::size_t>(worker)]); }
   /// A line per worker, and how stale gradients were, for people.
   [[nodiscard]] std::string table() const;
 

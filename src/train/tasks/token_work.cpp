@@ -67,7 +67,7 @@ void TokenTask::send(int worker, Token token) {
   peer.idle = token.kind == TokenKind::beat;
   peer.last_word = now();
   token.number = ++peer.number;
-  token.averages = token.kind != TokenKind::beat && !peer.knows_averages ? 1 : 0;
+  token.averages = (token.kind == TokenKind::train || token.kind == TokenKind::evaluate) && !peer.knows_averages ? 1 : 0;
   outbox_.send(peer.rank, task_tag::kToken, token);
   if (token.averages == 0) return;
   outbox_.send(peer.rank, task_tag::kAverages, std::as_bytes(std::span(averages_)));

@@ -19,6 +19,8 @@ bool Worker::work() {
       case TokenKind::give_statistics: give_statistics(); break;
       case TokenKind::beat: break;
       case TokenKind::end: return token.complete != 0;
+      case TokenKind::refused:
+        fail(Code::cancelled, "this worker was given up by the others: its gradients are refused");
     }
   }
 }
