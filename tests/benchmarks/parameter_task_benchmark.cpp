@@ -4,7 +4,8 @@
 //
 //   mpirun -n 2 parameter_task_benchmark [--tasks 1] [--kib 16384] [--piece-kib 1024] [--rounds 9] [--updates 20] [--codec fp32]
 //
-// --kib: what each task keeps; --piece-kib: the blocks in which it travels. The first ranks are tasks. Medians over the rounds; a rate is bytes of gradients and values together.
+// --kib: what each task keeps; --piece-kib: the blocks in which it travels. The first ranks are tasks. Medians over
+// the rounds; a rate is bytes of gradients and values together.
 #include <fmt/core.h>
 
 #include <algorithm>

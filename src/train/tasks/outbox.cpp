@@ -26,6 +26,11 @@ bool Outbox::progress() {
   return empty;
 }
 
+bool Outbox::reached(int peer) {
+  (void)progress();
+  return std::ranges::find(letters_, peer, &Letter::peer) == letters_.end();
+}
+
 void Outbox::forget(int peer) {
   for (Letter& letter : letters_) letter.forgotten = letter.forgotten || letter.peer == peer;
 }

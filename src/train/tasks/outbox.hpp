@@ -21,6 +21,8 @@ class Outbox {
   void send(int peer, int tag, std::span<const std::byte> bytes);
   /// True if everything has been taken by those who are there.
   bool progress();
+  /// True if this rank has taken everything.
+  bool reached(int peer);
   /// The rank is lost: what is on its way there may stay so.
   void forget(int peer);
 

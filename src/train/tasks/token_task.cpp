@@ -210,6 +210,12 @@ void TokenTask::judge(int worker) {
 Outcome TokenTask::emit(LogEntry entry) {
   entry.number = ++entries_;
   for (std::size_t task = 1; task < layout_.tasks.size(); ++task) outbox_.send(layout_.tasks[task], task_tag::kLog, entry);
+  // What the tasks then do together, this one must not begin before the others can have heard of it.
+  const bool together = entry.kind != LogKind::gradient || (entry.applies != 0 && entry.in_steps != 0);
+  for (std::size_t task = 1; together && task < layout_.tasks.size(); ++task) {
+    const int rank = layout_.tasks[task];
+    service_.wait(WaitStatus{.operation = "log", .peer = rank, .step = run_.state.step}, [&] { return outbox_.reached(rank); });
+  }
   return local_.follow(entry);
 }
 
