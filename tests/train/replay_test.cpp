@@ -7,6 +7,7 @@
 #include <functional>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <map>
 #include <string>
 
@@ -232,19 +233,23 @@ struct Sample {
 
 class PlaneReader final : public Reader {
  public:
-  explicit PlaneReader(Section& section) { section.bind("samples", samples_, ""); }
+  explicit PlaneReader(Section& section) {
+    section.bind("samples", samples_, "");
+    section.bind("poison", poison_, "this one is not a number");
+  }
   std::int64_t size() const override { return samples_; }
   const std::vector<Field>& fields() const override { return fields_; }
   void read(std::span<const std::uint32_t> samples, std::span<void* const> buffers) const override {
     for (std::size_t i = 0; i < samples.size(); ++i) {
       const Sample sample(samples[i]);
       for (std::size_t k = 0; k < 2; ++k) static_cast<float*>(buffers[0])[2 * i + k] = static_cast<float>(sample.x[k]);
-      static_cast<float*>(buffers[1])[i] = static_cast<float>(sample.y);
+      const bool bad = static_cast<std::int64_t>(samples[i]) == poison_;
+      static_cast<float*>(buffers[1])[i] = bad ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(sample.y);
     }
   }
 
  private:
-  std::int64_t samples_ = 0;
+  std::int64_t samples_ = 0, poison_ = -1;
   std::vector<Field> fields_{{"x", DType::float32, {2}}, {"y", DType::float32, {1}}};
 };
 const Registered<ReaderType> plane_reader{"test_plane", {[](Section& s) { return std::make_unique<PlaneReader>(s); }}};
@@ -410,6 +415,17 @@ std::vector<Policy> policies() {
   };
 }
 
+/// A plane by so many learners; no checkpoint but the last.
+Options plane_job(const TemporaryFolder& folder, const Options& changes = {}) {
+  return with(with({{"train.directory", (folder.path() / "plane").string()}, {"model.type", std::string("test_plane")},
+                    {"data.train.reader", std::string("test_plane")}, {"data.train.samples", kSamples},
+                    {"data.global_batch", std::int64_t{kBatch * kLearners}}, {"data.shuffle", false}, {"data.threads", std::int64_t{0}},
+                    {"train.threads", std::int64_t{1}}, {"train.epochs", std::int64_t{kEpochs}}, {"optimizer.type", std::string("sgd")},
+                    {"schedule.learning_rate", kRate}, {"checkpoint.every_epochs", std::int64_t{0}}},
+                   async(kLearners)),
+              changes);
+}
+
 class AgainstArithmetic : public Replayed, public ::testing::WithParamInterface<Policy> {
  protected:
   [[nodiscard]] static Weights weights_of(const TrainResult& result) {
@@ -426,12 +442,7 @@ class AgainstArithmetic : public Replayed, public ::testing::WithParamInterface<
 
 TEST_P(AgainstArithmetic, EveryPolicy) {
   const Policy& policy = GetParam();
-  const Options base = with({{"train.directory", (folder_.path() / "plane").string()}, {"model.type", std::string("test_plane")},
-                             {"data.train.reader", std::string("test_plane")}, {"data.train.samples", kSamples},
-                             {"data.global_batch", std::int64_t{kBatch * kLearners}}, {"data.shuffle", false}, {"data.threads", std::int64_t{0}},
-                             {"train.threads", std::int64_t{1}}, {"train.epochs", std::int64_t{kEpochs}}, {"optimizer.type", std::string("sgd")},
-                             {"schedule.learning_rate", kRate}, {"checkpoint.every_epochs", std::int64_t{0}}},
-                            async(kLearners));
+  const Options base = plane_job(folder_);
   const Weights start = weights_of(train_with(1, with(base, {{"schedule.learning_rate", 0.0}, {"train.max_steps", std::int64_t{1}}})));
   const TrainResult result = train_with(1, with(base, policy.options));
   const Expected expected = Simulation(policy, start).run();
@@ -447,6 +458,31 @@ TEST_P(AgainstArithmetic, EveryPolicy) {
   for (int l = 0; l < kLearners; ++l) dropped += metric(result, "workers/" + std::to_string(l) + "/dropped");
   EXPECT_EQ(dropped, static_cast<double>(expected.dropped));
   EXPECT_EQ(policy.drop_above < 1e9, dropped > 0);
+}
+
+/// Also where they are reached while everybody is awaited at the end of an epoch.
+TEST_F(Replayed, EndsAfterAsManyUpdatesAsWereAskedFor) {
+  for (std::int64_t most = 1; most <= 22; ++most) {
+    for (const Options& rules : {Options{}, Options{{"updater.soft_sync", std::int64_t{2}}}, Options{{"updater.drop_above", std::int64_t{2}}}}) {
+      const TrainResult result = train_with(1, plane_job(folder_, with(rules, {{"train.max_steps", most}, {"checkpoint.every_epochs", std::int64_t{1}}})));
+      EXPECT_EQ(result.steps, most);
+    }
+  }
+}
+
+TEST_F(Replayed, AGradientThatIsNotFiniteIsDroppedOrSkipsItsStep) {
+  const Options bad{{"data.train.poison", std::int64_t{22}}, {"train.epochs", std::int64_t{2}}};
+  const TrainResult alone = train_with(1, plane_job(folder_, bad));
+  EXPECT_EQ(alone.skipped, 2);
+  EXPECT_EQ(alone.steps, 2 * 10 - 2);                  // it does not become an update
+  const TrainResult steps = train_with(1, plane_job(folder_, with(bad, sync(kLearners))));
+  EXPECT_EQ(steps.skipped, 2);
+  EXPECT_EQ(steps.steps, 2 * 2);                       // of 20 and of 17 samples; the second is skipped
+  for (const TrainResult& result : {alone, steps}) {
+    for (const auto& [name, values] : tensors_of(result.checkpoint)) {
+      for (const float value : values) EXPECT_TRUE(std::isfinite(value)) << name;
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Policies, AgainstArithmetic, ::testing::ValuesIn(policies()), [](const auto& of) {
