@@ -15,7 +15,7 @@ def settings(n, how, seed, epochs):
 
 
 def run(place):
-    seeds, epochs = place.seeds(5, 1), 2 if place.brief else 3
+    seeds, epochs = place.seeds(5, 1), 1 if place.brief else 3
     every = (1, 30) if place.brief else (1, 6, 15, 30)
     cases = [(n, how) for n in every for how in (CONSTANT, AWARE)] + [(n, SMALL) for n in every if n > 6 and not place.brief]
     found = {case: [place.train(settings(*case, seed, epochs), seed=seed)["percent"] for seed in seeds] for case in cases}
