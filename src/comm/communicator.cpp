@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <filesystem>
 
 #include "cohort/base/error.hpp"
 #include "cohort/tensor/device.hpp"
@@ -137,6 +138,37 @@ Communicator Communicator::duplicate() {
   std::vector<int> members(static_cast<std::size_t>(size()));
   for (int rank = 0; rank < size(); ++rank) members[static_cast<std::size_t>(rank)] = rank;
   return make_group(members, groups_++);
+}
+
+Communicator Communicator::spawn(const std::vector<std::string>& words, int new_job_rank, const std::string& program) {
+  barrier();   // as in duplicate()
+  const std::string file = program.empty() ? std::filesystem::read_symlink("/proc/self/exe").string() : program;
+  const NodeMap unknown(std::vector<int>(static_cast<std::size_t>(size()) + 1, 0));
+  Communicator joined = related(transport_->spawn(file, words), unknown);
+  joined.membership_ = std::make_shared<Membership>();
+  std::vector<int> ranks;
+  for (int member = 0; member < size(); ++member) ranks.push_back(job_rank(member));
+  ranks.push_back(new_job_rank);
+  joined.meet(std::move(ranks));
+  return joined;
+}
+
+Communicator Communicator::join(std::unique_ptr<Transport> transport, Context context) {
+  const NodeMap unknown(std::vector<int>(static_cast<std::size_t>(transport->size()), 0));
+  Communicator joined(std::move(transport), std::move(context), unknown);
+  joined.meet(std::vector<int>(static_cast<std::size_t>(joined.size())));
+  return joined;
+}
+
+/// Who and where all are, as rank 0 knows it and each says.
+void Communicator::meet(std::vector<int> job_ranks) {
+  broadcast_values(std::span(job_ranks), 0);
+  job_ranks_ = std::move(job_ranks);
+  context_.rank = job_rank(rank());
+  const std::vector<std::string> hosts = all_gather(context_.host);
+  std::vector<int> labels;
+  for (const std::string& host : hosts) labels.push_back(static_cast<int>(std::ranges::find(hosts, host) - hosts.begin()));
+  nodes_ = NodeMap(labels);
 }
 
 std::shared_ptr<SharedMemory> Communicator::allocate_shared(std::size_t bytes) {

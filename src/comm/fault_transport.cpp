@@ -36,6 +36,9 @@ class FaultTransport final : public Transport, private LibraryCollectives {
   }
   std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes, int id) override { return below_->allocate_shared(bytes, id); }
   void expect_wrong_sizes() noexcept override { below_->expect_wrong_sizes(); }
+  std::unique_ptr<Transport> spawn(const std::string& program, const std::vector<std::string>& words) override {
+    return below_->spawn(program, words);   // nothing goes wrong with a replacement
+  }
   LibraryCollectives* library() noexcept override { return below_->library() == nullptr ? nullptr : this; }
 
  private:

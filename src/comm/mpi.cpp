@@ -105,6 +105,30 @@ std::vector<MessageLimits> limits_of(const NodeMap& nodes, int rank, std::size_t
 
 }  // namespace
 
+std::unique_ptr<Transport> merge_transport(MPI_Comm inter, bool child, std::size_t largest) {
+  MPI_Comm merged = MPI_COMM_NULL;
+  int size = 0;
+  check(MpiCode{MPI_Intercomm_merge(inter, child ? 1 : 0, &merged)});
+  MpiComm owner(merged);
+  check(MpiCode{MPI_Comm_size(merged, &size)});
+  const std::size_t found = quick_over_tcp();   // processes that were started apart always talk over TCP
+  const MessageLimits limits{.largest = largest, .quick = found > 0 ? found : largest};
+  return make_mpi_transport(std::move(owner), std::vector(static_cast<std::size_t>(size), limits));
+}
+
+bool Environment::spawned() {
+  MPI_Comm parents = MPI_COMM_NULL;
+  check(MpiCode{MPI_Comm_get_parent(&parents)});
+  return parents != MPI_COMM_NULL;
+}
+
+Communicator Environment::parents(const Communicator& world, std::size_t largest_message) {
+  MPI_Comm parents = MPI_COMM_NULL;
+  check(MpiCode{MPI_Comm_get_parent(&parents)});
+  check(parents != MPI_COMM_NULL, Code::failed_precondition, "no rank has started this process: it has no parents");
+  return Communicator::join(merge_transport(parents, true, largest_message), world.context());
+}
+
 Communicator Environment::world(Context context, std::size_t largest_message) const {
   MPI_Comm comm = MPI_COMM_NULL;
   check(MpiCode{MPI_Comm_dup(MPI_COMM_WORLD, &comm)});

@@ -105,6 +105,7 @@ class MpiTransport final : public Transport, private LibraryCollectives {
   std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes, int) override {
     return std::make_shared<MpiSharedMemory>(comm_->get(), bytes);
   }
+  std::unique_ptr<Transport> spawn(const std::string& program, const std::vector<std::string>& words) override;
   LibraryCollectives* library() noexcept override { return this; }
   /// Open MPI 4.1 copies a long message between processes of a machine whole, however short the receive is. Pieces below every
   /// transport's eager limit are cut off as they should.
@@ -267,6 +268,22 @@ std::unique_ptr<Transport> MpiTransport::subgroup(std::span<const int> members, 
   std::vector<MessageLimits> limits;
   for (const int member : members) limits.push_back(limits_[static_cast<std::size_t>(member)]);
   return std::make_unique<MpiTransport>(std::make_shared<MpiComm>(comm), std::move(limits));
+}
+
+std::unique_ptr<Transport> MpiTransport::spawn(const std::string& program, const std::vector<std::string>& words) {
+  std::vector<char*> arguments;
+  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));   // MPI only reads them
+  arguments.push_back(nullptr);
+  MPI_Comm inter = MPI_COMM_NULL;
+  int error = MPI_SUCCESS;
+  const int code = MPI_Comm_spawn(program.c_str(), arguments.data(), 1, MPI_INFO_NULL, 0, comm_->get(), &inter, &error);
+  if (code != MPI_SUCCESS || error != MPI_SUCCESS) {
+    fail(Code::unavailable,
+         fmt::format("the launcher did not start another process of {}: mpirun can, srun cannot", program));
+  }
+  std::size_t largest = 0;
+  for (const MessageLimits& limits : limits_) largest = std::max(largest, limits.largest);
+  return merge_transport(inter, false, largest);
 }
 
 Request MpiTransport::start_all_reduce(float* data, std::size_t n) {

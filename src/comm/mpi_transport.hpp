@@ -18,4 +18,7 @@ struct MessageLimits {
 /// A transport over a communicator of its own, with the limits of each rank.
 [[nodiscard]] std::unique_ptr<Transport> make_mpi_transport(MpiComm comm, std::vector<MessageLimits> limits);
 
+/// Collective over both sides of `inter`: one group of the parents, then their child. The intercommunicator stays.
+[[nodiscard]] std::unique_ptr<Transport> merge_transport(MPI_Comm inter, bool child, std::size_t largest);
+
 }  // namespace cohort

@@ -2,7 +2,13 @@
 
 #include <utility>
 
+#include "cohort/base/error.hpp"
+
 namespace cohort {
+
+std::unique_ptr<Transport> Transport::spawn(const std::string&, const std::vector<std::string>&) {
+  fail(Code::failed_precondition, "these ranks cannot start another process: they are threads of one");
+}
 
 Transfer::Transfer(Transfer&& other) noexcept
     : transport_(other.transport_), request_(std::exchange(other.request_, Request{})), peer_(other.peer_) {}

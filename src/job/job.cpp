@@ -35,6 +35,7 @@ struct Ending {
   std::shared_ptr<const Membership> membership = std::make_shared<Membership>();
   std::optional<Detector> detector;
   JobOutcome outcome;                     ///< what the job has said by its end
+  bool replacement = false;               ///< this process was started by ranks, for one that they have lost
 };
 
 /// What went wrong on one rank.
@@ -101,7 +102,7 @@ std::vector<std::string> gather_failures(Communicator& verdict, const Failure& m
 /// A rank that the others can do without prints its own failure, or that they have given it up, and goes. Not where the
 /// whole job is to end.
 void leave_others_in_peace(Ending& ending, const Failure& mine, int rank) {
-  if (!ending.membership->may_lose(rank)) return;
+  if (!ending.membership->may_lose(rank) && !ending.replacement) return;
   const Verdict verdict = ending.detector ? ending.detector->verdict() : Verdict{};
   if (verdict.kind == Verdict::Kind::lost || verdict.kind == Verdict::Kind::failed) return;
   const bool given_up = mine.consequence && verdict.kind == Verdict::Kind::excluded;
@@ -111,7 +112,7 @@ void leave_others_in_peace(Ending& ending, const Failure& mine, int rank) {
 
 /// Rank 0 leaves for others how the job ended, and tells it where that is not plain.
 void tell_outcome(const Ending& ending, int rank, int code, const std::string& error) {
-  if (rank != 0) return;
+  if (rank != 0 || ending.replacement) return;
   const Outcome outcome{code == kExitDone, code, error, ending.membership->losses(), ending.outcome};
   write_outcome(outcome_file(), outcome);
   if (outcome.lost.empty()) return;
@@ -130,7 +131,8 @@ int conclude(Ending& ending, const Failure& mine, int rank, int ranks) {
   }
   if (ranks > 1 && ending.verdict && verdict.kind == Verdict::Kind::none) all = gather_failures(*ending.verdict, mine);
   const bool alike =
-      ranks == 1 || (!all.empty() && std::ranges::all_of(all, [&](const auto& text) { return text == all.front(); }));
+      (ranks == 1 && !ending.replacement) ||
+      (!all.empty() && std::ranges::all_of(all, [&](const auto& text) { return text == all.front(); }));
   if (alike) {
     const bool ours = mine.text.ends_with("(internal)");   // no mistake of the user: the place helps whoever repairs it
     if (rank == 0) print_error(fmt::format("error: {}{}", ours ? mine.place + ": " : "", mine.text));
@@ -272,12 +274,13 @@ int run_job(int argc, char** argv) {
     }
     Communicator world = environment->world(context);
     ending.membership = world.membership();
+    ending.replacement = Environment::spawned();
     ending.verdict.emplace(world.duplicate());
     if (prepared.failure) std::rethrow_exception(prepared.failure);
     const int code = run_named_job(world, prepared.line, ending);
     const std::string error = code == kExitDone ? "" : fmt::format("the job's own exit code is {}", code);
     tell_outcome(ending, environment->rank(), code, error);
-    if (ending.membership->count() > 0) leave(ending, code);
+    if (ending.membership->count() > 0 || ending.replacement) leave(ending, code);
     if (ending.detector->active()) environment->limit_finalize(kFinalizeSeconds);   // all ranks are there
     return code;
   } catch (...) {   // the only place where a program ends because of an error

@@ -125,10 +125,11 @@ class FakeRank {
     link_.send(FrameKind::hello, {reinterpret_cast<const char*>(&hello), sizeof hello});
     EXPECT_TRUE(hears(FrameKind::welcome));
   }
-  void report() {
-    const Report report({}, {.step = 7});
+  void report(const WaitStatus& wait = {}) {
+    const Report report(wait, {.step = 7});
     link_.send(FrameKind::report, {reinterpret_cast<const char*>(&report), sizeof report});
   }
+  void end() { link_.close(); }
   void goodbye() { link_.send(FrameKind::goodbye); }
   [[nodiscard]] bool heard(FrameKind kind) {
     link_.receive([&](FrameKind got, std::string_view body) { frames_.emplace_back(got, body); });
@@ -198,6 +199,29 @@ TEST(Coordinator, ASilentRankIsLostAndLearnsItWhenItWakesUp) {
   ASSERT_EQ(lines.size(), 1u);
   EXPECT_THAT(lines[0], AllOf(HasSubstr("rank 2 on c does not answer (last seen in step 7, 1."),
                               HasSubstr("; the others go on without it")));
+}
+
+TEST(Coordinator, ALossExcusesTheWaitsBeforeIt) {
+  const auto membership = std::make_shared<Membership>();
+  membership->allow_losses({1, 2}, 30);
+  const Coordinator coordinator({.hosts = {"a", "b", "c"}, .token = 5, .timeout = 2, .membership = membership},
+                                Log("", LogLevel::off));
+  std::vector<FakeRank> ranks;
+  for (int rank = 0; rank < 3; ++rank) ranks.emplace_back(coordinator.address(), 5, rank);
+  const auto wait_for_rank_2 = [&](double seconds) {
+    for (const double end = Clock::steady().now() + seconds; Clock::steady().now() < end; sleep_for(0.02)) {
+      ranks[0].report();
+      ranks[1].report({.operation = "pull", .peer = 2, .since = 1});
+    }
+  };
+  wait_for_rank_2(1.3);
+  ranks[2].end();
+  wait_for_rank_2(1.3);                           // longer than the timeout by now, but not since then
+  EXPECT_TRUE(membership->lost(2));
+  EXPECT_EQ(membership->count(), 1u);
+  EXPECT_FALSE(ranks[0].heard(FrameKind::verdict));
+  wait_for_rank_2(1.5);                           // it should know better: now it is late itself
+  EXPECT_TRUE(membership->lost(1));
 }
 
 // ---- whole detectors, ranks as threads
@@ -364,6 +388,17 @@ TEST(Loss, ThatComesBeforeARankAgreesIsKept) {
     survive(world, *detector, 1, "ended before the job was done");
   });
   expect_one_line(run, 1);
+}
+
+TEST(Loss, OfThreadsIsNotMadeGood) {
+  run_as_threads(1, [](Communicator& world) {
+    try {
+      (void)world.spawn({}, 0);
+      ADD_FAILURE() << "a thread cannot be spawned";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::failed_precondition) << error.what();
+    }
+  });
 }
 
 TEST(Loss, RankZeroStillEndsTheJob) {

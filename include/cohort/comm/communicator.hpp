@@ -77,6 +77,15 @@ class Communicator {
   [[nodiscard]] Communicator split(int color, int key = 0);
   /// Collective. The same ranks with traffic of their own: for another thread, or another subsystem.
   [[nodiscard]] Communicator duplicate();
+  /// Collective. Starts one more process of this program with these words on its command line, as rank `job_rank` of the job
+  /// (that of a lost rank which it replaces), and returns this group's ranks and, as the last one, the new process, which
+  /// gets its end from `Environment::parents`. `program`: its file, empty for this one. Takes as long as the process does to
+  /// get there, without a deadline; needs TCP (`OMPI_MCA_btl`), also within a machine. The new group has a membership of
+  /// its own, by its own ranks. Error unavailable where the launcher cannot do it: Open MPI's mpirun can, srun cannot.
+  [[nodiscard]] Communicator spawn(const std::vector<std::string>& words, int job_rank, const std::string& program = {});
+  /// Collective with `spawn`: the new process's end.
+  [[nodiscard]] static Communicator join(std::unique_ptr<Transport> transport, Context context);
+
   /// Collective. Memory of one machine that all ranks here can reach; Error failed_precondition if they are on several.
   [[nodiscard]] std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes);
 
@@ -153,6 +162,7 @@ class Communicator {
   template <class T>
   void reduce_gathered(std::span<T> values, Reduce how);
   [[nodiscard]] Communicator make_group(const std::vector<int>& members, int id);
+  void meet(std::vector<int> job_ranks);
   [[nodiscard]] Communicator related(std::unique_ptr<Transport> transport, NodeMap nodes);
 
   std::unique_ptr<Transport> transport_;

@@ -23,6 +23,12 @@ class Environment {
   /// `largest_message` bytes are cut.
   [[nodiscard]] Communicator world(Context context, std::size_t largest_message = kLargestMessage) const;
 
+  /// True in a process that `Communicator::spawn` started: its world has one rank. It must end without MPI_Finalize, which
+  /// would wait for its parents.
+  [[nodiscard]] static bool spawned();
+  /// Collective with the `spawn` that started this process: what that returned, where this process is the last rank.
+  [[nodiscard]] static Communicator parents(const Communicator& world, std::size_t largest_message = kLargestMessage);
+
   /// The destructor will leave MPI alone: after the death of a rank MPI_Finalize may never return.
   void abandon() noexcept { abandoned_ = true; }
 

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 namespace cohort {
 
@@ -82,6 +84,10 @@ class Transport {
   /// To be called on all ranks alike, while nothing is under way: messages may get lost or come twice from here on, in this
   /// group and in those made from it, so that a receive may meet any other message; it must still end with data_loss.
   virtual void expect_wrong_sizes() noexcept {}
+
+  /// Collective. Starts one more process, and gives the ranks of this transport with it as the last one. Has no deadline of
+  /// its own. Error failed_precondition where ranks are no processes, unavailable where the launcher cannot.
+  [[nodiscard]] virtual std::unique_ptr<Transport> spawn(const std::string& program, const std::vector<std::string>& words);
 
   /// Null where the library has no collectives.
   [[nodiscard]] virtual LibraryCollectives* library() noexcept { return nullptr; }
