@@ -167,6 +167,25 @@ for change in '--rate 10mbit' --down --up; do $tool $change && reach "$0"; done"
                 self.assertEqual(done.stdout.split(), ["there", "gone", "there"], done.stderr)
 
 
+class ParameterTasks(unittest.TestCase):
+    def test_go_on_without_a_worker_whose_line_is_cut(self):
+        """Its process lives on, and mpirun notices nothing."""
+        with tempfile.TemporaryDirectory() as folder:
+            job = pathlib.Path(folder, "job.toml")
+            job.write_text('[train]\nepochs = 1000\nmax_steps = 300\nupdater = "async"\n[model]\ntype = "mlp"\nhidden = [32]\n'
+                           '[data]\nbatch = 8\nthreads = 0\n[data.train]\nreader = "synthetic"\nsamples = 2000\nshape = [8, 8, 1]\n'
+                           '[cluster]\nps = 1\nheartbeat_timeout = 1.5\n[[fault]]\nkind = "slow"\nseconds = 0.03\n')
+            script = f"""{PROGRAM} launch -- {MPIRUN} --enable-recovery -n 4 {PROGRAM} train {job} --set train.directory={folder}/run &
+                         until test -s {folder}/run/metrics.jsonl; do sleep 0.1; done
+                         "$0" "$@" link 4 --down
+                         wait $!"""
+            done = network("--hosts", "4", command=["bash", "-c", script, *TOOL])
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            self.assertRegex(done.stdout + done.stderr, "rank 3 on host4 .*the others go on without it")
+            steps = [json.loads(line)["step"] for line in pathlib.Path(folder, "run", "metrics.jsonl").read_text().splitlines()]
+            self.assertEqual(max(steps), 300)
+
+
 class Ranks(unittest.TestCase):
     def test_of_three_hosts_sum(self):
         done = network("--hosts", "3", "--rate", "500mbit",

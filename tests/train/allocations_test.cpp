@@ -13,6 +13,8 @@
 #include "cohort/train/optimizer.hpp"
 #include "support/count_allocations.hpp"
 #include "support/training.hpp"
+#include "train/tasks/gradient_push.hpp"
+#include "train/tasks/parameter_task.hpp"
 
 namespace cohort {
 namespace {
@@ -143,6 +145,56 @@ TEST_F(Allocations, NoneHoweverTheSumsComeAbout) {
   expect_none(2, testing::with(mlp(), {{"train.threads", std::int64_t{2}}, {"train.clip_norm", 0.1}}));
   accumulate_ = 2;
   expect_none(2, testing::with(mlp(), {{"train.accumulate", std::int64_t{2}}}));
+}
+
+/// An hour of a worker that is always late, at a gradient a second: every one is received and dropped, and nothing piles up.
+TEST(LateGradients, TakeNoMemory) {
+  constexpr int kWarmUp = 16, kHour = 3600;
+  std::size_t before = 0, after = 0;
+  std::int64_t bytes_before = 0, bytes_after = 0;
+  run_as_threads(2, [&](Communicator& communicator) {
+    Graph graph;
+    (void)graph.variable("weights", Shape{3000}, "zeros");
+    Session session(graph, {});
+    Section sgd("optimizer");
+    const auto optimizer = make_optimizer(sgd);
+    const auto grouping = [](auto names, auto) { return std::vector<ParameterGroup>(names.size()); };
+    Parameters parameters(session, optimizer->slots(), grouping), kept(session, optimizer->slots(), grouping);
+    ClusterOptions cluster;
+    cluster.ps = 1;
+    cluster.piece_mib = 0.005;                       // more than one piece
+    const TaskLayout layout(parameters, cluster, ExchangeOptions(), communicator.size());
+    Communicator alone = communicator.split(communicator.rank());
+    if (communicator.rank() == 0) {
+      kept.keep(session, layout.shards[0]);
+      ParameterStore store(kept, *optimizer, session.pool(), alone, {});
+      ParameterTask task(communicator, layout, 0, store);
+      int arrived = 0;
+      task.on_arrival([&](int worker, std::int64_t gradient) {
+        (void)task.follow({.worker = worker, .gradient = gradient});          // dropped
+        if (++arrived == kWarmUp) before = testing::allocations(), bytes_before = task.bytes();
+      });
+      communicator.wait(WaitStatus{.operation = "late gradients"}, [&] { return (void)task.turn(), arrived == kWarmUp + kHour; });
+      after = testing::allocations();
+      bytes_after = task.bytes();
+      EXPECT_EQ(store.version(), 0);
+    } else {
+      parameters.place_values_alone(session);
+      ExchangeOptions one;
+      one.first_bucket_mib = one.bucket_mib = 1e9;
+      GradientExchange memory(alone, parameters, session.device(), one, {});
+      GradientPush push(communicator, layout, parameters, memory, session.device());
+      for (int i = 0; i < kWarmUp + kHour; ++i) {
+        push.begin(i);
+        push.ready(0);
+        (void)push.finish();
+      }
+      communicator.wait(WaitStatus{.operation = "last push"}, [&] { return push.poll(); });
+    }
+    communicator.barrier();
+  });
+  EXPECT_EQ(bytes_before, bytes_after);
+  EXPECT_LE(after - before, 8u);                       // the sender's first turns around its own buffers
 }
 
 }  // namespace

@@ -57,8 +57,10 @@ bool ParameterTask::serve(int worker) {
 bool ParameterTask::receive(int worker) {
   Peer& peer = peers_[static_cast<std::size_t>(worker)];
   if (peer.stage == Stage::header && peer.header_in.done()) {
-    check(peer.header.number == peer.gradients + 1, Code::data_loss,
-          fmt::format("worker {} sent gradient {} to parameter task {} where {} was due", worker, peer.header.number, task_, peer.gradients + 1));
+    if (peer.header.number != peer.gradients + 1) {
+      fail(Code::data_loss, fmt::format("worker {} sent gradient {} to parameter task {} where {} was due", worker, peer.header.number, task_,
+                                        peer.gradients + 1));
+    }
     peer.gradients = peer.header.number;
     expect_pieces(peer);
   }
@@ -67,9 +69,10 @@ bool ParameterTask::receive(int worker) {
   while (peer.arrived < peer.pieces_in.size() && peer.pieces_in[peer.arrived].done()) {
     if (peer.arrived % 2 == 0) {
       const PieceHeader& header = peer.piece_headers[peer.arrived / 2];
-      check(header.number == peer.gradients && header.piece == static_cast<std::int64_t>(peer.arrived / 2), Code::data_loss,
-            fmt::format("worker {} sent piece {} of gradient {} to parameter task {} where piece {} of gradient {} was due", worker, header.piece,
-                        header.number, task_, peer.arrived / 2, peer.gradients));
+      if (header.number != peer.gradients || header.piece != static_cast<std::int64_t>(peer.arrived / 2)) {
+        fail(Code::data_loss, fmt::format("worker {} sent piece {} of gradient {} to parameter task {} where piece {} of gradient {} was due", worker,
+                                          header.piece, header.number, task_, peer.arrived / 2, peer.gradients));
+      }
     }
     ++peer.arrived;
   }
@@ -117,8 +120,10 @@ bool ParameterTask::answer(int worker) {
   if (!peer.wants) {
     if (!peer.pull_in.done()) return false;
     const bool again = peer.pull.number == peer.pulls;         // came twice
-    check(again || peer.pull.number == peer.pulls + 1, Code::data_loss,
-          fmt::format("worker {} asked parameter task {} for values a {}th time where {} was due", worker, task_, peer.pull.number, peer.pulls + 1));
+    if (!again && peer.pull.number != peer.pulls + 1) {
+      fail(Code::data_loss, fmt::format("worker {} asked parameter task {} for values a {}th time where {} was due", worker, task_,
+                                        peer.pull.number, peer.pulls + 1));
+    }
     peer.pulls = peer.pull.number;
     peer.wants = !again;
     if (again) peer.pull_in.receive(peer.rank, task_tag::kPull, &peer.pull, sizeof peer.pull);
@@ -220,8 +225,9 @@ bool ParameterTask::read_log() {
     const LogEntry entry = log_;
     log_in_.receive(layout_.tasks.front(), task_tag::kLog, &log_, sizeof log_);
     if (entry.number == entries_) continue;       // came twice
-    check(entry.number == entries_ + 1, Code::data_loss,
-          fmt::format("parameter task {} got entry {} of the log where {} was due", task_, entry.number, entries_ + 1));
+    if (entry.number != entries_ + 1) {
+      fail(Code::data_loss, fmt::format("parameter task {} got entry {} of the log where {} was due", task_, entry.number, entries_ + 1));
+    }
     entries_ = entry.number;
     (void)follow(entry);
   }

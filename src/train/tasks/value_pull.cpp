@@ -64,8 +64,9 @@ bool ValuePull::arrive(std::size_t t) {
   Task& task = tasks_[t];
   for (; task.arrived < task.in.size() && task.in[task.arrived].done(); ++task.arrived) {
     if (task.arrived == 0) {
-      check(task.header.number == task.request.number, Code::data_loss,
-            fmt::format("parameter task {} answers request {} where {} was due", t, task.header.number, task.request.number));
+      if (task.header.number != task.request.number) {
+        fail(Code::data_loss, fmt::format("parameter task {} answers request {} where {} was due", t, task.header.number, task.request.number));
+      }
       continue;
     }
     const std::size_t piece = (task.arrived - 1) / 2;
@@ -73,9 +74,10 @@ bool ValuePull::arrive(std::size_t t) {
       take(t, piece);
       continue;
     }
-    check(task.headers[piece].number == task.request.number && task.headers[piece].piece == static_cast<std::int64_t>(piece), Code::data_loss,
-          fmt::format("parameter task {} sent piece {} of answer {} where piece {} of {} was due", t, task.headers[piece].piece,
-                      task.headers[piece].number, piece, task.request.number));
+    if (task.headers[piece].number != task.request.number || task.headers[piece].piece != static_cast<std::int64_t>(piece)) {
+      fail(Code::data_loss, fmt::format("parameter task {} sent piece {} of answer {} where piece {} of {} was due", t, task.headers[piece].piece,
+                                        task.headers[piece].number, piece, task.request.number));
+    }
   }
   if (task.arrived < task.in.size() || !task.out.done()) return false;
   task.version = task.header.version;
