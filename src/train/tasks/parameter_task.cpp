@@ -208,6 +208,7 @@ Outcome ParameterTask::follow(const LogEntry& entry) {
       return outcome;
     }
     case LogKind::save:
+      leave_values_to_readers();               // whoever saves is shown them as if they might change
       if (save_) save_(entry.step, entry.best != 0);
       return outcome;
     case LogKind::end:

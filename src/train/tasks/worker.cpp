@@ -74,7 +74,6 @@ void Worker::give_statistics() {
 }
 
 void Worker::train(const Token& token) {
-  client_.begin_step(token.step);
   profile_.begin_step(token.step + 1);
   const PhaseScope computing(profile_, Phase::compute);
   {
