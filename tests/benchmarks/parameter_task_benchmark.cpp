@@ -189,14 +189,14 @@ void run(Communicator& world, const Settings& settings) {
   std::vector<double> by_tasks, by_transport, ratios;
   const double bytes = 2.0 * static_cast<double>(settings.kib << 10) * settings.tasks * settings.updates * measured.workers();
   for (int round = 0; round <= settings.rounds; ++round) {
-    const double updates = bytes / measured.updates() / 1e9, transfers = bytes / measured.transfers() / 1e9;
+    const double updates = bytes / measured.updates() / 1e6, transfers = bytes / measured.transfers() / 1e6;
     if (round == 0) continue;               // warm
     by_tasks.push_back(updates);
     by_transport.push_back(transfers);
     ratios.push_back(updates / transfers);
   }
   if (world.rank() != 0) return;
-  fmt::print("{} parameter tasks of {} KiB, {} workers, {}: {:.2f} GB/s of gradients and values, transport {:.2f} GB/s, ratio {:.2f} [{:.2f}, {:.2f}]\n",
+  fmt::print("{} parameter tasks of {} KiB, {} workers, {}: {:.1f} MB/s of gradients and values, transport {:.1f} MB/s, ratio {:.2f} [{:.2f}, {:.2f}]\n",
              settings.tasks, settings.kib, measured.workers(), settings.codec, median(by_tasks), median(by_transport), median(ratios),
              *std::ranges::min_element(ratios), *std::ranges::max_element(ratios));
 }
