@@ -8,7 +8,7 @@ import lab
 import svg
 
 TITLE = "One slow worker of four"
-WORKERS, STEP, SLOWER = 4, 0.02, 5           # seconds that a step sleeps, and how much longer the slow worker does
+WORKERS, STEP, SLOWER = 4, 0.04, 5           # seconds that a step sleeps, and how much longer the slow worker does
 ENVIRONMENT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}
 
 MODES = {
