@@ -111,12 +111,13 @@ void GradientMaker::add_to_summary() {
   summary.samples += setup_.replica->cost().samples;
   summary.flops += setup_.replica->cost().flops;
   MemorySummary& m = summary.memory;
-  m.parameters = setup_.parameters->value_bytes();
+  const std::int64_t kept = m.parameters + m.slots;           // in host memory, for others
+  m.parameters += setup_.parameters->value_bytes();
   m.gradients = exchange_.gradient_bytes();
   m.activations = static_cast<std::int64_t>(setup_.replica->arena_bytes());
-  m.device_total = device.memory().now.load() + (device.info().host_accessible ? m.gradients : 0);
-  m.kernels = m.device_total - m.parameters - m.gradients - m.activations;
-  m.least = setup_.parameters->elements() * kFloat * 2 + static_cast<std::int64_t>(setup_.replica->cost().least_activation_bytes);
+  m.device_total = kept + device.memory().now.load() + (device.info().host_accessible ? m.gradients : 0);
+  m.kernels = m.device_total - m.parameters - m.slots - m.gradients - m.activations;
+  m.least = kept + setup_.parameters->elements() * kFloat * 2 + static_cast<std::int64_t>(setup_.replica->cost().least_activation_bytes);
   for (const Batches& each : batches_) m.batches += each.pipeline->batch_bytes();
   if (validation_) m.batches += validation_->batch_bytes();
 }

@@ -49,6 +49,7 @@ class Service {
     }
     flush();
     writer_->close();
+    run_.summary.memory.parameters = kept_.value_bytes();
     run_.summary.memory.slots = kept_.slot_bytes();
     run_.summary.memory.communication += task_.bytes();
     if (!token_) return;
@@ -114,11 +115,16 @@ void serve_beside(Service& service, Communicator& communicator, const std::funct
 
 void describe(Run& run, const Setup& setup, const TaskLayout& layout) {
   const TrainingPhase& phase = run.phase();
-  run.progress.note(fmt::format("{} parameters on {} parameter tasks ({} blocks), {} workers, {}: {} samples per update, {} updates per epoch, learning rate "
+  const PhaseLength length = run.length(phase);
+  const std::unique_ptr<Aggregation> rules = phase.aggregate(phase.active(run.replicas));
+  const std::string backups = rules->in_steps() && rules->per_update() < rules->shares()
+                                  ? fmt::format(", the first {} of {} shares count", rules->per_update(), rules->shares()) : "";
+  run.progress.note(fmt::format("{} parameters on {} parameter task{} ({} blocks), {} worker{}, {}: {} samples per update{}, {} updates per epoch, learning rate "
                                 "{:.4g}; gradients in {}, values in {}; writing to {}",
-                                setup.parameters->elements(), layout.tasks.size(), setup.cluster.blocks, layout.workers.size(), phase.updater,
-                                run.length(phase).update_samples, run.length(phase).updates_per_epoch, run.rate(run.length(phase), run.state.position),
-                                setup.updater.exchange.collective.codec_name, setup.cluster.pull_codec, run.directory.path.string()));
+                                setup.parameters->elements(), layout.tasks.size(), layout.tasks.size() == 1 ? "" : "s", setup.cluster.blocks,
+                                layout.workers.size(), layout.workers.size() == 1 ? "" : "s", phase.updater, length.update_samples, backups,
+                                length.updates_per_epoch, run.rate(length, run.state.position), setup.updater.exchange.collective.codec_name,
+                                setup.cluster.pull_codec, run.directory.path.string()));
   if (setup.cluster.print_blocks) run.progress.note(blocks_text(*setup.parameters, layout.shards));
 }
 
