@@ -21,16 +21,16 @@ fs::path file_of(const fs::path& checkpoint, int rank) {
 
 class ResidualFiles::State final : public Stateful {
  public:
-  State(GradientExchange& exchange, std::int64_t of_ranks) : ranks(of_ranks), layout(exchange.residual_layout()), exchange_(exchange) {}
+  State(ResidualKeeper& residuals, std::int64_t of_ranks) : ranks(of_ranks), layout(residuals.residual_layout()), residuals_(residuals) {}
   void visit(StateVisitor& visitor) override {
     visitor.value("residuals_of_ranks", ranks);
     visitor.value("residual_layout", layout);
-    exchange_.visit_residuals(visitor);
+    residuals_.visit_residuals(visitor);
   }
   std::int64_t ranks, layout;
 
  private:
-  GradientExchange& exchange_;
+  ResidualKeeper& residuals_;
 };
 
 namespace {
@@ -66,9 +66,9 @@ struct OnlyCount final : Stateful {
 
 }  // namespace
 
-ResidualFiles::ResidualFiles(const Communicator& communicator, GradientExchange& exchange, const fs::path& checkpoints, int keep,
+ResidualFiles::ResidualFiles(const Communicator& communicator, ResidualKeeper& residuals, const fs::path& checkpoints, int keep,
                              const std::string& configuration)
-    : state_(std::make_unique<State>(exchange, communicator.size())),
+    : state_(std::make_unique<State>(residuals, communicator.size())),
       writer_(folder_of(checkpoints, communicator.rank()), keep, configuration, communicator.context().log) {}
 
 ResidualFiles::~ResidualFiles() = default;
@@ -78,7 +78,7 @@ void ResidualFiles::save(std::int64_t step, bool best) {
   writer_.save(parts, step, best);
 }
 
-void ResidualFiles::load(Communicator& communicator, GradientExchange& exchange, const fs::path& checkpoint) {
+void ResidualFiles::load(Communicator& communicator, ResidualKeeper& residuals, const fs::path& checkpoint) {
   const Log& log = communicator.context().log;
   const int me = communicator.rank(), now = communicator.size();
   std::int64_t missing = 0;
@@ -98,19 +98,19 @@ void ResidualFiles::load(Communicator& communicator, GradientExchange& exchange,
   communicator.broadcast_values(std::span(&count.ranks, 1), 0);
   const auto before = static_cast<int>(count.ranks);
   if (before == 0) return;
-  if (!exchange.keeps_residuals()) {
+  if (!residuals.keeps_residuals()) {
     if (me == 0) log.warning("the checkpoint has residuals of error feedback, which this run does without: what is late is lost");
     return;
   }
-  State state(exchange, 0);
+  State state(residuals, 0);
   Sums sums(Sums::Do::add);
   for (int rank = me; rank < before; rank += now) {
-    if (read(rank, state, Extra::refuse)) exchange.visit_residuals(sums);
+    if (read(rank, state, Extra::refuse)) residuals.visit_residuals(sums);
   }
   sums.then(Sums::Do::put);
-  exchange.visit_residuals(sums);
-  const bool other = communicator.all_reduce(std::int64_t{before != now || state.layout != exchange.residual_layout()}, Reduce::max) != 0;
-  if (other) exchange.flush_residuals();
+  residuals.visit_residuals(sums);
+  const bool other = communicator.all_reduce(std::int64_t{before != now || state.layout != residuals.residual_layout()}, Reduce::max) != 0;
+  if (other) residuals.flush_residuals();
   missing = communicator.all_reduce(missing, Reduce::sum);
   if (me != 0) return;
   if (missing > 0) log.warning(fmt::format("{} of {} files of residuals could not be read", missing, before));

@@ -6,7 +6,7 @@
 
 #include "cohort/comm/communicator.hpp"
 #include "cohort/train/checkpoint.hpp"
-#include "cohort/train/exchange.hpp"
+#include "cohort/train/residual_keeper.hpp"
 
 namespace cohort {
 
@@ -15,7 +15,7 @@ namespace cohort {
 class ResidualFiles {
  public:
   /// Where this rank writes. `checkpoints`: the directory of the checkpoints.
-  ResidualFiles(const Communicator& communicator, GradientExchange& exchange, const std::filesystem::path& checkpoints, int keep,
+  ResidualFiles(const Communicator& communicator, ResidualKeeper& residuals, const std::filesystem::path& checkpoints, int keep,
                 const std::string& configuration);
   ~ResidualFiles();                                  ///< finishes the write; logs its error
   /// As CheckpointWriter does, all ranks at the same steps.
@@ -25,7 +25,7 @@ class ResidualFiles {
   /// Collective. Takes up the residuals that belong to `checkpoint`. Were there as many ranks as now, with the same
   /// shares, each takes its own; else they are shared out, and the next step goes in float32 and delivers them. What is missing or damaged counts as zero, with a
   /// warning; a checkpoint without any is right as it is. One rank logs what happened.
-  static void load(Communicator& communicator, GradientExchange& exchange, const std::filesystem::path& checkpoint);
+  static void load(Communicator& communicator, ResidualKeeper& residuals, const std::filesystem::path& checkpoint);
 
  private:
   class State;

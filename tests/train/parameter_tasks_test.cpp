@@ -148,6 +148,20 @@ TEST_F(ParameterTasks, ResumesWithOtherWorkersAndOtherTasks) {
   }
 }
 
+/// What error feedback keeps back is in the checkpoint: the run goes on as if it had never stopped, and with other workers nothing is lost.
+TEST_F(ParameterTasks, ResidualsGoAlong) {
+  const Options base = mlp({{"exchange.codec", std::string("int8")}, {"train.deterministic", true}, {"train.max_steps", std::int64_t{10}}});
+  const Options half = with(base, {{"train.max_steps", std::int64_t{5}}});
+  for (const Place& place : kPlaces) {
+    SCOPED_TRACE(place.name);
+    const TrainResult whole = train_with(place.ranks(3), tasks(base, place)), first = train_with(place.ranks(3), tasks(half, place));
+    const std::filesystem::path copy = folder_.path() / ("copy-" + place.name);
+    std::filesystem::copy(first.directory, copy, std::filesystem::copy_options::recursive | std::filesystem::copy_options::copy_symlinks);
+    testing::expect_same_bits(whole.checkpoint, train_with(place.ranks(3), tasks(base, place), first.directory.string()).checkpoint);
+    expect_close(whole.checkpoint, train_with(place.ranks(2), tasks(base, place), copy.string()).checkpoint, 2e-2);
+  }
+}
+
 /// Running statistics are averages over the workers, and frozen or trained, every tensor of a checkpoint is there.
 TEST_F(ParameterTasks, ACheckpointOfReplicasGoesOnWithTasksAndBack) {
   Options base = mlp({{"model.type", std::string("resnet")}, {"model.depth", std::int64_t{8}}, {"data.train.shape", numbers({16, 16, 1})},

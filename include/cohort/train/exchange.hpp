@@ -11,6 +11,7 @@
 #include "cohort/comm/collective.hpp"
 #include "cohort/train/node_group.hpp"
 #include "cohort/train/parameters.hpp"
+#include "cohort/train/residual_keeper.hpp"
 #include "cohort/train/state.hpp"
 
 namespace cohort {
@@ -86,14 +87,14 @@ class ResidualAlarm {
 /// legs of the exchange) each rank keeps what its own encodings lost in one residual per element, which it adds to its next
 /// gradient: Σ ranks (gradient + residual before) = sum + Σ ranks residual after. Learning rate and clipping come after the
 /// sum, so a residual is delivered at the rate of a later step. Sums have the same scale whatever way they came.
-class GradientExchange {
+class GradientExchange final : public ResidualKeeper {
  public:
   static constexpr std::size_t kWords = 16;
 
   /// Collective. Error failed_precondition for what the device or the setting cannot do.
   GradientExchange(Communicator& communicator, const Parameters& parameters, Device& device, const ExchangeOptions& options,
                    const ExchangeSetting& setting);
-  ~GradientExchange();
+  ~GradientExchange() override;
 
   /// Where the gradient of a parameter is to be written; empty in parts: `ready` copies it.
   [[nodiscard]] Tensor gradient(std::size_t parameter) const;
@@ -137,14 +138,10 @@ class GradientExchange {
   /// Of the last step, if it was observed and not all float32; else empty.
   [[nodiscard]] std::span<const BucketReport> reports() const noexcept { return reports_; }
 
-  [[nodiscard]] bool keeps_residuals() const noexcept { return residual_bytes() > 0; }
-  /// This rank's residuals, "residuals/NAME" for each parameter; zeros where there is none, and what is loaded there is lost.
-  void visit_residuals(StateVisitor& visitor);
-  /// Says for which elements residuals are used here: a hash that changes with whatever decides that.
-  [[nodiscard]] std::int64_t residual_layout() const;
-  /// The next step goes in float32 and delivers the residuals, which were loaded for other ranks or another layout. The same on
-  /// all ranks.
-  void flush_residuals() noexcept { flushes_ = true; }
+  [[nodiscard]] bool keeps_residuals() const noexcept override { return residual_bytes() > 0; }
+  void visit_residuals(StateVisitor& visitor) override;
+  [[nodiscard]] std::int64_t residual_layout() const override;
+  void flush_residuals() noexcept override { flushes_ = true; }
 
  private:
   enum Way : std::size_t { kDense, kCoded };

@@ -1,6 +1,7 @@
 #include "train/tasks/gradient_push.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace cohort {
 
@@ -10,7 +11,7 @@ GradientPush::GradientPush(Communicator& client, const TaskLayout& layout, const
   for (std::size_t t = 0; t < tasks_.size(); ++t) {
     const auto pieces = layout.dense[t].pieces();
     tasks_[t].headers.resize(pieces.size());
-    if (layout.lossy) tasks_[t].wire.resize(layout.coded[t].bytes());
+    if (layout.lossy) tasks_[t].wire.resize(std::max(layout.coded[t].bytes(), layout.feeds_back ? layout.dense[t].bytes() : 0));
     for (std::size_t i = 0; i < 2 * pieces.size() + 1; ++i) tasks_[t].out.emplace_back(client.transport());
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       for (std::size_t p = 0; p < parameters.trained().size(); ++p) {
@@ -40,7 +41,7 @@ void GradientPush::begin(std::int64_t step) {
     client_.wait(WaitStatus{.operation = "push", .peer = layout_.tasks[t], .step = step}, [&] { return left(tasks_[t]); });
   }
   ++number_;
-  coded_ = layout_.lossy && step >= layout_.dense_steps;
+  coded_ = layout_.lossy && step >= layout_.dense_steps && !flushes_;
   for (std::size_t t = 0; t < tasks_.size(); ++t) {
     Task& task = tasks_[t];
     task.layout = &(coded_ ? layout_.coded : layout_.dense)[t];
@@ -75,20 +76,36 @@ const float* GradientPush::gradient(std::int64_t flat) const {
   fail(Code::internal, "a gradient outside all buckets");
 }
 
+/// What travels of a piece: the gradient as it lies there, what the codec makes of it, or the gradient with all that is late.
+const void* GradientPush::encoded(Task& task, std::size_t number, const Piece& piece) {
+  const float* const from = gradient(piece.flat);
+  float* const residual = residual_.empty() ? nullptr : residual_.data() + piece.flat;
+  std::byte* const wire = task.wire.data() + piece.wire;
+  if (!piece.codec->plain()) {
+    piece.codec->encode(from, static_cast<std::size_t>(piece.n), wire, residual,
+                        {.step = task.header.step, .bucket = static_cast<int>(number), .rank = client_.context().rank,
+                         .offset = static_cast<std::size_t>(piece.position)});
+    return wire;
+  }
+  if (residual == nullptr || !flushes_) return from;
+  auto* const sum = reinterpret_cast<float*>(wire);
+  for (std::int64_t i = 0; i < piece.n; ++i) sum[i] = from[i] + std::exchange(residual[i], 0.f);
+  return wire;
+}
+
+void GradientPush::visit_residuals(StateVisitor& visitor) {
+  for (const Parameter& parameter : parameters_.trained()) {
+    visitor.tensor("residuals/" + parameter.name,
+                   {host(), DType::float32, parameter.shape, residual_.data() + parameter.offset, nullptr, parameter.ld});
+  }
+}
+
 void GradientPush::send_ready(std::size_t t) {
   Task& task = tasks_[t];
   const auto pieces = task.layout->pieces();
   for (; task.sent < pieces.size() && task.missing[task.sent] == 0; ++task.sent) {
     const Piece& piece = pieces[task.sent];
-    const float* const from = gradient(piece.flat);
-    const void* data = from;
-    if (!piece.codec->plain()) {
-      float* const residual = residual_.empty() ? nullptr : residual_.data() + piece.flat;
-      piece.codec->encode(from, static_cast<std::size_t>(piece.n), task.wire.data() + piece.wire, residual,
-                          {.step = task.header.step, .bucket = static_cast<int>(t), .rank = client_.context().rank,
-                           .offset = static_cast<std::size_t>(piece.position)});
-      data = task.wire.data() + piece.wire;
-    }
+    const void* const data = encoded(task, t, piece);
     task.headers[task.sent] = {.number = number_, .piece = static_cast<std::int64_t>(task.sent)};
     task.out[2 * task.sent + 1].send(layout_.tasks[t], task_tag::kPush, &task.headers[task.sent], sizeof(PieceHeader));
     task.out[2 * task.sent + 2].send(layout_.tasks[t], task_tag::kPush, data, piece.bytes);
@@ -103,6 +120,7 @@ std::int64_t GradientPush::finish() {
     device_.stream().synchronize();
   }
   for (std::size_t t = 0; t < tasks_.size(); ++t) send_ready(t);
+  flushes_ = false;
   return number_;
 }
 

@@ -6,7 +6,7 @@
 
 #include "cohort/comm/communicator.hpp"
 #include "cohort/train/exchange.hpp"
-#include "cohort/train/state.hpp"
+#include "cohort/train/residual_keeper.hpp"
 #include "train/tasks/messages.hpp"
 #include "train/tasks/task_layout.hpp"
 
@@ -14,7 +14,7 @@ namespace cohort {
 
 /// A worker's gradients on their way to all parameter tasks: each piece leaves when the parameters in it are ready, while the
 /// backward pass goes on. Keeps what a lossy codec loses. One thread.
-class GradientPush {
+class GradientPush final : public ResidualKeeper {
  public:
   GradientPush(Communicator& client, const TaskLayout& layout, const Parameters& parameters, GradientExchange& gradients, Device& device);
 
@@ -27,7 +27,11 @@ class GradientPush {
   std::int64_t finish();
 
   [[nodiscard]] std::int64_t bytes() const noexcept;
-  [[nodiscard]] bool keeps_residuals() const noexcept { return !residual_.empty(); }
+
+  [[nodiscard]] bool keeps_residuals() const noexcept override { return !residual_.empty(); }
+  void visit_residuals(StateVisitor& visitor) override;
+  [[nodiscard]] std::int64_t residual_layout() const override { return 0; }      // all elements of all parameters
+  void flush_residuals() noexcept override { flushes_ = true; }
 
  private:
   struct Task {
@@ -41,6 +45,7 @@ class GradientPush {
     std::size_t gone = 0;                    // transfers
   };
   void send_ready(std::size_t task);
+  const void* encoded(Task& task, std::size_t number, const Piece& piece);
   [[nodiscard]] const float* gradient(std::int64_t flat) const;
   [[nodiscard]] bool left(Task& task);
 
@@ -53,7 +58,7 @@ class GradientPush {
   std::vector<std::vector<std::pair<std::size_t, std::size_t>>> pieces_of_;   // by parameter: task, piece
   std::vector<float> residual_, staged_;
   std::int64_t number_ = 0;
-  bool coded_ = false;
+  bool coded_ = false, flushes_ = false;
 };
 
 }  // namespace cohort

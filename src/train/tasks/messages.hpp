@@ -54,6 +54,7 @@ enum class TokenKind : std::int32_t {
   train,                                     ///< a gradient of this share of the batch at `position`
   evaluate,                                  ///< this share of the validation data
   give_statistics,                           ///< of batch norm and the like
+  save_residuals,                            ///< beside the checkpoint of `step`; `share` 1: the best
   beat,                                      ///< nothing yet, but others are at work
   end,
   refused,                                   ///< this worker is left out: nothing from it counts any more
@@ -74,7 +75,7 @@ struct Token {
   std::int32_t unused = 0;
 };
 
-enum class DoneKind : std::int32_t { ready, trained, outdated, evaluated, statistics };
+enum class DoneKind : std::int32_t { ready, trained, outdated, evaluated, statistics, saved };
 
 struct Done {
   static constexpr std::size_t kSums = 16;

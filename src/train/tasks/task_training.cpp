@@ -4,6 +4,7 @@
 
 #include <array>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -135,12 +136,21 @@ struct OthersOnly final : Stateful {
   const Parameters& parameters;
 };
 
-void resume(Run& run, const Parameters& read, Parameters* kept) {
+/// The checkpoint's file.
+std::filesystem::path resume(Run& run, const Parameters& read, Parameters* kept) {
   OthersOnly others(read);
   Stateful* const first = &others;
   (void)load_checkpoint(run.directory.resume_from, std::span(&first, 1), Extra::ignore);
   const std::array<Stateful*, 2> parts{&run.state, kept};
-  (void)load_checkpoint(run.directory.resume_from, std::span(parts).first(kept != nullptr ? 2 : 1), kept != nullptr ? Extra::refuse : Extra::ignore);
+  return load_checkpoint(run.directory.resume_from, std::span(parts).first(kept != nullptr ? 2 : 1), kept != nullptr ? Extra::refuse : Extra::ignore).path;
+}
+
+/// Collective over the workers, before any of them may be lost.
+void prepare_residuals(Run& run, Communicator& workers, const std::filesystem::path& checkpoint, Worker& worker, std::optional<ResidualFiles>& files) {
+  if (!checkpoint.empty()) ResidualFiles::load(workers, worker.push(), checkpoint);
+  if (!worker.push().keeps_residuals()) return;
+  files.emplace(workers, worker.push(), run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text);
+  worker.save_residuals_to(&*files);
 }
 
 void check_backups(const Run& run, const ClusterOptions& cluster, int workers) {
@@ -170,14 +180,15 @@ bool train_with_tasks(Run& run) {
   const std::optional<int> task = layout.cluster.task_of("ps", world.rank()), worker = layout.cluster.task_of("worker", world.rank());
 
   Communicator alone = world.split(world.rank());
-  Communicator tasks = world.split(task ? 0 : 1);
+  Communicator tasks = world.split(task ? 0 : 1), workers = world.split(worker ? 0 : 1);
   Communicator client = world.duplicate(), service = client.twin();
   std::unique_ptr<Parameters> kept;
   if (task) {
     kept = setup.make_parameters();
     kept->keep(setup.replica->session(), layout.shards[static_cast<std::size_t>(*task)]);
   }
-  if (run.resumes()) resume(run, *setup.parameters, kept.get());
+  std::filesystem::path checkpoint;
+  if (run.resumes()) checkpoint = resume(run, *setup.parameters, kept.get());
   setup.parameters->place_values_alone(setup.replica->session());
   if (setup.cluster.survives()) world.membership()->allow_losses(layout.workers, setup.cluster.heartbeat_timeout);
 
@@ -188,11 +199,16 @@ bool train_with_tasks(Run& run) {
   world.barrier();
   bool complete = true;
   std::optional<Worker> works;
-  if (worker) works.emplace(run, setup, client, alone, layout);
+  std::optional<ResidualFiles> residuals;
+  if (worker) {
+    works.emplace(run, setup, client, alone, layout);
+    prepare_residuals(run, workers, checkpoint, *works, residuals);
+  }
   if (task && worker) serve_beside(*served, client, [&] { complete = works->work(); });
   else if (worker) complete = works->work();
   else served->serve();
   if (served) complete = complete && served->complete();
+  if (residuals) residuals->close();
   if (works) works->add_to_summary();
   return complete;
 }

@@ -157,6 +157,10 @@ void TokenTask::take(int worker, const Done& done) {
       return;
     case DoneKind::evaluated:
       return take_evaluation(worker, done);
+    case DoneKind::saved:
+      peer.giving = Giving::given;
+      peer.idle = true;
+      return;
     case DoneKind::statistics:
       peer.giving = Giving::sending;
       peer.statistics_in.receive(peer.rank, task_tag::kStatistics, peer.statistics.data(), peer.statistics.size() * sizeof(float));

@@ -35,8 +35,8 @@ class TokenTask {
   [[nodiscard]] std::string table() const;
 
  private:
-  enum class Stage : std::uint8_t { training, draining, statistics, evaluating, ending, ended };
-  enum class Giving : std::uint8_t { nothing, asked, sending, given };      // of statistics
+  enum class Stage : std::uint8_t { training, draining, statistics, evaluating, saving, ending, ended };
+  enum class Giving : std::uint8_t { nothing, asked, sending, given };      // of statistics, or that residuals are saved
   struct Peer {                              // a worker
     int rank = 0;
     bool lost = false, idle = false, evaluates = false, ended = false, knows_averages = true;
@@ -86,6 +86,8 @@ class TokenTask {
   void finish_statistics();
   void begin_evaluation();
   void finish_boundary();
+  void save();
+  void go_on();
   [[nodiscard]] bool everyone(bool (*holds)(const Peer&)) const;
   void publish();
   [[nodiscard]] Aggregation& rules() const noexcept { return updates_.rules(); }

@@ -48,6 +48,9 @@ void TokenTask::deal() {
     if (stage_ == Stage::statistics && peer.index >= 0 && peer.giving == Giving::nothing) {
       peer.giving = Giving::asked;
       send(worker, {.kind = TokenKind::give_statistics});
+    } else if (stage_ == Stage::saving && peer.giving == Giving::nothing) {
+      peer.giving = Giving::asked;
+      send(worker, {.kind = TokenKind::save_residuals, .step = run_.state.step, .share = best_ ? 1 : 0});
     } else if (stage_ == Stage::evaluating) {
       const auto share = std::ranges::find(shares_, kTodo);
       if (share == shares_.end()) continue;
@@ -108,6 +111,10 @@ void TokenTask::advance() {
     finish_statistics();
   }
   if (stage_ == Stage::evaluating && std::ranges::all_of(shares_, [](int share) { return share == kFinished; })) finish_boundary();
+  if (stage_ == Stage::saving &&
+      everyone([](const Peer& peer) { return peer.giving == Giving::given || (peer.giving == Giving::nothing && !peer.idle); })) {
+    go_on();
+  }
   if (stage_ == Stage::ending && everyone([](const Peer& peer) { return peer.ended; })) {
     emit({.kind = LogKind::end, .complete = losses_ == 0 ? 1 : 0});
     stage_ = Stage::ended;
@@ -156,10 +163,20 @@ void TokenTask::begin_evaluation() {
 
 void TokenTask::finish_boundary() {
   if (stage_ == Stage::evaluating) best_ = updates_.take_evaluation(evaluation_);
-  if (due_.save || best_) {
-    updates_.saving();
-    emit({.kind = LogKind::save, .best = best_ ? 1 : 0, .step = run_.state.step});
-  }
+  if (due_.save || best_) return save();
+  go_on();
+}
+
+/// The tasks write the state, and workers what error feedback has kept back, each beside it; a late worker writes nothing.
+void TokenTask::save() {
+  updates_.saving();
+  emit({.kind = LogKind::save, .best = best_ ? 1 : 0, .step = run_.state.step});
+  if (!layout_.feeds_back) return go_on();
+  stage_ = Stage::saving;
+  for (Peer& peer : peers_) peer.giving = Giving::nothing;
+}
+
+void TokenTask::go_on() {
   last_progress_ = now();
   stage_ = due_.end ? Stage::ending : Stage::training;
   if (!due_.end && updates_.phase_over()) enter_phase();

@@ -17,6 +17,7 @@ bool Worker::work() {
       case TokenKind::train: train(token); break;
       case TokenKind::evaluate: evaluate(token); break;
       case TokenKind::give_statistics: give_statistics(); break;
+      case TokenKind::save_residuals: save_residuals(token); break;
       case TokenKind::beat: break;
       case TokenKind::end: return token.complete != 0;
       case TokenKind::refused:
@@ -71,6 +72,11 @@ void Worker::give_statistics() {
   Transfer out(client_.transport());
   out.send(layout_.tasks.front(), task_tag::kStatistics, mine.data(), mine.size() * sizeof(float));
   client_.wait(WaitStatus{.operation = "statistics", .peer = layout_.tasks.front()}, [&] { return out.done(); });
+}
+
+void Worker::save_residuals(const Token& token) {
+  if (residuals_ != nullptr) residuals_->save(token.step, token.share != 0);
+  report({.kind = DoneKind::saved});
 }
 
 void Worker::train(const Token& token) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "train/run.hpp"
+#include "train/residual_files.hpp"
 #include "train/setup.hpp"
 #include "train/tasks/gradient_maker.hpp"
 #include "train/tasks/gradient_push.hpp"
@@ -22,6 +23,8 @@ class Worker {
   /// `alone`: a group of this rank only. `setup.parameters`: placed by this.
   Worker(Run& run, Setup& setup, Communicator& client, Communicator& alone, const TaskLayout& layout);
 
+  /// Where residuals go with a checkpoint; null: nowhere. It must outlive this object.
+  void save_residuals_to(ResidualFiles* files) noexcept { residuals_ = files; }
   /// Until the token task ends it. True if no rank was lost before. Error cancelled if this worker is given up.
   bool work();
   void add_to_summary();
@@ -32,6 +35,7 @@ class Worker {
   void report(Done done);
   void take_averages();
   void give_statistics();
+  void save_residuals(const Token& token);
   void train(const Token& token);
   void evaluate(const Token& token);
 
@@ -43,6 +47,7 @@ class Worker {
   GradientMaker maker_;
   GradientPush push_;
   ValuePull pull_;
+  ResidualFiles* residuals_ = nullptr;
   Transfer token_in_, out_;
   Token token_;
   Done done_;
