@@ -178,7 +178,7 @@ void ParameterTask::leave_values_to_readers() {
     }
   }
   if (current_->readers > 0) current_->values = store_.move_values();
-  current_ = nullptr;
+  std::exchange(current_, nullptr)->version = -1;          // who asks from here on reads what is current then
 }
 
 void ParameterTask::check_arrived(const Peer& peer, const LogEntry& entry) {
@@ -246,7 +246,7 @@ void ParameterTask::forget_lost() {
     if (peer.reads == nullptr) continue;                   // what it reads stays as it is: the message may still be on its way
     if (std::exchange(peer.reads, nullptr) != current_) continue;
     current_->values = store_.move_values();
-    std::exchange(current_, nullptr)->version = -1;        // nobody else reads it any more
+    std::exchange(current_, nullptr)->version = -1;
   }
 }
 
