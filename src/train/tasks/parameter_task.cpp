@@ -121,7 +121,7 @@ bool ParameterTask::answer(int worker) {
     if (!peer.pull_in.done()) return false;
     const bool again = peer.pull.number == peer.pulls;         // came twice
     if (!again && peer.pull.number != peer.pulls + 1) {
-      fail(Code::data_loss, fmt::format("worker {} asked parameter task {} for values a {}th time where {} was due", worker, task_,
+      fail(Code::data_loss, fmt::format("worker {} sent parameter task {} request {} where {} was due", worker, task_,
                                         peer.pull.number, peer.pulls + 1));
     }
     peer.pulls = peer.pull.number;

@@ -138,7 +138,6 @@ bool TokenTask::hear() {
 void TokenTask::take(int worker, const Done& done) {
   Peer& peer = peers_[static_cast<std::size_t>(worker)];
   peer.heard = done.number;
-  peer.asked = now();
   if (done.stop != 0 && !run_.result.stopped) {
     run_.result.stopped = true;
     look_for_boundary();

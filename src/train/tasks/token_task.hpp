@@ -49,11 +49,9 @@ class TokenTask {
     int arrivals = 0;                        // parameter tasks that have its gradient
     bool has_news = false;
     int share = 0;
-    double asked = 0, last_word = 0;
     std::vector<float> statistics;
     Giving giving = Giving::nothing;
     WorkerCounts before;                     // of earlier phases
-    std::int64_t samples = 0;
   };
 
   // What is heard.
@@ -70,13 +68,13 @@ class TokenTask {
   Outcome emit(LogEntry entry);
   Outcome emit_gradient(const LogEntry& entry);
 
-  // Token.
+  // Work.
   void enter_phase();
   void begin_phase();
   void deal();
   void count_earlier(Peer& peer);
   [[nodiscard]] bool deal_training(int worker);
-  void send(int worker, Token work);
+  void send(int worker, Token token);
   void beat();
 
   // Between updates.
@@ -112,7 +110,7 @@ class TokenTask {
 
   Boundary due_;
   bool best_ = false;
-  std::vector<int> shares_;                  // of an evaluation: -1 to do, a worker, kDone
+  std::vector<int> shares_;                  // of an evaluation: -1 to do, a worker, -2 done
   std::vector<double> evaluation_;
   std::size_t statistics_ = 0;
   std::vector<float> averages_;

@@ -68,7 +68,6 @@ void TokenTask::deal() {
 void TokenTask::send(int worker, Token token) {
   Peer& peer = peers_[static_cast<std::size_t>(worker)];
   peer.idle = token.kind == TokenKind::beat;
-  peer.last_word = now();
   token.number = ++peer.number;
   token.averages = (token.kind == TokenKind::train || token.kind == TokenKind::evaluate) && !peer.knows_averages ? 1 : 0;
   outbox_.send(peer.rank, task_tag::kToken, token);

@@ -18,7 +18,6 @@ WireLayout::WireLayout(const Shard& shard, const Codec& codec, const Codec& smal
       Piece piece{.flat = at, .position = shard.position(at), .n = std::min(longest, end - at), .wire = bytes_, .codec = &mine};
       piece.bytes = mine.wire_bytes(static_cast<std::size_t>(piece.n));
       bytes_ += (piece.bytes + kLine - 1) / kLine * kLine;
-      exact_ = exact_ && mine.exact();
       plain_ = plain_ && mine.plain() && piece.wire == static_cast<std::size_t>(piece.position) * sizeof(float);
       at += piece.n;
       pieces_.push_back(piece);

@@ -31,12 +31,11 @@ class WireLayout {
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }       ///< of memory for all pieces
   /// Floats as they lie in memory, shard by shard.
   [[nodiscard]] bool plain() const noexcept { return plain_; }
-  [[nodiscard]] bool exact() const noexcept { return exact_; }
 
  private:
   std::vector<Piece> pieces_;
   std::size_t bytes_ = 0;
-  bool exact_ = true, plain_ = true;
+  bool plain_ = true;
 };
 
 }  // namespace cohort
