@@ -31,11 +31,17 @@ void print_result(const TrainResult& result) {
 std::vector<std::pair<std::string, std::string>> facts(const TrainResult& result) {
   std::vector<std::pair<std::string, std::string>> texts{{"steps", std::to_string(result.steps)}};
   if (result.stopped) texts.emplace_back("stopped", "as asked");
+  if (result.replaced > 0) texts.emplace_back("workers replaced", std::to_string(result.replaced));
   if (!result.checkpoint.empty()) texts.emplace_back("checkpoint", result.checkpoint.string());
   return texts;
 }
 
 int run(Communicator& world, JobArguments& arguments) {
+  // 0. Where ranks have lost one of theirs and started this process in its place: go on with its work.
+  if (arguments.parents != nullptr) {
+    train_as_replacement(*arguments.parents, world, arguments.config);
+    return kExitDone;
+  }
   // 1. Train; the section says everything about it.
   const TrainResult result = train(world, arguments.config, arguments.resume);
   // 2. Say what came out, and where it is.

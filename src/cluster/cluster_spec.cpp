@@ -76,6 +76,8 @@ ClusterOptions::ClusterOptions(Section& section) {
   section.bind("survive", survive, "go on without workers that die or fall silent; auto: with dedicated parameter tasks",
                one_of({"auto", "on", "off"}));
   section.bind("heartbeat_timeout", heartbeat_timeout, "seconds of silence after which a worker counts as lost", above(0));
+  section.bind("replace", replace, "start so many new processes, at most, for workers that are lost; under mpirun only, which needs a free slot or "
+               "--oversubscribe", at_least(0));
   section.bind("pull_codec", pull_codec, "how parameters travel to the workers; parameter tasks keep them in float32",
                one_of(Registry<CodecType>::instance().names()));
   section.bind("piece_mib", piece_mib, "longest message of gradients or parameters (MiB)", above(0));
@@ -85,6 +87,9 @@ ClusterSpec ClusterOptions::spec(int ranks) const {
   check(ps > 0 || survive != "on", Code::invalid_argument,
         "cluster.survive = \"on\" needs dedicated parameter tasks (cluster.ps at least 1): where every rank keeps a share of the parameters, a dead "
         "worker takes it along");
+  check(replace == 0 || survives(), Code::invalid_argument,
+        "cluster.replace: workers can be replaced only where the job survives their loss: with dedicated parameter tasks (cluster.ps at least 1), and "
+        "without cluster.survive = \"off\"");
   std::vector<int> tasks, workers;
   for (int rank = 0; rank < ranks; ++rank) {
     if (ps == 0 || rank < ps) tasks.push_back(rank);

@@ -6,6 +6,8 @@
 #include <bit>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <utility>
 
 #include "cohort/base/error.hpp"
 #include "cohort/tensor/device.hpp"
@@ -15,6 +17,7 @@ namespace cohort {
 namespace {
 
 constexpr double kSuspended = 2;     // seconds without a look at the clock: this process did not run
+constexpr double kMeetSeconds = 30;  // for a new process to read its configuration
 constexpr int kControlTag = 30000;   // collectives of control data: one after the other, so one tag is enough
 
 template <class T>
@@ -25,6 +28,14 @@ T combine(T a, T b, Reduce how) {
     case Reduce::max: return b > a || b != b ? b : a;
   }
   fail(Code::internal, "a Reduce outside its enumeration");
+}
+
+/// Of this process.
+std::vector<std::string> command_line() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::vector<std::string> words;
+  for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
+  return words;
 }
 
 /// Shared with nobody: without a window it may lie in huge pages.
@@ -140,15 +151,18 @@ Communicator Communicator::duplicate() {
   return make_group(members, groups_++);
 }
 
-Communicator Communicator::spawn(const std::vector<std::string>& words, int new_job_rank, const std::string& program) {
+Communicator Communicator::alone() { return make_group({rank()}, groups_++); }
+
+Communicator Communicator::spawn(int lost) {
+  check(context_.launches, Code::unavailable, "the launcher of this job starts no further processes: mpirun does");
   barrier();   // as in duplicate()
-  const std::string file = program.empty() ? std::filesystem::read_symlink("/proc/self/exe").string() : program;
+  const std::vector<std::string> line = command_line();
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
   const NodeMap unknown(std::vector<int>(static_cast<std::size_t>(size()) + 1, 0));
-  Communicator joined = related(transport_->spawn(file, words), unknown);
-  joined.membership_ = std::make_shared<Membership>();
+  Communicator joined = related(transport_->spawn(program, {line.begin() + 1, line.end()}), unknown);
   std::vector<int> ranks;
   for (int member = 0; member < size(); ++member) ranks.push_back(job_rank(member));
-  ranks.push_back(new_job_rank);
+  ranks.push_back(lost);
   joined.meet(std::move(ranks));
   return joined;
 }
@@ -160,15 +174,30 @@ Communicator Communicator::join(std::unique_ptr<Transport> transport, Context co
   return joined;
 }
 
-/// Who and where all are, as rank 0 knows it and each says.
+/// Who and where all are, as rank 0 knows it and each says; what the last one needs to be one of the job's ranks.
 void Communicator::meet(std::vector<int> job_ranks) {
+  const double usual = std::exchange(timeout_, kMeetSeconds);
   broadcast_values(std::span(job_ranks), 0);
   job_ranks_ = std::move(job_ranks);
   context_.rank = job_rank(rank());
+  broadcast_values(std::span(&context_.ranks, 1), 0);
+  std::string door = membership_->door();
+  double heartbeat_timeout = membership_->heartbeat_timeout();
+  broadcast(door, 0);
+  broadcast_values(std::span(&heartbeat_timeout, 1), 0);
+  const int last = size() - 1;
+  if (rank() == last) {
+    context_.log = Log(fmt::format("[rank {} on {}] ", context_.rank, context_.host));
+    membership_->allow_losses({context_.rank}, heartbeat_timeout);
+    membership_->set_door(door);
+  }
   const std::vector<std::string> hosts = all_gather(context_.host);
   std::vector<int> labels;
   for (const std::string& host : hosts) labels.push_back(static_cast<int>(std::ranges::find(hosts, host) - hosts.begin()));
   nodes_ = NodeMap(labels);
+  if (rank() != last) membership_->replace(job_rank(last), hosts.back());
+  barrier();   // from here on the door is open
+  timeout_ = usual;
 }
 
 std::shared_ptr<SharedMemory> Communicator::allocate_shared(std::size_t bytes) {

@@ -14,7 +14,7 @@ namespace {
 
 constexpr double kSettlePeriod = 0.05;     // between questions while a verdict is due
 constexpr double kFlushSeconds = 0.5;      // for what is still to be sent at the end
-constexpr double kBeats = 5;               // heartbeats in the time after which a silent rank is lost
+constexpr double kArrival = 10;            // seconds that a replacement may take to connect
 
 double now() { return Clock::steady().now(); }
 
@@ -65,8 +65,10 @@ void Coordinator::run(const std::stop_token& stop) {
     take_connections();
     for (int rank = 0; rank < static_cast<int>(links_.size()); ++rank) hear(rank);
     follow_membership(time);
+    miss_replacements(time);
     if (!decided_ && !stood_down_.load(std::memory_order_acquire)) decide(time);
   }
+  for (Link& link : former_) link.flush();
   end_gently(links_, kFlushSeconds);
 }
 
@@ -102,6 +104,8 @@ void Coordinator::take_connections() {
 
 void Coordinator::admit(Link& link, const Hello& hello) {
   const auto rank = static_cast<std::size_t>(hello.rank);
+  follow_changes(now());
+  if (ranks_[rank].lost || ranks_[rank].connected) return link.close();   // its place is not free
   ranks_[rank].connected = true;
   ranks_[rank].heard = now();
   links_[rank] = std::move(link);
@@ -189,31 +193,65 @@ void Coordinator::follow_membership(double time) {
     if (heartbeat_timeout > 0) options_.period = std::min(options_.period, heartbeat_timeout / kBeats);
     if (options_.only < 0) send_all(FrameKind::pace, as_body(options_.period));
   }
-  if (options_.membership->count() == losses_) return;
-  for (const Membership::Loss& loss : options_.membership->losses()) mark_lost(loss.rank, time);
+  follow_changes(time);
+}
+
+/// What this coordinator, or this rank, has found out about ranks that may be lost. All ranks are to know it.
+void Coordinator::follow_changes(double time) {
+  const std::vector<Membership::Change> changes = options_.membership->changes(changes_);
+  if (changes.empty()) return;
+  changes_ += changes.size();
+  for (const Membership::Change& change : changes) {
+    if (!change.lost || options_.only >= 0) continue;
+    RankView& view = ranks_[static_cast<std::size_t>(change.rank)];
+    const LossHead head{.rank = change.rank, .earlier = view.losses++, .silent = view.lost_after};
+    send_all(FrameKind::loss, std::string(as_body(head)) + change.text);   // the lost rank is told as well
+  }
+  for (const Membership::Change& change : changes) {
+    if (change.lost) mark_lost(change.rank, time);
+    else if (options_.only < 0) expect_replacement(change, time);          // to the other one they do not report
+  }
   say_farewell();
 }
 
+void Coordinator::expect_replacement(const Membership::Change& change, double time) {
+  const auto rank = static_cast<std::size_t>(change.rank);
+  former_.push_back(std::move(links_[rank]));
+  links_[rank] = {};
+  RankView view;
+  view.host = change.text;
+  view.losses = ranks_[rank].losses;
+  view.may_be_lost = true;
+  view.patience = heartbeat_timeout_;
+  view.awaited_since = view.heard = view.patient_since = time;
+  ranks_[rank] = std::move(view);
+}
+
+/// One that never comes has ended, like one whose connection closes.
+void Coordinator::miss_replacements(double time) {
+  for (RankView& view : ranks_) {
+    if (view.awaited_since == 0 || view.connected || view.ended || time < view.awaited_since + kArrival) continue;
+    view.ended = true;
+    view.ended_at = time;
+  }
+}
+
 void Coordinator::declare_lost(const Trouble& trouble, double time) {
-  std::vector<std::string> frames;
   for (const int rank : trouble.ranks) {
     const std::string reason = trouble_text(ranks_, trouble, rank, time);
     const bool silent = trouble.kind == Trouble::Kind::silent || trouble.silent;
-    const LossHead head{.rank = rank, .silent = silent ? ranks_[static_cast<std::size_t>(rank)].silent_for(time) : 0};
+    RankView& view = ranks_[static_cast<std::size_t>(rank)];
+    view.lost_after = silent ? view.silent_for(time) : 0;
     log_.warning(reason + "; the others go on without it");
     options_.membership->lose(rank, reason);
-    frames.push_back(std::string(as_body(head)) + reason);
   }
-  for (const std::string& frame : frames) send_all(FrameKind::loss, frame);
-  for (const int rank : trouble.ranks) mark_lost(rank, time);
-  say_farewell();
+  follow_changes(time);
 }
 
 void Coordinator::mark_lost(int rank, double time) {
   RankView& view = ranks_[static_cast<std::size_t>(rank)];
   if (view.lost) return;
   view.lost = true;
-  ++losses_;
   for (RankView& other : ranks_) other.waiting_since = time;   // waits for it end now; nobody is late because of them
 }
 

@@ -14,6 +14,8 @@
 
 namespace cohort {
 
+inline constexpr double kBeats = 5;   ///< heartbeats in the time after which a silent rank is lost
+
 /// What a rank says when it connects. The token tells our ranks from strangers.
 struct Hello {
   std::uint64_t token = 0;
@@ -24,7 +26,7 @@ struct Hello {
 /// Heads a loss frame; the reason follows.
 struct LossHead {
   std::int32_t rank = -1;
-  std::int32_t unused = 0;
+  std::int32_t earlier = 0;         // losses of this rank, which has been replaced since
   double silent = 0;                // seconds without a sign of life; 0: lost for another reason
 };
 
@@ -44,7 +46,7 @@ struct CoordinatorOptions {
 ///
 /// Of ranks that may be lost it says, instead of a verdict, that they are: it logs that, and tells all ranks. Only the one
 /// that may judge all ranks does; the other learns of losses from its rank's membership. A lost rank counts as one that has
-/// left, and nothing that it says is heard any more.
+/// left, and nothing that it says is heard any more. A process that takes its place, as the membership says, connects anew.
 class Coordinator {
  public:
   Coordinator(CoordinatorOptions options, Log log);
@@ -66,8 +68,11 @@ class Coordinator {
   void on_frame(int rank, FrameKind kind, std::string_view body, double now);
   void decide(double now);
   void follow_membership(double now);
+  void follow_changes(double now);
   void declare_lost(const Trouble& trouble, double now);
   void mark_lost(int rank, double now);
+  void expect_replacement(const Membership::Change& change, double now);
+  void miss_replacements(double now);
   void say_farewell();
   [[nodiscard]] bool cut_off();
   void send_all(FrameKind kind, std::string_view body = {});
@@ -80,8 +85,9 @@ class Coordinator {
   std::vector<RankView> ranks_;
   std::vector<Link> links_;          // by rank
   std::vector<Link> strangers_;      // have not said hello
+  std::vector<Link> former_;         // to ranks that were lost and replaced: they may still read what they were told
   double heartbeat_timeout_ = 0;     // of ranks that may be lost; 0: there are none
-  std::size_t losses_ = 0;           // that the views know of
+  std::size_t changes_ = 0;          // of the membership, that the views know of
   bool asked_ = false;               // a silent rank 0 for a sign of life
   bool decided_ = false;
   std::atomic<bool> stood_down_{false};

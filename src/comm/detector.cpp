@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "cohort/base/error.hpp"
 #include "comm/coordinator.hpp"
 #include "comm/socket.hpp"
 #include "comm/verdict.hpp"
@@ -86,8 +87,13 @@ class Detector::Member {
   Member(Communicator& world, const DetectorOptions& options, std::function<void(const Verdict&)> last_resort)
       : control_(world.duplicate()), period_(options.period()), last_resort_(std::move(last_resort)) {
     connect(options);
-    if (!connected_) return;
-    thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
+    if (connected_) start();
+  }
+  /// Of a replacement: with rank 0's coordinator alone, at its door.
+  Member(Communicator& parents, const DetectorOptions& options, std::function<void(const Verdict&)> last_resort, const std::string& door)
+      : control_(parents.twin()), period_(options.period()), last_resort_(std::move(last_resort)) {
+    connect_at(door);
+    start();
   }
   Member(const Member&) = delete;
   Member& operator=(const Member&) = delete;
@@ -116,6 +122,10 @@ class Detector::Member {
 
  private:
   void connect(const DetectorOptions& options);
+  void connect_at(const std::string& door);
+  void start() {
+    thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
+  }
   [[nodiscard]] std::vector<std::string> start_coordinators(const DetectorOptions& options, std::uint64_t token);
   void run(const std::stop_token& stop);
   void wait_for_events(double until);
@@ -131,8 +141,10 @@ class Detector::Member {
   void look_for_farewells();
   void resort_to_last();
   [[nodiscard]] bool lost(std::size_t coordinator) const {
-    return control_.membership()->lost(static_cast<int>(coordinator));
+    return control_.membership()->times_lost(static_cast<int>(coordinator)) > 0;
   }
+  /// In the job; in a replacement's group it has another number.
+  [[nodiscard]] int rank() const noexcept { return control_.context().rank; }
 
   Communicator control_;
   double period_;
@@ -184,12 +196,25 @@ void Detector::Member::connect(const DetectorOptions& options) {
   const std::vector<std::string> failed = control_.all_gather(unreachable);
   const auto first = std::ranges::find_if(failed, [](const std::string& text) { return !text.empty(); });
   connected_ = first == failed.end();
+  if (connected_ && control_.rank() == 0) control_.membership()->set_door(fmt::format("{} {} {}", hosts_[0], token, addresses[0]));
   if (connected_) return;
   coordinator_.reset();
   if (control_.rank() != 0) return;
   const auto rank = static_cast<std::size_t>(first - failed.begin());
   control_.context().log.warning(fmt::format("no watchdog: rank {} on {} cannot connect to {}; ranks in trouble are only "
                                              "noticed by long waits", rank, hosts_[rank], *first));
+}
+
+void Detector::Member::connect_at(const std::string& door) {
+  std::istringstream words(door);
+  std::uint64_t token = 0;
+  words >> hosts_.emplace_back() >> token >> std::ws;
+  std::string address;
+  std::getline(words, address);
+  links_[0] = connect_to_coordinator(address, {.token = token, .rank = rank()});
+  connected_ = links_[0].open();
+  period_ = std::min(period_, control_.membership()->heartbeat_timeout() / kBeats);
+  check(connected_, Code::unavailable, fmt::format("rank {} cannot connect to rank 0 on {}, which watches over the ranks", rank(), hosts_[0]));
 }
 
 void Detector::Member::run(const std::stop_token& stop) {
@@ -286,18 +311,19 @@ void Detector::Member::note_losses() {
   Membership& membership = *control_.membership();
   std::erase_if(losses_, [&](const Loss& loss) {
     const int rank = loss.head.rank;
-    membership.lose(rank, loss.reason);
-    if (rank == control_.rank()) {
+    const auto known = [&] { return membership.times_lost(rank) > loss.head.earlier; };
+    if (!known()) membership.lose(rank, loss.reason);
+    if (rank == this->rank()) {
       const double silent = loss.head.silent;
       constexpr auto kSilent = "declared lost after {:.1f} s without a sign of life: its gradients are refused";
       be_excluded(silent > 0 ? fmt::format(kSilent, silent)
                              : "declared lost, its gradients are refused: " + loss.reason);
       return true;
     }
-    return membership.lost(rank);
+    return known() || membership.lost(rank);
   });
   for (std::size_t c = 0; c < kCoordinators; ++c) {   // what a lost coordinator says when it wakes up is of no interest
-    if (links_[c].open() && lost(c) && control_.rank() != static_cast<int>(c)) links_[c].close();
+    if (links_[c].open() && lost(c) && this->rank() != static_cast<int>(c)) links_[c].close();
   }
 }
 
@@ -321,7 +347,7 @@ void Detector::Member::judge_alone() {
   if (alone_since_ == 0) alone_since_ = now();
   if (now() - alone_since_ < kSettle) return;
   const std::string first = fmt::format("rank 0 on {}", hosts_[0]);
-  if (control_.membership()->may_lose(control_.rank())) {
+  if (control_.membership()->may_lose(rank())) {
     return be_excluded(fmt::format("no connection any more to {}, which has ended, or goes on without this rank", first));
   }
   const std::string who = lost(1) ? first : fmt::format("{} and rank 1 on {}", first, hosts_[1]);
@@ -366,6 +392,16 @@ Detector::Detector(Communicator& world, const DetectorOptions& options, std::fun
   if (world.size() == 1 || options.timeout <= 0) return;
   member_ = std::make_unique<Member>(world, options, std::move(last_resort));
   if (!member_->connected()) member_.reset();
+}
+
+Detector::Detector(std::unique_ptr<Member> member) : member_(std::move(member)) {}
+
+std::unique_ptr<Detector> Detector::of_replacement(Communicator& parents, const DetectorOptions& options,
+                                                   std::function<void(const Verdict&)> last_resort) {
+  const std::string door = parents.membership()->door();
+  std::unique_ptr<Member> member;
+  if (!door.empty()) member = std::make_unique<Member>(parents, options, std::move(last_resort), door);
+  return std::unique_ptr<Detector>(new Detector(std::move(member)));
 }
 
 Detector::~Detector() = default;

@@ -42,6 +42,10 @@ Environment::Environment() {
   check(MpiCode{MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN)});
   check(MpiCode{MPI_Comm_rank(MPI_COMM_WORLD, &rank_)});
   check(MpiCode{MPI_Comm_size(MPI_COMM_WORLD, &ranks_)});
+  MPI_Comm parents = MPI_COMM_NULL;
+  check(MpiCode{MPI_Comm_get_parent(&parents)});
+  spawned_ = parents != MPI_COMM_NULL;
+  if (spawned_) parents_ = merge_transport(parents, true, kLargestMessage);   // at once: they wait for it
 }
 
 namespace {
@@ -111,22 +115,18 @@ std::unique_ptr<Transport> merge_transport(MPI_Comm inter, bool child, std::size
   check(MpiCode{MPI_Intercomm_merge(inter, child ? 1 : 0, &merged)});
   MpiComm owner(merged);
   check(MpiCode{MPI_Comm_size(merged, &size)});
-  const std::size_t found = quick_over_tcp();   // processes that were started apart always talk over TCP
+  unsigned long long cut = largest;             // as the parents have it, so that both sides cut messages alike
+  check(MpiCode{MPI_Bcast(&cut, 1, MPI_UNSIGNED_LONG_LONG, 0, merged)});
+  largest = cut;
+  const std::size_t found = std::min(quick_over_tcp(), largest);   // processes that were started apart always talk over TCP
   const MessageLimits limits{.largest = largest, .quick = found > 0 ? found : largest};
   return make_mpi_transport(std::move(owner), std::vector(static_cast<std::size_t>(size), limits));
 }
 
-bool Environment::spawned() {
-  MPI_Comm parents = MPI_COMM_NULL;
-  check(MpiCode{MPI_Comm_get_parent(&parents)});
-  return parents != MPI_COMM_NULL;
-}
-
-Communicator Environment::parents(const Communicator& world, std::size_t largest_message) {
-  MPI_Comm parents = MPI_COMM_NULL;
-  check(MpiCode{MPI_Comm_get_parent(&parents)});
-  check(parents != MPI_COMM_NULL, Code::failed_precondition, "no rank has started this process: it has no parents");
-  return Communicator::join(merge_transport(parents, true, largest_message), world.context());
+Communicator Environment::parents(Context context) {
+  check(parents_ != nullptr, Code::failed_precondition, "no rank has started this process, or its parents have been asked for before");
+  context.host = processor_name();
+  return Communicator::join(std::move(parents_), std::move(context));
 }
 
 Communicator Environment::world(Context context, std::size_t largest_message) const {

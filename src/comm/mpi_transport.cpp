@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <exception>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -276,10 +277,14 @@ std::unique_ptr<Transport> MpiTransport::spawn(const std::string& program, const
   arguments.push_back(nullptr);
   MPI_Comm inter = MPI_COMM_NULL;
   int error = MPI_SUCCESS;
-  const int code = MPI_Comm_spawn(program.c_str(), arguments.data(), 1, MPI_INFO_NULL, 0, comm_->get(), &inter, &error);
+  MPI_Info info = MPI_INFO_NULL;
+  check(MpiCode{MPI_Info_create(&info)});
+  check(MpiCode{MPI_Info_set(info, "wdir", std::filesystem::current_path().c_str())});   // names on the command line are relative to it
+  const int code = MPI_Comm_spawn(program.c_str(), arguments.data(), 1, info, 0, comm_->get(), &inter, &error);
+  MPI_Info_free(&info);
   if (code != MPI_SUCCESS || error != MPI_SUCCESS) {
     fail(Code::unavailable,
-         fmt::format("the launcher did not start another process of {}: mpirun can, srun cannot", program));
+         fmt::format("the launcher did not start another process of {}: is there a slot for it? (mpirun --oversubscribe)", program));
   }
   std::size_t largest = 0;
   for (const MessageLimits& limits : limits_) largest = std::max(largest, limits.largest);

@@ -43,6 +43,9 @@ struct RankView {
   bool may_be_lost = false;           ///< then the others go on without it
   bool lost = false;                  ///< and do so: nothing about it is of interest any more
   double patience = 0;                ///< seconds that it may be silent; 0: the timeout
+  double lost_after = 0;              ///< seconds of silence that made it lost; 0: something else did
+  std::int32_t losses = 0;            ///< of the rank, by now
+  double awaited_since = 0;           ///< when a process was to take its place; 0: it is the first one there
   std::string failure;                ///< its error, if it has reported one
   std::string failed_in;              ///< where it was then
   Report report;

@@ -33,9 +33,10 @@ constexpr unsigned kFinalizeSeconds = 30;
 struct Ending {
   std::optional<Communicator> verdict;    ///< where failures are compared
   std::shared_ptr<const Membership> membership = std::make_shared<Membership>();
-  std::optional<Detector> detector;
+  std::unique_ptr<Detector> detector;
   JobOutcome outcome;                     ///< what the job has said by its end
-  bool replacement = false;               ///< this process was started by ranks, for one that they have lost
+  std::optional<Communicator> parents;    ///< who has started this process, for a rank that they have lost
+  [[nodiscard]] bool replacement() const noexcept { return parents.has_value(); }
 };
 
 /// What went wrong on one rank.
@@ -102,7 +103,7 @@ std::vector<std::string> gather_failures(Communicator& verdict, const Failure& m
 /// A rank that the others can do without prints its own failure, or that they have given it up, and goes. Not where the
 /// whole job is to end.
 void leave_others_in_peace(Ending& ending, const Failure& mine, int rank) {
-  if (!ending.membership->may_lose(rank) && !ending.replacement) return;
+  if (!ending.membership->may_lose(rank) && !ending.replacement()) return;
   const Verdict verdict = ending.detector ? ending.detector->verdict() : Verdict{};
   if (verdict.kind == Verdict::Kind::lost || verdict.kind == Verdict::Kind::failed) return;
   const bool given_up = mine.consequence && verdict.kind == Verdict::Kind::excluded;
@@ -112,7 +113,7 @@ void leave_others_in_peace(Ending& ending, const Failure& mine, int rank) {
 
 /// Rank 0 leaves for others how the job ended, and tells it where that is not plain.
 void tell_outcome(const Ending& ending, int rank, int code, const std::string& error) {
-  if (rank != 0 || ending.replacement) return;
+  if (rank != 0 || ending.replacement()) return;
   const Outcome outcome{code == kExitDone, code, error, ending.membership->losses(), ending.outcome};
   write_outcome(outcome_file(), outcome);
   if (outcome.lost.empty()) return;
@@ -131,7 +132,7 @@ int conclude(Ending& ending, const Failure& mine, int rank, int ranks) {
   }
   if (ranks > 1 && ending.verdict && verdict.kind == Verdict::Kind::none) all = gather_failures(*ending.verdict, mine);
   const bool alike =
-      (ranks == 1 && !ending.replacement) ||
+      (ranks == 1 && !ending.replacement()) ||
       (!all.empty() && std::ranges::all_of(all, [&](const auto& text) { return text == all.front(); }));
   if (alike) {
     const bool ours = mine.text.ends_with("(internal)");   // no mistake of the user: the place helps whoever repairs it
@@ -183,6 +184,14 @@ bool is_first_process() {
   return true;
 }
 
+/// Open MPI's mpirun starts further processes. Under srun rank 0 gets an error, and the other ranks wait for ever in
+/// MPI_Comm_spawn (Open MPI 4.1.4 with PMIx 4.2.2), so nobody may try; srun passes on the environment of a caller under mpirun.
+bool launcher_starts_processes() {
+  const char* const mpirun = std::getenv("OMPI_MCA_orte_hnp_uri");
+  const char* const space = std::getenv("PMIX_NAMESPACE");
+  return mpirun != nullptr && *mpirun != '\0' && !(space != nullptr && std::string_view(space).starts_with("slurm."));
+}
+
 /// True for calls that only ask for a text: they need no MPI.
 bool print_text(const CommandLine& line) {
   std::string text;
@@ -207,19 +216,25 @@ void check_use(const CommandLine& line, const JobType& job) {
 void watch(Communicator& world, Section& config, Ending& ending) {
   const DetectorOptions options(config.child("watchdog"));
   world.set_timeout(options.communicator_timeout());
-  const auto last_resort = [rank = world.rank(), &ending](const Verdict& verdict) {
+  const auto last_resort = [rank = world.context().rank, &ending](const Verdict& verdict) {
     tell_outcome(ending, rank, kExitError, verdict.text);
     if (verdict.kind != Verdict::Kind::excluded) abort_job(kExitError);
     print_error(Failure{verdict.text, ""}, rank, Environment::processor_name());
     _exit(kExitError);
   };
-  ending.detector.emplace(world, options, last_resort);
+  if (ending.replacement()) {
+    ending.parents->set_timeout(options.communicator_timeout());
+    ending.detector = Detector::of_replacement(*ending.parents, options, last_resort);
+  } else {
+    ending.detector = std::make_unique<Detector>(world, options, last_resort);
+  }
 }
 
-/// The faults that the job file asks for; rank 0 says so, because such an entry is easily forgotten.
-void inject_faults(Communicator& world, Section& config) {
-  const std::shared_ptr<const FaultPlan> plan = FaultPlan::from(config, world.size());
-  if (plan == nullptr) return;
+/// The faults that the job file asks for; rank 0 says so, because such an entry is easily forgotten. None befalls a replacement:
+/// what has ended the rank before it would end it as well.
+void inject_faults(Communicator& world, Section& config, bool replacement) {
+  const std::shared_ptr<const FaultPlan> plan = FaultPlan::from(config, world.context().ranks);
+  if (plan == nullptr || replacement) return;
   if (world.rank() == 0) world.context().log.warning("[[fault]] makes things go wrong in this job: " + plan->text());
   world.inject(plan);
 }
@@ -232,9 +247,10 @@ int run_named_job(Communicator& world, const CommandLine& line, Ending& ending) 
   configuration.text += fmt::format("job = {}\nargument = {}\n--resume = {}\n", line.job, line.argument, line.resume);
   compare_between_ranks(world, configuration.text);
   watch(world, configuration.root, ending);
-  inject_faults(world, configuration.root);
+  inject_faults(world, configuration.root, ending.replacement());
   if (job.argument == JobArgument::none) configuration.root.finish();
-  JobArguments arguments{configuration.root, line.argument, line.resume};
+  JobArguments arguments{.config = configuration.root, .argument = line.argument, .resume = line.resume,
+                         .parents = ending.replacement() ? &*ending.parents : nullptr};
   const int code = job.run(world, arguments);
   ending.detector->close();
   ending.outcome = std::move(arguments.outcome);
@@ -264,29 +280,31 @@ int run_job(int argc, char** argv) {
   const Prepared prepared = prepare(argc, argv);
   std::optional<Environment> environment;
   Ending ending;
+  int rank = 0;
   try {
     if (!prepared.failure && print_text(prepared.line)) return kExitDone;
     environment.emplace();
     Context context;
     context.stop = &stop;
+    context.launches = launcher_starts_processes();
     if (environment->ranks() > 1) {
       context.log = Log(fmt::format("[rank {} on {}] ", environment->rank(), Environment::processor_name()));
     }
-    Communicator world = environment->world(context);
+    if (environment->spawned()) ending.parents.emplace(environment->parents(context));
+    Communicator world = ending.replacement() ? ending.parents->alone() : environment->world(context);
+    rank = world.context().rank;
     ending.membership = world.membership();
-    ending.replacement = Environment::spawned();
     ending.verdict.emplace(world.duplicate());
     if (prepared.failure) std::rethrow_exception(prepared.failure);
     const int code = run_named_job(world, prepared.line, ending);
     const std::string error = code == kExitDone ? "" : fmt::format("the job's own exit code is {}", code);
-    tell_outcome(ending, environment->rank(), code, error);
-    if (ending.membership->count() > 0 || ending.replacement) leave(ending, code);
+    tell_outcome(ending, rank, code, error);
+    if (ending.membership->count() > 0 || ending.replacement()) leave(ending, code);
     if (ending.detector->active()) environment->limit_finalize(kFinalizeSeconds);   // all ranks are there
     return code;
   } catch (...) {   // the only place where a program ends because of an error
     const Failure failure = current_failure();
-    const int rank = environment ? environment->rank() : 0, ranks = environment ? environment->ranks() : 1;
-    const int code = conclude(ending, failure, rank, ranks);
+    const int code = conclude(ending, failure, rank, environment ? environment->ranks() : 1);
     if (environment) environment->limit_finalize(kFinalizeSeconds);
     return code;
   }

@@ -80,7 +80,8 @@ void PhaseTrainer::open_writers() {
   GradientExchange& exchange = updater_->exchange();
   const std::filesystem::path folder = run_.directory.checkpoints();
   if (exchange.keeps_residuals()) {
-    residuals_ = std::make_unique<ResidualFiles>(communicator_, exchange, folder, setup_.checkpoint.keep, setup_.config_text);
+    residuals_ = std::make_unique<ResidualFiles>(communicator_.rank(), communicator_.size(), exchange, folder, setup_.checkpoint.keep, setup_.config_text,
+                                                 communicator_.context().log);
   }
   const bool in_parts = setup_.parameters->shard() != nullptr;
   if (is_root() || in_parts) {

@@ -66,10 +66,9 @@ struct OnlyCount final : Stateful {
 
 }  // namespace
 
-ResidualFiles::ResidualFiles(const Communicator& communicator, ResidualKeeper& residuals, const fs::path& checkpoints, int keep,
-                             const std::string& configuration)
-    : state_(std::make_unique<State>(residuals, communicator.size())),
-      writer_(folder_of(checkpoints, communicator.rank()), keep, configuration, communicator.context().log) {}
+ResidualFiles::ResidualFiles(int rank, int ranks, ResidualKeeper& residuals, const fs::path& checkpoints, int keep,
+                             const std::string& configuration, const Log& log)
+    : state_(std::make_unique<State>(residuals, ranks)), writer_(folder_of(checkpoints, rank), keep, configuration, log) {}
 
 ResidualFiles::~ResidualFiles() = default;
 

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "cohort/train/checkpoint.hpp"
 #include "train/report/output_file.hpp"
@@ -35,15 +36,21 @@ void TrainerState::visit(StateVisitor& v) {
   v.value("train/seed", seed);
 }
 
-Run::Run(Communicator& all, Section& config, const std::string& resume)
-    : world(all), profile(*all.context().profile), plan(config), directory(choose_directory(all, plan.train.directory, resume)),
+Run::Run(Communicator& all, Section& config, int ranks)
+    : world(all), profile(*all.context().profile), plan(config),
       replicas(is_replay()    ? plan.replay.learners
-               : with_tasks() ? plan.cluster.spec(all.size()).num_tasks("worker")
-                              : all.size()),
+               : with_tasks() ? plan.cluster.spec(ranks).num_tasks("worker")
+                              : ranks),
       progress(all.context(), plan.train.epochs) {
   check(with_tasks() || !plan.cluster.dedicated(), Code::invalid_argument,
         "cluster.ps: updater \"" + plan.train.updater + "\" has no parameter tasks; sync_with_backups and async do");
   state.seed = static_cast<std::int64_t>(plan.train.seed);
+}
+
+Run::Run(Communicator& alone, Section& config, RunDirectory where, int ranks) : Run(alone, config, ranks) { directory = std::move(where); }
+
+Run::Run(Communicator& all, Section& config, const std::string& resume) : Run(all, config, all.size()) {
+  directory = choose_directory(all, plan.train.directory, resume);
   if (!resumes()) return;
   OnlyPosition position(state);
   Stateful* const part = &position;

@@ -37,12 +37,14 @@ class Run {
   /// Collective over the whole job. Chooses the directory; of a checkpoint only the position is read, which says in which phase
   /// the run begins.
   Run(Communicator& world, Section& config, const std::string& resume);
+  /// Of a process that joins a run of so many ranks at work, and writes what it writes in their directory.
+  Run(Communicator& alone, Section& config, RunDirectory directory, int ranks);
 
   /// Do workers send their gradients to parameter tasks? The same in all phases.
   [[nodiscard]] bool with_tasks() const { return bool(plan.phases.phases().front().aggregate); }
   /// Does one process compute what workers would?
   [[nodiscard]] bool is_replay() const { return plan.replay.on; }
-  [[nodiscard]] bool is_root() const { return world.rank() == 0; }
+  [[nodiscard]] bool is_root() const { return world.context().rank == 0; }
   [[nodiscard]] bool resumes() const { return !directory.resume_from.empty(); }
   [[nodiscard]] const TrainingPhase& phase() const { return plan.phases.phases()[plan.phases.at(state.position.epoch)]; }
   [[nodiscard]] PhaseLength length(const TrainingPhase& phase) const;
@@ -88,6 +90,7 @@ class Run {
   RankSummary summary;                        ///< samples, flops of this rank, and its memory in the phase that took most
 
  private:
+  Run(Communicator& world, Section& config, int ranks);
   [[nodiscard]] std::string text(std::size_t phase) const;
   [[nodiscard]] std::int64_t steps_left() const;
 

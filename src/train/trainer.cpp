@@ -105,6 +105,15 @@ TrainResult train(Communicator& communicator, Section& config, const std::string
   return run.result;
 }
 
+void train_as_replacement(Communicator& parents, Communicator& alone, Section& config) {
+  const Introduction told(parents);
+  Run run(alone, config, RunDirectory{told.directory(), {}}, alone.context().ranks);
+  run.take(told.beat());
+  if (run.plan.train.threads == 0) run.plan.train.threads = told.threads();
+  train_in_place_of_worker(run, parents, told);
+  run.profile.stop();
+}
+
 Evaluation evaluate(Communicator& communicator, Section& config, const std::string& checkpoint) {
   Setup setup(communicator, config);
   check(setup.validation_data != nullptr, Code::invalid_argument, "evaluate needs a [data.validation] section in the job file");

@@ -16,6 +16,7 @@
 #include "cohort/comm/detector.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "comm/coordinator.hpp"
+#include "comm/elastic.hpp"
 #include "comm/verdict.hpp"
 
 namespace cohort {
@@ -25,17 +26,11 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-constexpr double kLongEnough = 20;   // seconds that anything here may take on a crowded machine
-
-void sleep_for(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
-
-[[nodiscard]] bool comes_true(const std::function<bool()>& condition, double seconds = kLongEnough) {
-  for (const double end = Clock::steady().now() + seconds; Clock::steady().now() < end; sleep_for(0.002)) {
-    if (condition()) return true;
-  }
-  return condition();
-}
+using testing::cancelled_text;
+using testing::comes_true;
+using testing::Elastic;
+using testing::kLongEnough;
+using testing::sleep_for;
 
 // ---- whom the reports accuse
 
@@ -118,12 +113,16 @@ TEST(Trouble, WhoHasLeftIsNotBlamedWhereAnotherMayBe) {
 
 class FakeRank {
  public:
-  FakeRank(const std::string& address, std::uint64_t token, int rank) {
+  FakeRank(const std::string& address, std::uint64_t token, int rank, bool welcome = true) {
     const auto port = static_cast<std::uint16_t>(std::stoi(address));
     link_ = Link(connect_to("127.0.0.1", port, 5));
     const Hello hello{.token = token, .rank = rank};
     link_.send(FrameKind::hello, {reinterpret_cast<const char*>(&hello), sizeof hello});
-    EXPECT_TRUE(hears(FrameKind::welcome));
+    if (welcome) {
+      EXPECT_TRUE(hears(FrameKind::welcome));
+      return;
+    }
+    EXPECT_TRUE(comes_true([this] { return !heard(FrameKind::welcome) && !link_.open(); }));
   }
   void report(const WaitStatus& wait = {}) {
     const Report report(wait, {.step = 7});
@@ -224,46 +223,27 @@ TEST(Coordinator, ALossExcusesTheWaitsBeforeIt) {
   EXPECT_TRUE(membership->lost(1));
 }
 
+TEST(Coordinator, AReplacementIsWaitedForUntilItHasLeft) {
+  const auto membership = std::make_shared<Membership>();
+  membership->allow_losses({1}, 30);
+  const Coordinator coordinator({.hosts = {"a", "b"}, .token = 5, .timeout = 60, .membership = membership}, Log("", LogLevel::off));
+  FakeRank first(coordinator.address(), 5, 0), lost(coordinator.address(), 5, 1);
+  first.report();
+  lost.end();
+  ASSERT_TRUE(comes_true([&] { return membership->lost(1); }));
+  const FakeRank early(coordinator.address(), 5, 1, false);        // nobody has replaced it yet
+  membership->replace(1, "c");
+  FakeRank next(coordinator.address(), 5, 1);
+  const FakeRank another(coordinator.address(), 5, 1, false);      // its place is taken
+  first.goodbye();
+  sleep_for(0.3);
+  EXPECT_FALSE(first.heard(FrameKind::farewell));
+  next.goodbye();
+  EXPECT_TRUE(first.hears(FrameKind::farewell));
+  EXPECT_TRUE(next.hears(FrameKind::farewell));
+}
+
 // ---- whole detectors, ranks as threads
-
-/// Runs `body` on every rank with a detector of its own; all but rank 0 may be lost.
-class Elastic {
- public:
-  using Body = std::function<void(Communicator&, std::optional<Detector>&)>;
-
-  Elastic(int ranks, double timeout, double heartbeat_timeout, const Body& body) {
-    run_as_threads(ranks, [&](Communicator& plain) {
-      Context context = plain.context();
-      context.log = Log("", LogLevel::warning, [this](LogLevel, std::string_view line) {
-        const std::lock_guard lock(mutex_);
-        lines.emplace_back(line);
-      });
-      std::vector<int> all;
-      for (int rank = 0; rank < ranks; ++rank) all.push_back(rank);
-      Communicator world(plain.transport().subgroup(all, 29000), context, NodeMap(std::vector<int>(all.size(), 0)));
-      world.set_timeout(kLongEnough);
-      DetectorOptions options;
-      options.timeout = timeout;
-      std::optional<Detector> detector;
-      detector.emplace(world, options, [](const Verdict&) {});
-      if (heartbeat_timeout > 0) allow(world, heartbeat_timeout);
-      plain.barrier();
-      body(world, detector);
-      plain.barrier();
-    });
-  }
-
-  static void allow(Communicator& world, double heartbeat_timeout) {
-    std::vector<int> workers;
-    for (int rank = 1; rank < world.size(); ++rank) workers.push_back(rank);
-    world.membership()->allow_losses(workers, heartbeat_timeout);
-  }
-
-  std::vector<std::string> lines;
-
- private:
-  std::mutex mutex_;
-};
 
 /// What the survivors see, and that they can still work together and leave.
 void survive(Communicator& world, Detector& detector, int lost, const std::string& why) {
@@ -281,16 +261,6 @@ void survive(Communicator& world, Detector& detector, int lost, const std::strin
   EXPECT_EQ(detector.verdict().kind, Verdict::Kind::none) << detector.verdict().text;
   detector.close();
   EXPECT_FALSE(world.cancel_flag()->is_set());
-}
-
-std::string cancelled_text(Communicator& world) {
-  try {
-    world.wait(WaitStatus{.operation = "a token"}, [] { return false; });
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), Code::cancelled) << error.what();
-    return error.what();
-  }
-  return "no error";
 }
 
 void expect_one_line(const Elastic& run, int lost) {
@@ -393,10 +363,10 @@ TEST(Loss, ThatComesBeforeARankAgreesIsKept) {
 TEST(Loss, OfThreadsIsNotMadeGood) {
   run_as_threads(1, [](Communicator& world) {
     try {
-      (void)world.spawn({}, 0);
+      (void)world.spawn(0);
       ADD_FAILURE() << "a thread cannot be spawned";
     } catch (const Error& error) {
-      EXPECT_EQ(error.code(), Code::failed_precondition) << error.what();
+      EXPECT_EQ(error.code(), Code::unavailable) << error.what();
     }
   });
 }

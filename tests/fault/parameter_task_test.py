@@ -1,7 +1,7 @@
 """Training with parameter tasks under the real mpirun: workers that are killed or fall silent at random moments, a cut line, a
 parameter task that dies.
 
-parameter_task_test.py PROGRAM MPIRUN [unittest arguments: Killed Silent Task Line, or Soak]
+parameter_task_test.py PROGRAM MPIRUN [unittest arguments: Killed Silent Replaced Task, or Soak]
 
 COHORT_FAULT_RUNS: how many runs per mode (5); COHORT_SOAK_SEED: which moments.
 """
@@ -23,6 +23,8 @@ STEPS = {"sync_with_backups": 150, "async": 400, "bounded": 400}
 RUNS = int(os.environ.get("COHORT_FAULT_RUNS", "5"))
 SEED = int(os.environ.get("COHORT_SOAK_SEED", "0")) or random.randrange(1 << 30)
 MODES = {"sync_with_backups": [], "async": [], "bounded": ["--set", "updater.bound=2"]}
+
+BTL = {"OMPI_MCA_btl": "self,vader,tcp"}      # shared memory is of one start alone: a replacement needs TCP
 
 JOB = """
     [train]
@@ -56,29 +58,40 @@ def rank_of(pid):
     return next((int(word[21:]) for word in words if word.startswith(b"OMPI_COMM_WORLD_RANK=")), None)
 
 
+def is_replacement(pid):
+    """A process that ranks have started: of one that has ended nobody knows."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return any(word.startswith(b"OMPI_PARENT_PORT=") for word in file.read().split(b"\0"))
+    except OSError:
+        return False
+
+
+def processes_under(launcher):
+    try:
+        with open(f"/proc/{launcher}/task/{launcher}/children", encoding="ascii") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
 def ranks_under(launcher):
     """Rank → process number."""
-    found = {}
-    with open(f"/proc/{launcher}/task/{launcher}/children", encoding="ascii") as file:
-        for pid in map(int, file.read().split()):
-            rank = rank_of(pid)
-            if rank is not None:
-                found[rank] = pid
-    return found
+    return {rank_of(pid): pid for pid in processes_under(launcher) if rank_of(pid) is not None and not is_replacement(pid)}
 
 
 class Run:
-    def __init__(self, folder, mode, ranks=4, tasks=1, words=()):
-        self.folder, self.mode = pathlib.Path(folder), mode
+    def __init__(self, folder, mode, ranks=4, tasks=1, words=(), steps=None):
+        self.folder, self.mode, self.steps = pathlib.Path(folder), mode, steps or STEPS[mode]
         (self.folder / "job.toml").write_text(JOB)
         self.err_path = self.folder / f"err-{time.monotonic_ns()}"
         self.outcome_path = self.folder / f"outcome-{time.monotonic_ns()}.json"
         updater = "async" if mode == "bounded" else mode
         command = [MPIRUN, "--oversubscribe", "--bind-to", "none", "--enable-recovery", "-n", str(ranks), PROGRAM, "train", str(self.folder / "job.toml"),
-                   "--set", f"train.directory={self.folder}/run", "--set", f"train.max_steps={STEPS[mode]}", "--set", f"train.updater={updater}",
+                   "--set", f"train.directory={self.folder}/run", "--set", f"train.max_steps={self.steps}", "--set", f"train.updater={updater}",
                    "--set", f"cluster.ps={tasks}", "--set", "watchdog.timeout=10", *MODES[mode], *words]
         self.err_file = open(self.err_path, "w+", encoding="utf-8")
-        self.process = subprocess.Popen(command, stdout=self.err_file, stderr=subprocess.STDOUT, env=os.environ | {"COHORT_OUTCOME": str(self.outcome_path)})
+        self.process = subprocess.Popen(command, stdout=self.err_file, stderr=subprocess.STDOUT, env=os.environ | BTL | {"COHORT_OUTCOME": str(self.outcome_path)})
         self.deadline = time.monotonic() + LIMIT
         self.pids = {}
 
@@ -129,7 +142,7 @@ class Faults(unittest.TestCase):
         self.assertRegex(run.text, rf"rank {rank} on .*the others go on without it")
         self.assertRegex(run.text, rf"(?m)^ +\d+ +{rank} +\d+ +\d+ +\d+ +lost", "the table says who is lost")
         rows = [json.loads(line) for line in run.metrics().read_text().splitlines()]
-        self.assertEqual(max(row["step"] for row in rows), STEPS[run.mode], run.text)
+        self.assertEqual(max(row["step"] for row in rows), run.steps, run.text)
 
     def repeat(self, do, runs=RUNS):
         for mode in MODES:
@@ -168,6 +181,62 @@ class Killed(Faults):
 class Silent(Faults):
     def test_every_mode_goes_on_without_a_worker_that_is_stopped_and_refuses_it_when_it_wakes_up(self):
         self.repeat(self.stop, max(RUNS * 2 // 5, 1))
+
+
+class Replaced(Faults):
+    """A worker that is lost, and often the one that takes its place as well."""
+
+    def check_replaced(self, run, victim, times):
+        self.assertTrue(run.outcome["completed"], run.text)
+        self.assertEqual([loss["rank"] for loss in run.outcome["lost"]], [victim] * times, run.text)
+        self.assertEqual(run.outcome["facts"]["workers replaced"], str(times), run.text)
+        self.assertEqual(run.text.count(f"rank {victim} is replaced by a new process on"), times, run.text)
+        rows = [json.loads(line) for line in run.metrics().read_text().splitlines()]
+        self.assertEqual(max(row["step"] for row in rows), run.steps, run.text)
+        table = re.findall(r"(?m)^ +\d+ +(\d+) +(\d+) +\d+ +\d+ *(.*)$", run.text)
+        self.assertEqual([row[2] for row in table], ["replaced" if int(row[0]) == victim else "" for row in table], run.text)
+        gradients = sum(int(row[1]) for row in table)
+        self.assertEqual(gradients, run.steps * (len(table) if run.mode == "sync_with_backups" else 1), "each is counted once")
+
+    def test_a_worker_that_is_lost_is_replaced_and_so_is_its_replacement(self):
+        for mode, tasks, words in (("sync_with_backups", 1, []), ("async", 2, ["--set", "exchange.codec=int8", "--set", "checkpoint.every_steps=40"]),
+                                   ("bounded", 1, [])):
+            which = random.Random(f"{SEED} {mode} replaced")
+            moment, victim, signals = which.uniform(0, 0.6), which.choice(range(tasks, 4)), [signal.SIGKILL, which.choice([signal.SIGKILL, signal.SIGSTOP])]
+            with self.subTest(mode=mode, seed=SEED, moment=f"{moment:.3f}", victim=victim, signals=signals), tempfile.TemporaryDirectory() as folder:
+                run = Run(folder, mode, tasks=tasks, words=["--set", "cluster.replace=5", *words], steps=3 * STEPS[mode])
+                try:
+                    run.wait_for_steps()
+                    time.sleep(moment)
+                    os.kill(run.pids[victim], signals[0])
+                    run.wait_for(lambda run=run: any(map(is_replacement, processes_under(run.process.pid))), "a new process")
+                    run.wait_for(lambda run=run, victim=victim: f"rank {victim} is replaced" in run.text, "a replacement")
+                    time.sleep(moment)
+                    new = [pid for pid in processes_under(run.process.pid) if is_replacement(pid)]
+                    os.kill(new[0], signals[1])
+                    run.pids[-1] = new[0]
+                    run.wait_for(lambda run=run, victim=victim: run.text.count(f"rank {victim} is replaced") == 2, "another replacement")
+                    if signals[1] == signal.SIGSTOP:
+                        os.kill(new[0], signal.SIGCONT)
+                        run.wait_for(lambda run=run: "its gradients are refused" in run.text, "the end of what was replaced")
+                    run.end()
+                    self.check_replaced(run, victim, 2)
+                    self.assertNotIn("MPI_ABORT", run.text)
+                finally:
+                    run.close()
+
+    def test_where_nothing_can_be_replaced_nobody_tries(self):
+        for words, says in ((["cluster.survive=off"], "workers can be replaced only where the job survives their loss"),
+                            (["cluster.ps=0", "cluster.worker=0"], "workers can be replaced only where the job survives their loss")):
+            with tempfile.TemporaryDirectory() as folder:
+                run = Run(folder, "async", words=["--set", "cluster.replace=1", *[word for setting in words for word in ("--set", setting)]])
+                try:
+                    run.end()
+                    self.assertEqual(run.outcome["exit_code"], 2, run.text)
+                    self.assertRegex(run.outcome["error"], says)
+                    self.assertEqual(len(re.findall(says, run.text)), 1, run.text)
+                finally:
+                    run.close()
 
 
 class Task(Faults):

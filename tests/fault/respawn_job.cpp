@@ -1,7 +1,5 @@
 // Two parameter tasks that lose a worker start another process in its place, talk with it, and lose it as well.
 #include "cohort/base/error.hpp"
-#include "cohort/comm/detector.hpp"
-#include "cohort/comm/environment.hpp"
 #include "cohort/job/job.hpp"
 #include "fault/fault.hpp"
 
@@ -12,8 +10,8 @@ using testing::print_line;
 
 constexpr int kTasks = 2, kNumber = 1, kAnswer = 2;
 
-void wait_for_loss(Communicator& communicator, const Membership& membership) {
-  communicator.wait(WaitStatus{.operation = "a loss"}, [&] { return membership.count() > 0; });
+void wait_for_losses(Communicator& communicator, std::size_t count) {
+  communicator.wait(WaitStatus{.operation = "a loss"}, [&] { return communicator.membership()->count() >= count; });
 }
 
 /// A number to the replacement and back.
@@ -39,30 +37,14 @@ void answer(Communicator& joined) {
   }
 }
 
-/// All ranks of `joined`: the last one may be lost.
-std::unique_ptr<Detector> watch(Communicator& joined) {
-  joined.set_timeout(20);
-  DetectorOptions options;
-  options.timeout = 10;
-  auto detector = std::make_unique<Detector>(joined, options, [](const Verdict&) { _exit(kExitError); });
-  joined.membership()->allow_losses({joined.size() - 1}, 2);
-  joined.barrier();
-  return detector;
-}
-
 int run(Communicator& world, JobArguments& arguments) {
-  std::string plugin;
   bool die = false;
-  arguments.config.bind("plugin", plugin, "this library, for the replacement");
   arguments.config.bind("die", die, "the replacement is killed as well");
   arguments.config.finish();
-  if (Environment::spawned()) {
-    Communicator joined = Environment::parents(world);
-    const std::unique_ptr<Detector> detector = watch(joined);
-    answer(joined);
-    print_line(fmt::format("replacement for rank {}, on {} machine", joined.context().rank, joined.nodes().nodes()));
+  if (arguments.parents != nullptr) {
+    answer(*arguments.parents);
+    print_line(fmt::format("replacement for rank {} of {}, on {} machine", world.context().rank, world.context().ranks, arguments.parents->nodes().nodes()));
     if (die) raise(SIGKILL);
-    detector->close();
     return kExitDone;
   }
   print_line(fmt::format("pid {} {}", world.rank(), getpid()));
@@ -73,15 +55,13 @@ int run(Communicator& world, JobArguments& arguments) {
   world.barrier();
   if (world.rank() == kTasks) raise(SIGKILL);
   if (world.rank() < kTasks) {
-    wait_for_loss(tasks, *world.membership());
+    wait_for_losses(tasks, 1);
     const double begin = Clock::steady().now();
-    Communicator joined = tasks.spawn({"respawn", "--plugin", plugin, "--set", fmt::format("die={}", die)},
-                                      world.membership()->losses()[0].rank);
-    const std::unique_ptr<Detector> detector = watch(joined);
+    Communicator joined = tasks.spawn(kTasks);
+    check(!world.membership()->lost(kTasks), Code::internal, "a replaced rank counts as lost");
     talk(joined);
     print_line(fmt::format("replaced in {:.2f} s", Clock::steady().now() - begin));
-    if (die) wait_for_loss(joined, *joined.membership());
-    detector->close();
+    if (die) wait_for_losses(joined, 2);
   }
   print_line(fmt::format("done {}", world.rank()));
   return kExitDone;

@@ -106,11 +106,15 @@ TEST_F(ParameterFaults, AParameterTaskThatDiesEndsTheJobAndTheCheckpointIsGood) 
 
 TEST_F(ParameterFaults, AWorkerWhoseMessagesDoNotFitIsLeftOut) {
   for (const char* updater : {"sync_with_backups", "async"}) {
-    const Fault twice{.kind = Fault::Kind::duplicate, .ranks = {2}, .peers = {0}, .from_step = 4};
-    const TrainResult result = train_with(4, job(updater, in_turns(updater)), {twice});
-    EXPECT_EQ(result.steps, 20);
-    ASSERT_EQ(result.lost.size(), 1u);
-    EXPECT_EQ(result.lost[0].rank, 2);
+    for (const int tasks : {1, 2}) {                       // the token task's own, or one that has to tell it
+      Options options = in_turns(updater);
+      options["cluster.ps"] = std::int64_t{tasks};
+      const Fault twice{.kind = Fault::Kind::duplicate, .ranks = {tasks + 1}, .peers = {tasks - 1}, .from_step = 4};
+      const TrainResult result = train_with(tasks + 3, job(updater, options), {twice});
+      EXPECT_EQ(result.steps, 20);
+      ASSERT_EQ(result.lost.size(), 1u);
+      EXPECT_EQ(result.lost[0].rank, tasks + 1);
+    }
   }
 }
 

@@ -251,6 +251,8 @@ TEST_F(ParameterTasks, RefusesWhatItCannotDo) {
   };
   refuses(3, {{"updater.replicas_to_aggregate", std::int64_t{2}}}, "backups need dedicated parameter tasks");
   refuses(3, {{"cluster.survive", std::string("on")}}, "needs dedicated parameter tasks");
+  refuses(3, {{"cluster.replace", std::int64_t{1}}}, "workers can be replaced only where the job survives their loss");
+  refuses(3, {{"cluster.ps", std::int64_t{1}}, {"cluster.replace", std::int64_t{1}}}, "only mpirun starts processes for a job at work");
   refuses(3, {{"cluster.ps", std::int64_t{1}}, {"cluster.worker", std::int64_t{4}}}, "1 parameter tasks and 4 workers, but the job has 3 ranks");
   refuses(2, {{"cluster.ps", std::int64_t{2}}}, "but the job has 2 ranks");
   refuses(2, {{"train.updater", std::string("sync_replicas")}, {"cluster.ps", std::int64_t{1}}}, "has no parameter tasks");

@@ -46,6 +46,7 @@ struct ClusterOptions {
   bool print_blocks = false;
   std::string survive = "auto";             ///< lost workers; "auto": with dedicated parameter tasks
   double heartbeat_timeout = 10;            ///< seconds of silence after which a worker counts as lost
+  std::int64_t replace = 0;                 ///< so many lost workers, at most, by processes that the job starts
   std::string pull_codec = "fp32";
   double piece_mib = 1;                     ///< longest message of gradients or values
 
@@ -55,7 +56,7 @@ struct ClusterOptions {
   [[nodiscard]] bool dedicated() const noexcept { return ps > 0; }
   [[nodiscard]] bool survives() const noexcept { return survive == "on" || (survive == "auto" && dedicated()); }
   /// Parameter tasks are the first ranks, workers follow. Error invalid_argument if there are not as many ranks as tasks, or
-  /// lost workers are to be survived without dedicated parameter tasks.
+  /// lost workers are to be survived, or replaced, without dedicated parameter tasks.
   [[nodiscard]] ClusterSpec spec(int ranks) const;
 };
 

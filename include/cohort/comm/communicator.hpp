@@ -77,13 +77,15 @@ class Communicator {
   [[nodiscard]] Communicator split(int color, int key = 0);
   /// Collective. The same ranks with traffic of their own: for another thread, or another subsystem.
   [[nodiscard]] Communicator duplicate();
-  /// Collective. Starts one more process of this program with these words on its command line, as rank `job_rank` of the job
-  /// (that of a lost rank which it replaces), and returns this group's ranks and, as the last one, the new process, which
-  /// gets its end from `Environment::parents`. `program`: its file, empty for this one. Takes as long as the process does to
-  /// get there, without a deadline; needs TCP (`OMPI_MCA_btl`), also within a machine. The new group has a membership of
-  /// its own, by its own ranks. Error unavailable where the launcher cannot do it: Open MPI's mpirun can, srun cannot.
-  [[nodiscard]] Communicator spawn(const std::vector<std::string>& words, int job_rank, const std::string& program = {});
-  /// Collective with `spawn`: the new process's end.
+  /// This rank alone, without a word to the others.
+  [[nodiscard]] Communicator alone();
+  /// Collective. Starts one more process of this program, with this one's command line, in place of rank `lost` of the job,
+  /// and returns this group's ranks and, as the last one, the new process, which gets its end from `Environment::parents`.
+  /// From here on the membership has replaced that rank. Takes as long as the process does to start MPI, without a
+  /// deadline; needs TCP (`OMPI_MCA_btl`), also within a machine. Error unavailable where the launcher cannot do it
+  /// (`Context::launches`), or has no room for another process; deadline_exceeded if the new process starts, but does not come to meet the others.
+  [[nodiscard]] Communicator spawn(int lost);
+  /// Collective with `spawn`: the new process's end, whose context says which rank it is.
   [[nodiscard]] static Communicator join(std::unique_ptr<Transport> transport, Context context);
 
   /// Collective. Memory of one machine that all ranks here can reach; Error failed_precondition if they are on several.

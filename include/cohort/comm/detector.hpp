@@ -53,6 +53,10 @@ class Detector {
   /// `kGrace` seconds after a verdict that this rank has not acknowledged because it is stuck outside any wait; it should
   /// end the process. Where ranks cannot connect to each other this only warns: then long waits alone end the job.
   Detector(Communicator& world, const DetectorOptions& options, std::function<void(const Verdict&)> last_resort);
+  /// Of a process that takes a lost rank's place: `parents` is the group of those who started it (`Environment::parents`),
+  /// which take no part in this. Error unavailable if it cannot connect to rank 0.
+  [[nodiscard]] static std::unique_ptr<Detector> of_replacement(Communicator& parents, const DetectorOptions& options,
+                                                                std::function<void(const Verdict&)> last_resort);
   Detector(const Detector&) = delete;
   Detector& operator=(const Detector&) = delete;
   /// Stops the threads. For the other ranks this one has ended, unless all have left by `close`.
@@ -77,6 +81,7 @@ class Detector {
 
  private:
   class Member;
+  explicit Detector(std::unique_ptr<Member> member);
   std::unique_ptr<Member> member_;   // null: not active
 };
 

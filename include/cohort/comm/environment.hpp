@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 
 #include "cohort/comm/communicator.hpp"
@@ -23,11 +24,11 @@ class Environment {
   /// `largest_message` bytes are cut.
   [[nodiscard]] Communicator world(Context context, std::size_t largest_message = kLargestMessage) const;
 
-  /// True in a process that `Communicator::spawn` started: its world has one rank. It must end without MPI_Finalize, which
-  /// would wait for its parents.
-  [[nodiscard]] static bool spawned();
-  /// Collective with the `spawn` that started this process: what that returned, where this process is the last rank.
-  [[nodiscard]] static Communicator parents(const Communicator& world, std::size_t largest_message = kLargestMessage);
+  /// True in a process that `Communicator::spawn` started, which has met its parents in the constructor. It must end without
+  /// MPI_Finalize, which would wait for them.
+  [[nodiscard]] bool spawned() const noexcept { return spawned_; }
+  /// Collective with the `spawn` that started this process: what that returned, where this process is the last rank. Once.
+  [[nodiscard]] Communicator parents(Context context);
 
   /// The destructor will leave MPI alone: after the death of a rank MPI_Finalize may never return.
   void abandon() noexcept { abandoned_ = true; }
@@ -45,6 +46,8 @@ class Environment {
  private:
   int rank_ = 0;
   int ranks_ = 1;
+  bool spawned_ = false;
+  std::unique_ptr<Transport> parents_;
   bool abandoned_ = false;
   unsigned finalize_seconds_ = 0;   // 0: no limit
 };

@@ -23,6 +23,9 @@ struct JobArguments {
   std::string argument;   ///< what follows the job's name: the job file, a checkpoint, a kind; may be empty
   std::string resume;     ///< --resume: a checkpoint, "auto" for the latest one, empty to start afresh
   JobOutcome outcome{};   ///< the job fills it in, on rank 0
+  /// In a process that ranks have started in place of one that they have lost (`Communicator::spawn`): those ranks, and this
+  /// one as the last. Its world is itself alone. Else null.
+  Communicator* parents = nullptr;
 };
 
 /// What the word after a job's name means.

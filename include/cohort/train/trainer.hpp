@@ -79,11 +79,16 @@ struct TrainResult {
   double seconds = 0;
   std::filesystem::path directory, checkpoint;      ///< checkpoint: empty if none was written
   std::vector<Membership::Loss> lost;               ///< workers of parameter tasks, on rank 0
+  std::int64_t replaced = 0;                        ///< so many of them, by new processes
   std::vector<WorkerCounts> workers;                ///< what has become of their gradients, on rank 0
 };
 
 /// Collective. One training run as the job file describes it. `resume`: empty, a checkpoint or a run's directory, or "auto".
 TrainResult train(Communicator& communicator, Section& config, const std::string& resume = {});
+
+/// In a process that parameter tasks have started in place of a worker that they lost: goes on with its work to the end of the
+/// run. `parents`: those tasks, and this process as the last rank; `alone`: itself. Collective with their part of it.
+void train_as_replacement(Communicator& parents, Communicator& alone, Section& config);
 
 /// Collective. Evaluates a checkpoint (named as for `resume`; empty: the latest of the job file's run) on the validation
 /// data of the job file.

@@ -47,7 +47,8 @@ struct ValuesHeader {
 /// All of a gradient has arrived at a parameter task.
 struct Ack {
   std::int64_t number = 0;
-  std::int64_t worker = 0;
+  std::int32_t worker = 0;
+  std::int32_t life = 0;                     ///< of the worker: how often it had been replaced
 };
 
 enum class TokenKind : std::int32_t {
@@ -89,7 +90,7 @@ struct Done {
   std::array<double, kSums> sums{};          ///< over samples: loss, metrics
 };
 
-enum class LogKind : std::int32_t { gradient, save, end };
+enum class LogKind : std::int32_t { gradient, save, replace, end };
 
 /// What all parameter tasks do, in this order.
 struct LogEntry {

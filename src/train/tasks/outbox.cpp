@@ -9,7 +9,7 @@ void Outbox::send(int peer, int tag, std::span<const std::byte> bytes) {
   if (letter == letters_.end()) {
     letters_.emplace_back();
     letter = letters_.end() - 1;
-    letter->transfer = Transfer(transport_);
+    letter->transfer = Transfer(*transport_);
   }
   letter->peer = peer;
   letter->bytes.assign(bytes.begin(), bytes.end());
@@ -19,7 +19,7 @@ void Outbox::send(int peer, int tag, std::span<const std::byte> bytes) {
 bool Outbox::progress() {
   bool empty = true;
   for (Letter& letter : letters_) {
-    if (letter.peer < 0 || letter.forgotten) continue;
+    if (letter.peer < 0) continue;
     if (letter.transfer.done()) letter.peer = -1;
     else empty = false;
   }
@@ -29,10 +29,6 @@ bool Outbox::progress() {
 bool Outbox::reached(int peer) {
   (void)progress();
   return std::ranges::find(letters_, peer, &Letter::peer) == letters_.end();
-}
-
-void Outbox::forget(int peer) {
-  for (Letter& letter : letters_) letter.forgotten = letter.forgotten || letter.peer == peer;
 }
 
 }  // namespace cohort

@@ -12,7 +12,7 @@ namespace cohort {
 /// Short messages on their way. Copies what it sends, uses memory again, and never waits.
 class Outbox {
  public:
-  explicit Outbox(Transport& transport) : transport_(transport) {}
+  explicit Outbox(Transport& transport) : transport_(&transport) {}
 
   template <class T>
   void send(int peer, int tag, const T& message) {
@@ -23,17 +23,14 @@ class Outbox {
   bool progress();
   /// True if this rank has taken everything.
   bool reached(int peer);
-  /// The rank is lost: what is on its way there may stay so.
-  void forget(int peer);
 
  private:
   struct Letter {
     std::vector<std::byte> bytes;
     Transfer transfer;
     int peer = -1;                    // -1: free
-    bool forgotten = false;
   };
-  Transport& transport_;
+  Transport* transport_;
   std::deque<Letter> letters_;        // stay where they are
 };
 

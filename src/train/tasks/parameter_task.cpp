@@ -9,22 +9,34 @@ namespace cohort {
 
 ParameterTask::ParameterTask(Communicator& service, const TaskLayout& layout, int task, ParameterStore& store)
     : service_(service), layout_(layout), task_(task), store_(store), outbox_(service.transport()), log_in_(service.transport()) {
-  const auto t = static_cast<std::size_t>(task);
-  const std::size_t pieces = layout.dense[t].pieces().size(), bytes = std::max(layout.dense[t].bytes(), layout.coded[t].bytes());
-  for (const int rank : layout.workers) {
-    Peer& peer = peers_.emplace_back();
-    peer.rank = rank;
-    peer.header_in = Transfer(service.transport());
-    peer.pull_in = Transfer(service.transport());
-    peer.wire.resize(bytes);
-    peer.piece_headers.resize(pieces);
-    peer.value_headers.resize(pieces);
-    for (std::size_t i = 0; i < 2 * pieces; ++i) peer.pieces_in.emplace_back(service.transport());
-    for (std::size_t i = 0; i < 2 * pieces + 1; ++i) peer.values_out.emplace_back(service.transport());
-    peer.header_in.receive(rank, task_tag::kPush, &peer.header, sizeof peer.header);
-    peer.pull_in.receive(rank, task_tag::kPull, &peer.pull, sizeof peer.pull);
-  }
+  for (const int rank : layout.workers) peers_.push_back(meet(service, rank, rank));
   if (task != 0) log_in_.receive(layout.tasks.front(), task_tag::kLog, &log_, sizeof log_);
+}
+
+std::unique_ptr<ParameterTask::Peer> ParameterTask::meet(Communicator& line, int at, int rank) {
+  const auto t = static_cast<std::size_t>(task_);
+  const std::size_t pieces = layout_.dense[t].pieces().size();
+  auto peer = std::make_unique<Peer>();
+  peer->rank = rank;
+  peer->at = at;
+  peer->header_in = Transfer(line.transport());
+  peer->pull_in = Transfer(line.transport());
+  peer->wire.resize(std::max(layout_.dense[t].bytes(), layout_.coded[t].bytes()));
+  peer->piece_headers.resize(pieces);
+  peer->value_headers.resize(pieces);
+  for (std::size_t i = 0; i < 2 * pieces; ++i) peer->pieces_in.emplace_back(line.transport());
+  for (std::size_t i = 0; i < 2 * pieces + 1; ++i) peer->values_out.emplace_back(line.transport());
+  peer->header_in.receive(at, task_tag::kPush, &peer->header, sizeof peer->header);
+  peer->pull_in.receive(at, task_tag::kPull, &peer->pull, sizeof peer->pull);
+  return peer;
+}
+
+void ParameterTask::replace(int worker, Communicator& line) {
+  std::unique_ptr<Peer>& peer = peers_[static_cast<std::size_t>(worker)];
+  forget(*peer);
+  std::unique_ptr<Peer> next = meet(line, line.size() - 1, peer->rank);
+  next->life = peer->life + 1;
+  former_.push_back(std::exchange(peer, std::move(next)));
 }
 
 const WireLayout& ParameterTask::layout_of(const Peer& peer) const {
@@ -41,7 +53,7 @@ bool ParameterTask::turn() {
 
 /// What a worker sends may be nonsense, or not fit: then it is the worker that is lost.
 bool ParameterTask::serve(int worker) {
-  Peer& peer = peers_[static_cast<std::size_t>(worker)];
+  Peer& peer = peer_of(worker);
   if (peer.lost) return false;
   try {
     const bool received = receive(worker);
@@ -50,12 +62,13 @@ bool ParameterTask::serve(int worker) {
     if (!service_.membership()->may_lose(peer.rank) || error.code() != Code::data_loss) throw;
     service_.context().log.error(fmt::format("worker {} is left out: {}", worker, error.what()));
     service_.membership()->lose(peer.rank, error.what());
+    if (!arrival_) outbox_.send(layout_.tasks.front(), task_tag::kAck, Ack{.number = -1, .worker = worker, .life = peer.life});
     return true;
   }
 }
 
 bool ParameterTask::receive(int worker) {
-  Peer& peer = peers_[static_cast<std::size_t>(worker)];
+  Peer& peer = peer_of(worker);
   if (peer.stage == Stage::header && peer.header_in.done()) {
     if (peer.header.number != peer.gradients + 1) {
       fail(Code::data_loss, fmt::format("worker {} sent gradient {} to parameter task {} where {} was due", worker, peer.header.number, task_,
@@ -85,24 +98,24 @@ void ParameterTask::expect_pieces(Peer& peer) {
   peer.arrived = 0;
   const auto pieces = layout_of(peer).pieces();
   for (std::size_t i = 0; i < pieces.size(); ++i) {
-    peer.pieces_in[2 * i].receive(peer.rank, task_tag::kPush, &peer.piece_headers[i], sizeof(PieceHeader));
-    peer.pieces_in[2 * i + 1].receive(peer.rank, task_tag::kPush, peer.wire.data() + pieces[i].wire, pieces[i].bytes);
+    peer.pieces_in[2 * i].receive(peer.at, task_tag::kPush, &peer.piece_headers[i], sizeof(PieceHeader));
+    peer.pieces_in[2 * i + 1].receive(peer.at, task_tag::kPush, peer.wire.data() + pieces[i].wire, pieces[i].bytes);
   }
 }
 
 void ParameterTask::arrived(int worker) {
-  Peer& peer = peers_[static_cast<std::size_t>(worker)];
+  Peer& peer = peer_of(worker);
   peer.stage = Stage::arrived;
   if (arrival_) arrival_(worker, peer.gradients);
-  else outbox_.send(layout_.tasks.front(), task_tag::kAck, Ack{.number = peer.gradients, .worker = worker});
+  else outbox_.send(layout_.tasks.front(), task_tag::kAck, Ack{.number = peer.gradients, .worker = worker, .life = peer.life});
 }
 
 /// Its memory is free for the worker's next gradient.
 void ParameterTask::free(int worker, std::int64_t gradient) {
-  Peer& peer = peers_[static_cast<std::size_t>(worker)];
+  Peer& peer = peer_of(worker);
   if (peer.stage != Stage::arrived || peer.gradients != gradient) return;
   peer.stage = Stage::header;
-  if (!peer.lost) peer.header_in.receive(peer.rank, task_tag::kPush, &peer.header, sizeof peer.header);
+  if (!peer.lost) peer.header_in.receive(peer.at, task_tag::kPush, &peer.header, sizeof peer.header);
 }
 
 void ParameterTask::finish_answer(Peer& peer) {
@@ -114,7 +127,7 @@ void ParameterTask::finish_answer(Peer& peer) {
 }
 
 bool ParameterTask::answer(int worker) {
-  Peer& peer = peers_[static_cast<std::size_t>(worker)];
+  Peer& peer = peer_of(worker);
   finish_answer(peer);
   if (peer.reads != nullptr) return false;
   if (!peer.wants) {
@@ -126,7 +139,7 @@ bool ParameterTask::answer(int worker) {
     }
     peer.pulls = peer.pull.number;
     peer.wants = !again;
-    if (again) peer.pull_in.receive(peer.rank, task_tag::kPull, &peer.pull, sizeof peer.pull);
+    if (again) peer.pull_in.receive(peer.at, task_tag::kPull, &peer.pull, sizeof peer.pull);
   }
   if (!peer.wants || store_.version() < peer.pull.version) return false;
   peer.wants = false;
@@ -135,14 +148,14 @@ bool ParameterTask::answer(int worker) {
   store_.note_read(worker);
   peer.answer = {.number = peer.pull.number, .version = store_.version()};
   peer.taken = 0;
-  peer.values_out[0].send(peer.rank, task_tag::kValues, &peer.answer, sizeof peer.answer);
+  peer.values_out[0].send(peer.at, task_tag::kValues, &peer.answer, sizeof peer.answer);
   const auto pieces = layout_.values[static_cast<std::size_t>(task_)].pieces();
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     peer.value_headers[i] = {.number = peer.pull.number, .piece = static_cast<std::int64_t>(i)};
-    peer.values_out[2 * i + 1].send(peer.rank, task_tag::kValues, &peer.value_headers[i], sizeof(PieceHeader));
-    peer.values_out[2 * i + 2].send(peer.rank, task_tag::kValues, peer.reads->data + pieces[i].wire, pieces[i].bytes);
+    peer.values_out[2 * i + 1].send(peer.at, task_tag::kValues, &peer.value_headers[i], sizeof(PieceHeader));
+    peer.values_out[2 * i + 2].send(peer.at, task_tag::kValues, peer.reads->data + pieces[i].wire, pieces[i].bytes);
   }
-  peer.pull_in.receive(peer.rank, task_tag::kPull, &peer.pull, sizeof peer.pull);
+  peer.pull_in.receive(peer.at, task_tag::kPull, &peer.pull, sizeof peer.pull);
   return true;
 }
 
@@ -173,8 +186,8 @@ void ParameterTask::leave_values_to_readers() {
   if (current_ == nullptr) return;
   const Clock& clock = *service_.context().clock;
   for (const double until = clock.now() + kPatience; current_->readers > 0 && clock.now() < until;) {
-    for (Peer& peer : peers_) {
-      if (peer.reads == current_ && !peer.lost) finish_answer(peer);
+    for (const auto& peer : peers_) {
+      if (peer->reads == current_ && !peer->lost) finish_answer(*peer);
     }
   }
   if (current_->readers > 0) current_->values = store_.move_values();
@@ -189,7 +202,7 @@ Outcome ParameterTask::follow(const LogEntry& entry) {
   Outcome outcome;
   switch (entry.kind) {
     case LogKind::gradient: {
-      Peer& peer = peers_[static_cast<std::size_t>(entry.worker)];
+      Peer& peer = peer_of(entry.worker);
       const StepInfo info{.step = entry.applied, .learning_rate = entry.rate, .previous_learning_rate = entry.previous_rate};
       if (entry.applies != 0) leave_values_to_readers();
       if (entry.applies != 0 && entry.in_steps == 0 && layout_of(peer).plain() && store_.takes_alone()) {
@@ -210,6 +223,9 @@ Outcome ParameterTask::follow(const LogEntry& entry) {
     case LogKind::save:
       leave_values_to_readers();               // whoever saves is shown them as if they might change
       if (save_) save_(entry.step, entry.best != 0);
+      return outcome;
+    case LogKind::replace:
+      if (replace_) replace_(entry.worker);
       return outcome;
     case LogKind::end:
       ended_ = true;
@@ -239,20 +255,24 @@ void ParameterTask::forget_lost() {
   const std::size_t count = service_.membership()->count();
   if (count == losses_) return;
   losses_ = count;
-  for (Peer& peer : peers_) {
-    if (peer.lost || !service_.membership()->lost(peer.rank)) continue;
-    peer.lost = true;
-    outbox_.forget(peer.rank);
-    if (peer.reads == nullptr) continue;                   // what it reads stays as it is: the message may still be on its way
-    if (std::exchange(peer.reads, nullptr) != current_) continue;
-    current_->values = store_.move_values();
-    std::exchange(current_, nullptr)->version = -1;
+  for (const auto& peer : peers_) {
+    if (service_.membership()->lost(peer->rank)) forget(*peer);
   }
+}
+
+void ParameterTask::forget(Peer& peer) {
+  if (peer.lost) return;
+  peer.lost = true;
+  if (peer.reads == nullptr) return;                       // what it reads stays as it is: the message may still be on its way
+  if (std::exchange(peer.reads, nullptr) != current_) return;
+  current_->values = store_.move_values();
+  std::exchange(current_, nullptr)->version = -1;
 }
 
 std::int64_t ParameterTask::bytes() const noexcept {
   std::size_t bytes = 0;
-  for (const Peer& peer : peers_) bytes += peer.wire.size();
+  for (const auto& peer : peers_) bytes += peer->wire.size();
+  for (const auto& peer : former_) bytes += peer->wire.size();
   for (const Snapshot& each : snapshots_) bytes += each.wire.size();
   return static_cast<std::int64_t>(bytes) + store_.bytes();
 }

@@ -16,7 +16,7 @@
 namespace cohort {
 
 /// One parameter task: takes gradients from the workers, does with them what the token task's log says, and gives out values.
-/// Never waits for a worker; memory for one gradient and one answer per worker is all that late ones can take. One thread.
+/// Never waits for a worker; memory for one gradient and one answer per worker is all that late ones can take. A worker that is lost may be replaced. One thread.
 class ParameterTask {
  public:
   /// `service`: an endpoint of all ranks. `task`: which one this is.
@@ -26,11 +26,15 @@ class ParameterTask {
   void on_arrival(std::function<void(int worker, std::int64_t gradient)> arrival) { arrival_ = std::move(arrival); }
   /// Called when the log says that the state is to be saved.
   void on_save(std::function<void(std::int64_t step, bool best)> save) { save_ = std::move(save); }
+  /// Called when the log says that a lost worker is to be replaced. Collective over the tasks.
+  void on_replace(std::function<void(int worker)> replace) { replace_ = std::move(replace); }
 
   /// Moves messages on; never blocks. True if anything happened.
   bool turn();
   /// The next entry of the log. On the token task's rank it comes by this call, elsewhere by a message.
   Outcome follow(const LogEntry& entry);
+  /// From here on a worker is the last rank of `line`, and begins anew.
+  void replace(int worker, Communicator& line);
   [[nodiscard]] bool ended() const noexcept { return ended_; }
   [[nodiscard]] bool complete() const noexcept { return complete_; }      ///< no rank was lost before the end
   [[nodiscard]] bool flushed() { return outbox_.progress(); }
@@ -48,7 +52,9 @@ class ParameterTask {
     const std::byte* data = nullptr;
   };
   struct Peer {                                // a worker
-    int rank = 0;
+    int rank = 0;                              // in the job
+    int at = 0;                                // in the group that it is reached in
+    std::int32_t life = 0;
     bool lost = false;
     Stage stage = Stage::header;
     std::int64_t gradients = 0;                // number of the last one
@@ -65,6 +71,8 @@ class ParameterTask {
     Snapshot* reads = nullptr;
   };
 
+  std::unique_ptr<Peer> meet(Communicator& line, int at, int rank);
+  [[nodiscard]] Peer& peer_of(int worker) { return *peers_[static_cast<std::size_t>(worker)]; }
   bool serve(int worker);
   bool receive(int worker);
   void expect_pieces(Peer& peer);
@@ -77,6 +85,7 @@ class ParameterTask {
   void free(int worker, std::int64_t gradient);
   bool read_log();
   void forget_lost();
+  void forget(Peer& peer);
   [[nodiscard]] const WireLayout& layout_of(const Peer& peer) const;
 
   Communicator& service_;
@@ -84,11 +93,13 @@ class ParameterTask {
   int task_;
   ParameterStore& store_;
   Outbox outbox_;
-  std::deque<Peer> peers_;
+  std::vector<std::unique_ptr<Peer>> peers_;   // by worker
+  std::vector<std::unique_ptr<Peer>> former_;  // replaced: messages may still be on their way into their memory
   std::deque<Snapshot> snapshots_;
   Snapshot* current_ = nullptr;                // reads the values themselves, of this version
   std::function<void(int, std::int64_t)> arrival_;
   std::function<void(std::int64_t, bool)> save_;
+  std::function<void(int)> replace_;
   Transfer log_in_;
   LogEntry log_;
   std::int64_t entries_ = 0;

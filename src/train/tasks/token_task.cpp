@@ -12,19 +12,17 @@ constexpr int kTodo = -1, kFinished = -2;    // shares of an evaluation that nob
 
 }  // namespace
 
+TokenTask::Peer::Peer(Communicator& line, int in_line, int in_job, std::size_t elements)
+    : rank(in_job), at(in_line), outbox(line.transport()), in(line.transport()), statistics_in(line.transport()), statistics(elements) {
+  in.receive(at, task_tag::kDone, done.get(), sizeof *done);
+}
+
 TokenTask::TokenTask(Run& run, Communicator& service, const TaskLayout& layout, ParameterTask& local, const Parameters& kept,
                      std::vector<std::string> metrics)
     : run_(run), service_(service), layout_(layout), local_(local), kept_(kept), updates_(run, *service.context().clock, std::move(metrics)),
-      outbox_(service.transport()) {
+      outbox_(service.transport()), replacements_left_(run.plan.cluster.replace) {
   for (const Parameters::Other& other : kept.others()) statistics_ += other.statistic ? static_cast<std::size_t>(other.value.elements()) : 0;
-  for (const int rank : layout.workers) {
-    Peer& peer = peers_.emplace_back();
-    peer.rank = rank;
-    peer.in = Transfer(service.transport());
-    peer.statistics_in = Transfer(service.transport());
-    peer.statistics.resize(statistics_);
-    peer.in.receive(rank, task_tag::kDone, &peer.done, sizeof peer.done);
-  }
+  for (const int rank : layout.workers) peers_.emplace_back(service, rank, rank, statistics_);
   acks_.resize(layout.tasks.size());
   for (std::size_t task = 1; task < layout.tasks.size(); ++task) {
     acks_in_.emplace_back(service.transport());
@@ -43,8 +41,9 @@ TokenTask::TokenTask(Run& run, Communicator& service, const TaskLayout& layout, 
 void TokenTask::arrived(int worker, std::int64_t) { ++peers_[static_cast<std::size_t>(worker)].arrivals; }
 
 bool TokenTask::turn() {
-  outbox_.progress();
+  (void)flushed();
   take_losses();
+  replace_lost();
   bool moved = take_acks();
   moved = hear() || moved;
   moved = judge_complete() || moved;
@@ -53,6 +52,12 @@ bool TokenTask::turn() {
   beat();
   publish();
   return moved;
+}
+
+bool TokenTask::flushed() {
+  bool all = outbox_.progress();
+  for (Peer& peer : peers_) all = (peer.outbox.progress() || peer.lost) && all;
+  return all;
 }
 
 // What is heard ----------------------------------------------------------------------------------------------------------------
@@ -64,8 +69,36 @@ void TokenTask::take_losses() {
   for (int worker = 0; worker < static_cast<int>(peers_.size()); ++worker) {
     if (!peers_[static_cast<std::size_t>(worker)].lost && membership.lost(peers_[static_cast<std::size_t>(worker)].rank)) lose(worker);
   }
-  check(stage_ >= Stage::ending || std::ranges::any_of(peers_, [](const Peer& peer) { return !peer.lost; }), Code::unavailable,
+}
+
+/// What it sent before and is in the sum at hand is read first.
+void TokenTask::replace_lost() {
+  while (!to_replace_.empty() && held_.empty() && replacements_left_ > 0 && stage_ < Stage::ending) {
+    const int worker = to_replace_.back();
+    to_replace_.pop_back();
+    --replacements_left_;
+    emit({.kind = LogKind::replace, .worker = worker});
+    last_progress_ = now();
+  }
+  check(losses_ == 0 || stage_ >= Stage::ending || std::ranges::any_of(peers_, [](const Peer& peer) { return !peer.lost; }), Code::unavailable,
         "no worker is left to train; resume from the last checkpoint with --resume auto");
+}
+
+void TokenTask::replace(int worker, Communicator& line) {
+  Peer& peer = peers_[static_cast<std::size_t>(worker)];
+  Peer next(line, line.size() - 1, peer.rank, statistics_);
+  next.life = peer.life + 1;
+  next.before = counts(peer);
+  next.giving = Giving::given;               // of what is being collected just now, nothing
+  former_.push_back(std::exchange(peer, std::move(next)));
+  ++run_.result.replaced;
+}
+
+/// A worker that is new takes a place in the rules that somebody has left.
+void TokenTask::give_place(Peer& peer) {
+  for (int index = 0; index < updates_.trains(); ++index) {
+    if (!rules().is_present(index)) return take_over(peer, index);
+  }
 }
 
 /// What it had begun is free for others; somebody who only followed takes its place.
@@ -74,7 +107,7 @@ void TokenTask::lose(int worker) {
   peer.lost = true;
   peer.idle = false;
   send(worker, {.kind = TokenKind::refused});      // if it still listens
-  outbox_.forget(peer.rank);
+  to_replace_.push_back(worker);
   if (peer.evaluates) shares_[static_cast<std::size_t>(peer.share)] = kTodo;
   peer.evaluates = false;
   if (peer.index < 0) return;
@@ -83,23 +116,32 @@ void TokenTask::lose(int worker) {
   rules().leave(index);
   const auto other = std::ranges::find_if(peers_, [](const Peer& each) { return !each.lost && each.index < 0 && !each.ended; });
   if (other == peers_.end()) return;
+  take_over(*other, index);
+}
+
+void TokenTask::take_over(Peer& peer, int index) {
   rules().join(index);
-  other->index = index;
+  peer.index = index;
+  peer.others = rules().counts()[static_cast<std::size_t>(index)];
+}
+
+WorkerCounts TokenTask::counts_by_rules(const Peer& peer) const {
+  WorkerCounts counts = rules().counts()[static_cast<std::size_t>(peer.index)];
+  counts.applied -= peer.others.applied, counts.dropped -= peer.others.dropped, counts.waited -= peer.others.waited;
+  return counts;
 }
 
 /// It trains no more by the rules that hold now.
 void TokenTask::count_earlier(Peer& peer) {
-  if (peer.index < 0) return;
-  const WorkerCounts& counts = rules().counts()[static_cast<std::size_t>(std::exchange(peer.index, -1))];
-  peer.before.applied += counts.applied;
-  peer.before.dropped += counts.dropped;
-  peer.before.waited += counts.waited;
+  peer.before = counts(peer);
+  peer.index = -1;
+  peer.others = {};
 }
 
 WorkerCounts TokenTask::counts(const Peer& peer) const {
   WorkerCounts all = peer.before;
   if (peer.index < 0) return all;
-  const WorkerCounts& now = rules().counts()[static_cast<std::size_t>(peer.index)];
+  const WorkerCounts now = counts_by_rules(peer);
   all.applied += now.applied, all.dropped += now.dropped, all.waited += now.waited;
   return all;
 }
@@ -110,7 +152,10 @@ bool TokenTask::take_acks() {
     Transfer& in = acks_in_[task - 1];
     while (in.done()) {
       moved = true;
-      ++peers_[static_cast<std::size_t>(acks_[task].worker)].arrivals;
+      const Ack& ack = acks_[task];
+      Peer& peer = peers_[static_cast<std::size_t>(ack.worker)];
+      if (ack.number < 0) service_.membership()->lose(peer.rank, fmt::format("it sent parameter task {} what does not fit", task));
+      else if (ack.life == peer.life) ++peer.arrivals;
       in.receive(layout_.tasks[task], task_tag::kAck, &acks_[task], sizeof(Ack));
     }
   }
@@ -124,8 +169,8 @@ bool TokenTask::hear() {
     if (peer.lost) continue;
     if (peer.in.done()) {
       moved = true;
-      const Done done = peer.done;
-      peer.in.receive(peer.rank, task_tag::kDone, &peer.done, sizeof peer.done);
+      const Done done = *peer.done;
+      peer.in.receive(peer.at, task_tag::kDone, peer.done.get(), sizeof *peer.done);
       if (done.number > peer.heard) take(worker, done);          // else it came twice
     }
     if (peer.giving != Giving::sending || !peer.statistics_in.done()) continue;
@@ -145,6 +190,7 @@ void TokenTask::take(int worker, const Done& done) {
   switch (done.kind) {
     case DoneKind::ready:
       peer.idle = true;
+      if (peer.index < 0) give_place(peer);
       return;
     case DoneKind::trained:
       peer.news = done;
@@ -162,7 +208,7 @@ void TokenTask::take(int worker, const Done& done) {
       return;
     case DoneKind::statistics:
       peer.giving = Giving::sending;
-      peer.statistics_in.receive(peer.rank, task_tag::kStatistics, peer.statistics.data(), peer.statistics.size() * sizeof(float));
+      peer.statistics_in.receive(peer.at, task_tag::kStatistics, peer.statistics.data(), peer.statistics.size() * sizeof(float));
       return;
   }
 }

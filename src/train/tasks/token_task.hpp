@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -26,9 +27,13 @@ class TokenTask {
 
   /// A gradient has arrived at the parameter task of this rank.
   void arrived(int worker, std::int64_t gradient);
+  /// A worker that was lost is the last rank of `line` now, and will say when it is ready to work.
+  void replace(int worker, Communicator& line);
+  /// The launcher starts no further processes.
+  void cannot_replace() noexcept { replacements_left_ = 0; }
   /// Moves everything on; never blocks. True if anything happened.
   bool turn();
-  [[nodiscard]] bool flushed() { return outbox_.progress(); }
+  [[nodiscard]] bool flushed();
 
   [[nodiscard]] WorkerCounts counts(int worker) const { return counts(peers_[static_cast<std::size_t>(worker)]); }
   /// A line per worker, and how stale gradients were, for people.
@@ -38,11 +43,16 @@ class TokenTask {
   enum class Stage : std::uint8_t { training, draining, statistics, evaluating, saving, ending, ended };
   enum class Giving : std::uint8_t { nothing, asked, sending, given };      // of statistics, or that residuals are saved
   struct Peer {                              // a worker
-    int rank = 0;
+    Peer(Communicator& line, int at, int rank, std::size_t statistics);
+
+    int rank;                                // in the job
+    int at;                                  // in the group that it is reached in
+    std::int32_t life = 0;                   // how often it has been replaced
+    Outbox outbox;
     bool lost = false, idle = false, evaluates = false, ended = false, knows_averages = true;
     int index = -1;                          // in the rules; -1: it does not train now
     Transfer in, statistics_in;
-    Done done;                               // as it comes in
+    std::unique_ptr<Done> done = std::make_unique<Done>();    // as it comes in
     Done news;                               // of its gradient
     std::int64_t number = 0;                 // of its work
     std::int64_t heard = -1;                 // number of the work that it has answered last
@@ -51,12 +61,14 @@ class TokenTask {
     int share = 0;
     std::vector<float> statistics;
     Giving giving = Giving::nothing;
-    WorkerCounts before;                     // of earlier phases
+    WorkerCounts before;                     // of earlier phases, and of the process before
+    WorkerCounts others;                     // of those who had its place in the rules
   };
 
   // What is heard.
   void take_losses();
   void lose(int worker);
+  void replace_lost();
   bool hear();
   void take(int worker, const Done& done);
   void take_evaluation(int worker, const Done& done);
@@ -72,7 +84,10 @@ class TokenTask {
   void enter_phase();
   void begin_phase();
   void deal();
+  [[nodiscard]] WorkerCounts counts_by_rules(const Peer& peer) const;
   void count_earlier(Peer& peer);
+  void give_place(Peer& peer);
+  void take_over(Peer& peer, int index);
   [[nodiscard]] bool deal_training(int worker);
   void send(int worker, Token token);
   void beat();
@@ -98,8 +113,11 @@ class TokenTask {
   ParameterTask& local_;
   const Parameters& kept_;
   Updates updates_;
-  Outbox outbox_;
+  Outbox outbox_;                            // to the other parameter tasks
   std::deque<Peer> peers_;
+  std::deque<Peer> former_;                  // replaced: messages may still be on their way into their memory
+  std::vector<int> to_replace_;              // workers
+  std::int64_t replacements_left_;
   std::vector<Transfer> acks_in_;            // by parameter task
   std::vector<Ack> acks_;
   std::size_t losses_ = 0;

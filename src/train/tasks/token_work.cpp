@@ -25,7 +25,8 @@ void TokenTask::begin_phase() {
   const int wanted = updates_.trains();
   int index = 0;
   for (Peer& peer : peers_) {
-    if (!peer.lost && index < wanted) peer.index = index++;
+    const bool there = !peer.lost && (peer.life == 0 || peer.heard >= 0);      // a new one once it is ready
+    if (there && index < wanted) peer.index = index++;
   }
   for (; index < wanted; ++index) rules().leave(index);
   run_.progress.set_team(run_.plan.phases.phases().size() > 1 ? fmt::format("  {} workers", wanted) : "");
@@ -70,9 +71,9 @@ void TokenTask::send(int worker, Token token) {
   peer.idle = token.kind == TokenKind::beat;
   token.number = ++peer.number;
   token.averages = (token.kind == TokenKind::train || token.kind == TokenKind::evaluate) && !peer.knows_averages ? 1 : 0;
-  outbox_.send(peer.rank, task_tag::kToken, token);
+  peer.outbox.send(peer.at, task_tag::kToken, token);
   if (token.averages == 0) return;
-  outbox_.send(peer.rank, task_tag::kAverages, std::as_bytes(std::span(averages_)));
+  peer.outbox.send(peer.at, task_tag::kAverages, std::as_bytes(std::span(averages_)));
   peer.knows_averages = true;
 }
 
@@ -194,7 +195,7 @@ void TokenTask::publish() {
 
 std::string TokenTask::table() const {
   std::vector<WorkerLine> lines;
-  for (const Peer& peer : peers_) lines.push_back({peer.rank, counts(peer), peer.lost});
+  for (const Peer& peer : peers_) lines.push_back({.rank = peer.rank, .counts = counts(peer), .lost = peer.lost, .replaced = peer.life > 0});
   return updates_.table(lines);
 }
 

@@ -159,8 +159,9 @@ std::vector<std::int64_t> Updates::staleness() const {
 std::string Updates::table(std::span<const WorkerLine> workers) const {
   std::string text = "worker   rank    applied   dropped    waited\n";
   for (std::size_t worker = 0; worker < workers.size(); ++worker) {
-    const auto& [rank, counts, lost] = workers[worker];
-    text += fmt::format("{:>6} {:>6} {:>10} {:>9} {:>9}{}\n", worker, rank, counts.applied, counts.dropped, counts.waited, lost ? "   lost" : "");
+    const auto& [rank, counts, lost, replaced] = workers[worker];
+    const char* const fate = lost ? "   lost" : replaced ? "   replaced" : "";
+    text += fmt::format("{:>6} {:>6} {:>10} {:>9} {:>9}{}\n", worker, rank, counts.applied, counts.dropped, counts.waited, fate);
   }
   text += "staleness";
   const std::vector<std::int64_t> all = staleness();

@@ -27,7 +27,7 @@ struct Boundary {
 struct WorkerLine {
   int rank = 0;
   WorkerCounts counts;
-  bool lost = false;
+  bool lost = false, replaced = false;
 };
 
 /// What becomes of a run whose updates are made of workers' gradients, wherever these are computed and however they come: the rules

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <optional>
+
+#include "cohort/comm/communicator.hpp"
+#include "cohort/train/checkpoint.hpp"
+#include "train/run.hpp"
+#include "train/setup.hpp"
+#include "train/tasks/parameter_store.hpp"
+#include "train/tasks/parameter_task.hpp"
+#include "train/tasks/task_layout.hpp"
+#include "train/tasks/token_task.hpp"
+
+namespace cohort {
+
+/// What a rank does as a parameter task: the task itself, the token task if that is here too, the checkpoints that they write, and
+/// the lines to workers that are started later. One thread.
+class TaskService {
+ public:
+  /// Collective over the parameter tasks' ranks, after the layout is known. `service`: an endpoint of all ranks; `tasks`: of the
+  /// parameter tasks. `kept` is placed.
+  TaskService(Run& run, Setup& setup, Communicator& service, Communicator& tasks, const TaskLayout& layout, int task, Parameters& kept);
+
+  /// Until the run is over.
+  void serve();
+  [[nodiscard]] bool complete() const noexcept { return task_.complete(); }      ///< no rank was lost
+
+ private:
+  void begin_step();
+  void replace(int worker);
+  [[nodiscard]] std::optional<Communicator> start_in_place_of(int rank);
+  void flush();
+
+  Run& run_;
+  Communicator& service_;
+  Communicator& tasks_;
+  const TaskLayout& layout_;
+  bool dedicated_;
+  std::int64_t step_ = -1;
+  ThreadPool pool_;
+  Parameters& kept_;
+  ParameterStore store_;
+  std::deque<Communicator> lines_;             // to workers that were started later; whoever talks over them goes before
+  ParameterTask task_;
+  std::array<Stateful*, 2> parts_;
+  std::optional<TokenTask> token_;
+  std::optional<CheckpointWriter> writer_;
+};
+
+}  // namespace cohort
