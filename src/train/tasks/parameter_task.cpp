@@ -199,40 +199,43 @@ void ParameterTask::check_arrived(const Peer& peer, const LogEntry& entry) {
 }
 
 Outcome ParameterTask::follow(const LogEntry& entry) {
-  Outcome outcome;
   switch (entry.kind) {
-    case LogKind::gradient: {
-      Peer& peer = peer_of(entry.worker);
-      const StepInfo info{.step = entry.applied, .learning_rate = entry.rate, .previous_learning_rate = entry.previous_rate};
-      if (entry.applies != 0) leave_values_to_readers();
-      if (entry.applies != 0 && entry.in_steps == 0 && layout_of(peer).plain() && store_.takes_alone()) {
-        check_arrived(peer, entry);
-        outcome = store_.apply_alone(reinterpret_cast<const float*>(peer.wire.data()), info, entry.weight * entry.sum_scale);
-        free(entry.worker, entry.gradient);
-        return outcome;
-      }
-      if (entry.accepted != 0) {
-        check_arrived(peer, entry);
-        store_.accept(entry.worker, layout_of(peer), peer.wire.data(), entry.weight,
-                      {.step = peer.header.step, .bucket = task_, .rank = peer.rank});
-      }
-      free(entry.worker, entry.gradient);
-      if (entry.applies != 0) outcome = store_.apply(info, entry.sum_scale, entry.in_steps != 0);
-      return outcome;
-    }
+    case LogKind::gradient:
+      return follow_gradient(entry);
     case LogKind::save:
       leave_values_to_readers();               // whoever saves is shown them as if they might change
       if (save_) save_(entry.step, entry.best != 0);
-      return outcome;
+      return {};
     case LogKind::replace:
       if (replace_) replace_(entry.worker);
-      return outcome;
+      return {};
     case LogKind::end:
       ended_ = true;
       complete_ = entry.complete != 0;
-      return outcome;
+      return {};
   }
   fail(Code::internal, "an entry of the log of unknown kind");
+}
+
+Outcome ParameterTask::follow_gradient(const LogEntry& entry) {
+  Peer& peer = peer_of(entry.worker);
+  const StepInfo info{.step = entry.applied, .learning_rate = entry.rate, .previous_learning_rate = entry.previous_rate};
+  if (entry.accepted != 0) check_arrived(peer, entry);
+  if (entry.applies != 0) leave_values_to_readers();
+  Outcome outcome;
+  if (entry.applies != 0 && entry.in_steps == 0 && layout_of(peer).plain() && store_.takes_alone()) {
+    check_arrived(peer, entry);
+    outcome = store_.apply_alone(reinterpret_cast<const float*>(peer.wire.data()), info, entry.weight * entry.sum_scale);
+    free(entry.worker, entry.gradient);
+    return outcome;
+  }
+  if (entry.accepted != 0) {
+    store_.accept(entry.worker, layout_of(peer), peer.wire.data(), entry.weight,
+                  {.step = peer.header.step, .bucket = task_, .rank = peer.rank});
+  }
+  free(entry.worker, entry.gradient);
+  if (entry.applies != 0) outcome = store_.apply(info, entry.sum_scale, entry.in_steps != 0);
+  return outcome;
 }
 
 bool ParameterTask::read_log() {

@@ -83,6 +83,7 @@ class ParameterTask {
   void leave_values_to_readers();
   static void check_arrived(const Peer& peer, const LogEntry& entry);
   void free(int worker, std::int64_t gradient);
+  Outcome follow_gradient(const LogEntry& entry);
   bool read_log();
   void forget_lost();
   void forget(Peer& peer);
