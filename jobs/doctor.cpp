@@ -145,13 +145,14 @@ void print_recovery(const Communicator& world) {
     const char* value = std::getenv(name);
     return std::string(value == nullptr ? "" : value);
   };
-  const bool mpirun = !variable("OMPI_MCA_orte_hnp_uri").empty(), slurm = !variable("SLURM_JOB_ID").empty();
+  const bool srun = variable("PMIX_NAMESPACE").starts_with("slurm."), slurm = !variable("SLURM_JOB_ID").empty();
+  const bool mpirun = !srun && !variable("OMPI_MCA_orte_hnp_uri").empty();   // srun hands on its caller's variables
   std::string here = "one process: no launcher";
   if (mpirun) {
     here = variable("OMPI_MCA_orte_enable_recovery") == "1"
                ? "mpirun would let the others live"
                : "mpirun would end the job: it was started without --enable-recovery";
-  } else if (slurm) {
+  } else if (srun) {
     here = "srun would let the others live where it was started as below";
   } else if (world.size() > 1) {
     here = "it is not known what this launcher does";
@@ -165,7 +166,7 @@ void print_recovery(const Communicator& world) {
     fmt::print(kRow, "", "a machine that dies ends the job");
   }
   if (slurm || on_path("srun")) {
-    fmt::print(kRow, "srun", fmt::format(kCall, "srun --mpi=pmix --no-kill --kill-on-bad-exit=0"));
+    fmt::print(kRow, "srun", fmt::format(kCall, "srun --mpi=pmix --no-kill --kill-on-bad-exit=0 --wait=0"));
     fmt::print(kRow, "", "a machine that dies, too, in a job that was started with --no-kill (sbatch, salloc)");
   }
 }

@@ -19,6 +19,7 @@
 #include "cohort/comm/membership.hpp"
 #include "job/command_line.hpp"
 #include "job/config.hpp"
+#include "job/launcher_line.hpp"
 #include "job/outcome.hpp"
 #include "job/signals.hpp"
 
@@ -34,6 +35,7 @@ struct Ending {
   std::optional<Communicator> verdict;    ///< where failures are compared
   std::shared_ptr<const Membership> membership = std::make_shared<Membership>();
   std::unique_ptr<Detector> detector;
+  std::optional<LauncherLine> line;       ///< from when the detector notices which ranks end
   JobOutcome outcome;                     ///< what the job has said by its end
   std::optional<Communicator> parents;    ///< who has started this process, for a rank that they have lost
   [[nodiscard]] bool replacement() const noexcept { return parents.has_value(); }
@@ -228,6 +230,7 @@ void watch(Communicator& world, Section& config, Ending& ending) {
   } else {
     ending.detector = std::make_unique<Detector>(world, options, last_resort);
   }
+  if (world.size() > 1) ending.line.emplace();
 }
 
 /// The faults that the job file asks for; rank 0 says so, because such an entry is easily forgotten. None befalls a replacement:
@@ -276,6 +279,7 @@ std::optional<int> run_alone(int argc, char** argv) {
 
 int run_job(int argc, char** argv) {
   const std::atomic<bool>& stop = catch_stop_signals();
+  survive_broken_connections();
   if (const std::optional<int> code = run_alone(argc, argv)) return *code;
   const Prepared prepared = prepare(argc, argv);
   std::optional<Environment> environment;

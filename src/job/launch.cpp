@@ -199,7 +199,8 @@ const Registered<JobType> job{
              "passed on. Rank 0 says in a file how the job ended: the one that COHORT_OUTCOME names, else one in the current\n"
              "folder that goes afterwards. If rank 0 runs on another machine than mpirun, add -x COHORT_OUTCOME.\n\n"
              "  cohort launch -- mpirun --enable-recovery -n 8 cohort train jobs/lenet.toml\n"
-             "  cohort launch -- srun --mpi=pmix --no-kill --kill-on-bad-exit=0 -n 8 cohort train jobs/lenet.toml\n",
+             "  cohort launch -- srun --mpi=pmix --no-kill --kill-on-bad-exit=0 --wait=0 -n 8 \\\n"
+             "    cohort train jobs/lenet.toml\n",
      .alone = launch}};
 
 }  // namespace

@@ -8,4 +8,9 @@ namespace cohort {
 /// pass signals on. A second SIGINT ends the process.
 const std::atomic<bool>& catch_stop_signals();
 
+/// Before MPI_Init. Open MPI 4.1 may write to a rank that has died before it notices that the TCP connection is closed.
+/// SIGPIPE would end this process then; and where Open MPI waits with poll, which it does unless told otherwise, its loop
+/// would go round for ever over a descriptor that it has closed.
+void survive_broken_connections();
+
 }  // namespace cohort

@@ -252,6 +252,14 @@ class Signals(unittest.TestCase):
     def test_mpirun_passes_sigusr1_on(self):
         self.stopped(ranks(2, "wait_for_stop", "--plugin", PLUGIN), lambda process, _: process.send_signal(signal.SIGUSR1))
 
+    def test_a_connection_that_breaks_ends_no_rank(self):
+        def send(_, pids):
+            os.kill(pids[1], signal.SIGPIPE)      # what writing to a rank that has died gets
+            time.sleep(0.2)
+            for pid in pids:
+                os.kill(pid, signal.SIGUSR1)
+        self.stopped(ranks(2, "wait_for_stop", "--plugin", PLUGIN), send)
+
     def test_training_stops_with_a_checkpoint_and_goes_on_from_it(self):
         file = str(SOURCE / "jobs" / "synthetic.toml")
         with tempfile.TemporaryDirectory() as folder:
