@@ -155,11 +155,6 @@ class Auto final : public Collective {
   std::map<std::string, std::unique_ptr<Collective>> parts_;
 };
 
-std::shared_ptr<const Codec> codec_named(const std::string& name) {
-  Section defaults;
-  return Registry<CodecType>::instance().get(name).make(defaults);
-}
-
 /// A lossy codec whose error grows with the ranks is somebody's wish, so it is obeyed, and said.
 void warn_of_growing_error(const Communicator& c, const CollectiveOptions& options, const std::string& algorithm) {
   if (c.context().rank != 0 || !is_lossy(options) || !Registry<CollectiveType>::instance().get(algorithm).error_grows) return;

@@ -8,6 +8,7 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/base/random.hpp"
+#include "comm/slots.hpp"
 
 namespace cohort {
 namespace {
@@ -25,7 +26,7 @@ class FaultTransport final : public Transport, private LibraryCollectives {
   bool thread_ranks() const noexcept override { return below_->thread_ranks(); }
   Request isend(int peer, int tag, const void* data, std::size_t bytes) override;
   Request irecv(int peer, int tag, void* data, std::size_t bytes) override {
-    return new_slot({.below = below_->irecv(peer, tag, data, bytes)});
+    return slots_.add({.below = below_->irecv(peer, tag, data, bytes)});
   }
   bool test(Request& request) override;
   void abandon(Request& request) noexcept override;
@@ -63,11 +64,11 @@ class FaultTransport final : public Transport, private LibraryCollectives {
 
   Request start_all_reduce(float* data, std::size_t n) override {
     warn_of_library();
-    return new_slot({.below = below_->library()->start_all_reduce(data, n)});
+    return slots_.add({.below = below_->library()->start_all_reduce(data, n)});
   }
   Request start_all_gather(float* data, std::span<const int> counts, std::span<const int> starts) override {
     warn_of_library();
-    return new_slot({.below = below_->library()->start_all_gather(data, counts, starts)});
+    return slots_.add({.below = below_->library()->start_all_gather(data, counts, starts)});
   }
   void all_reduce(float* data, std::size_t n) override { below_->library()->all_reduce(data, n); }
   void warn_of_library() { injection_->warn_of("the collectives of the MPI library"); }
@@ -76,9 +77,6 @@ class FaultTransport final : public Transport, private LibraryCollectives {
     const auto words = philox(group_, relation, static_cast<std::uint64_t>(id));
     return std::uint64_t{words[0]} << 32 | words[1];
   }
-  Slot& slot(std::int32_t index) { return slots_[static_cast<std::size_t>(index)]; }
-  Request new_slot(const Slot& content);
-  void release(Request& request) noexcept;
   FaultPlan::MessageFate fate_of_next(Channel& channel, int peer, int tag);
   void send_now(Slot& s);
   void send_copy(const Slot& s);
@@ -90,29 +88,11 @@ class FaultTransport final : public Transport, private LibraryCollectives {
   std::vector<int> job_ranks_;
   std::uint64_t group_;
   int twins_ = 0;
-  std::vector<Slot> slots_;
-  std::vector<std::int32_t> free_;
+  Slots<Slot> slots_;
   std::map<std::pair<int, int>, Channel> channels_;   // by peer and tag; they stay where they are
   std::vector<Channel*> holding_;
   std::vector<Copy> copies_;
 };
-
-Request FaultTransport::new_slot(const Slot& content) {
-  if (free_.empty()) {
-    slots_.push_back(content);
-    free_.reserve(slots_.size());
-    return Request(static_cast<std::int32_t>(slots_.size()) - 1);
-  }
-  const Request request(free_.back());
-  free_.pop_back();
-  slot(request.slot()) = content;
-  return request;
-}
-
-void FaultTransport::release(Request& request) noexcept {
-  free_.push_back(request.slot());
-  request.clear();
-}
 
 FaultPlan::MessageFate FaultTransport::fate_of_next(Channel& channel, int peer, int tag) {
   const std::int64_t step = injection_->activity->position().step;
@@ -126,15 +106,15 @@ Request FaultTransport::isend(int peer, int tag, const void* data, std::size_t b
   send_due();
   Channel& channel = channels_[{peer, tag}];
   const FaultPlan::MessageFate fate = fate_of_next(channel, peer, tag);
-  if (fate.copies == 0) return new_slot({});
+  if (fate.copies == 0) return slots_.add({});
   Slot s{.data = data, .bytes = bytes, .peer = peer, .tag = tag, .copies = fate.copies};
   if (fate.delay <= 0 && channel.held.empty()) {
     send_now(s);
-    return new_slot(s);
+    return slots_.add(s);
   }
   s.due = injection_->context.clock->now() + fate.delay;
   s.held_in = &channel;
-  const Request request = new_slot(s);
+  const Request request = slots_.add(s);
   if (channel.held.empty()) holding_.push_back(&channel);
   channel.held.push_back(request.slot());
   return request;
@@ -160,8 +140,8 @@ void FaultTransport::send_due() {
   if (holding_.empty()) return;
   const double now = injection_->context.clock->now();
   for (Channel* channel : holding_) {
-    while (!channel->held.empty() && slot(channel->held.front()).due <= now) {
-      Slot& s = slot(channel->held.front());
+    while (!channel->held.empty() && slots_[channel->held.front()].due <= now) {
+      Slot& s = slots_[channel->held.front()];
       channel->held.pop_front();
       send_now(s);
     }
@@ -172,21 +152,21 @@ void FaultTransport::send_due() {
 bool FaultTransport::test(Request& request) {
   if (!request.active()) return true;
   send_due();
-  Slot& s = slot(request.slot());
+  Slot& s = slots_[request];
   if (s.held_in != nullptr) return false;
   try {
     if (!below_->test(s.below)) return false;
   } catch (...) {
-    if (!s.below.active()) release(request);
+    if (!s.below.active()) slots_.release(request);
     throw;
   }
-  release(request);
+  slots_.release(request);
   return true;
 }
 
 void FaultTransport::abandon(Request& request) noexcept {
   if (!request.active()) return;
-  Slot& s = slot(request.slot());
+  Slot& s = slots_[request];
   if (s.held_in != nullptr) {
     std::erase(s.held_in->held, request.slot());
     if (s.held_in->held.empty()) std::erase(holding_, s.held_in);
@@ -194,7 +174,7 @@ void FaultTransport::abandon(Request& request) noexcept {
   } else {
     below_->abandon(s.below);
   }
-  release(request);
+  slots_.release(request);
 }
 
 std::unique_ptr<Transport> FaultTransport::subgroup(std::span<const int> members, int id) {

@@ -15,6 +15,7 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/tensor/device.hpp"
+#include "comm/slots.hpp"
 
 namespace cohort {
 namespace {
@@ -110,7 +111,6 @@ class ThreadTransport final : public Transport {
  public:
   ThreadTransport(std::shared_ptr<ThreadGroup> group, int rank) : group_(std::move(group)), rank_(rank) {
     slots_.reserve(kUnderWay);
-    free_.reserve(kUnderWay);
     posted_.reserve(kUnderWay);
     matched_.reserve(kUnderWay);
   }
@@ -139,10 +139,7 @@ class ThreadTransport final : public Transport {
     std::size_t came = 0;                  // bytes of the message that was received
   };
 
-  Slot& slot(const Request& request) { return slots_[static_cast<std::size_t>(request.slot())]; }
   Mailbox& box(int rank) { return group_->boxes.at(static_cast<std::size_t>(rank)); }
-  Request new_slot(const Slot& content);
-  void release(Request& request) noexcept;
   void receive_all();
   bool match_one(Mailbox& mine);
 
@@ -150,30 +147,12 @@ class ThreadTransport final : public Transport {
 
   std::shared_ptr<ThreadGroup> group_;
   int rank_;
-  std::vector<Slot> slots_;
-  std::vector<std::int32_t> free_;
+  Slots<Slot> slots_;
   std::vector<std::int32_t> posted_;       // receives without a message yet, oldest first
   std::vector<std::pair<Envelope*, std::int32_t>> matched_;
   std::uint64_t seen_ = 0;
   bool new_receive_ = false;
 };
-
-Request ThreadTransport::new_slot(const Slot& content) {
-  if (free_.empty()) {
-    slots_.push_back(content);
-    free_.reserve(slots_.size());
-    return Request(static_cast<std::int32_t>(slots_.size()) - 1);
-  }
-  const Request request(free_.back());
-  free_.pop_back();
-  slot(request) = content;
-  return request;
-}
-
-void ThreadTransport::release(Request& request) noexcept {
-  free_.push_back(request.slot());
-  request.clear();
-}
 
 Request ThreadTransport::isend(int peer, int tag, const void* data, std::size_t bytes) {
   Mailbox& theirs = box(peer);
@@ -192,13 +171,13 @@ Request ThreadTransport::isend(int peer, int tag, const void* data, std::size_t 
     theirs.waiting.push_back(envelope);
   }
   theirs.arrivals.fetch_add(1, std::memory_order_release);
-  return new_slot(content);
+  return slots_.add(content);
 }
 
 Request ThreadTransport::irecv(int peer, int tag, void* data, std::size_t bytes) {
   check(peer >= 0 && peer < size(), Code::invalid_argument, "a receive from a rank outside the group");
   const Request request =
-      new_slot({.peer = peer, .tag = tag, .data = static_cast<std::byte*>(data), .bytes = bytes, .receive = true});
+      slots_.add({.peer = peer, .tag = tag, .data = static_cast<std::byte*>(data), .bytes = bytes, .receive = true});
   posted_.push_back(request.slot());
   new_receive_ = true;
   return request;
@@ -208,7 +187,7 @@ bool ThreadTransport::match_one(Mailbox& mine) {
   for (std::size_t w = 0; w < mine.waiting.size(); ++w) {
     Envelope* envelope = mine.waiting[w];
     const auto post = std::find_if(posted_.begin(), posted_.end(), [&](std::int32_t index) {
-      const Slot& s = slots_[static_cast<std::size_t>(index)];
+      const Slot& s = slots_[index];
       return s.peer == envelope->source && s.tag == envelope->tag;
     });
     if (post == posted_.end()) continue;
@@ -232,7 +211,7 @@ void ThreadTransport::receive_all() {
     }
   }
   for (const auto& [envelope, index] : matched_) {   // copies run without the lock
-    Slot& s = slots_[static_cast<std::size_t>(index)];
+    Slot& s = slots_[index];
     if (const std::size_t n = std::min(s.bytes, envelope->bytes); n > 0) std::memcpy(s.data, envelope->data, n);
     s.came = envelope->bytes;
     s.done = true;
@@ -244,20 +223,20 @@ void ThreadTransport::receive_all() {
 
 bool ThreadTransport::test(Request& request) {
   if (!request.active()) return true;
-  if (!slot(request).receive) {
-    Envelope* envelope = slot(request).envelope;
+  if (!slots_[request].receive) {
+    Envelope* envelope = slots_[request].envelope;
     if (envelope != nullptr) {
       if (!envelope->taken.load(std::memory_order_acquire)) return false;
-      box(slot(request).peer).give_back(envelope);
+      box(slots_[request].peer).give_back(envelope);
     }
-    release(request);
+    slots_.release(request);
     return true;
   }
-  if (!slot(request).done) receive_all();
-  const Slot& s = slot(request);
+  if (!slots_[request].done) receive_all();
+  const Slot& s = slots_[request];
   if (!s.done) return false;
   const Slot result = s;
-  release(request);
+  slots_.release(request);
   if (result.came != result.bytes) {
     fail(Code::data_loss, fmt::format("rank {} sent {} bytes where rank {} expected {} (tag {})", result.peer,
                                       result.came, rank_, result.bytes, result.tag));
@@ -267,10 +246,10 @@ bool ThreadTransport::test(Request& request) {
 
 void ThreadTransport::abandon(Request& request) noexcept {
   if (!request.active()) return;
-  if (slot(request).receive) {
+  if (slots_[request].receive) {
     std::erase(posted_, request.slot());
-  } else if (Envelope* envelope = slot(request).envelope; envelope != nullptr) {
-    Mailbox& theirs = box(slot(request).peer);
+  } else if (Envelope* envelope = slots_[request].envelope; envelope != nullptr) {
+    Mailbox& theirs = box(slots_[request].peer);
     bool untouched = false;
     {
       const std::lock_guard lock(theirs.mutex);
@@ -279,7 +258,7 @@ void ThreadTransport::abandon(Request& request) noexcept {
     while (!untouched && !envelope->taken.load(std::memory_order_acquire)) std::this_thread::yield();   // is being copied
     theirs.give_back(envelope);
   }
-  release(request);
+  slots_.release(request);
 }
 
 std::unique_ptr<Transport> ThreadTransport::subgroup(std::span<const int> members, int id) {

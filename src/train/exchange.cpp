@@ -53,11 +53,6 @@ std::vector<std::pair<std::size_t, std::size_t>> cut(const Parameters& parameter
   return buckets;
 }
 
-std::shared_ptr<const Codec> codec_named(const std::string& name) {
-  Section defaults;
-  return Registry<CodecType>::instance().get(name).make(defaults);
-}
-
 }  // namespace
 
 std::vector<FlatRange> bucket_ranges(const Parameters& parameters, const ExchangeOptions& options) {

@@ -71,4 +71,10 @@ struct CodecType {
 template <>
 inline constexpr std::string_view kKindOf<CodecType> = "codec";
 
+/// The codec of that name with its default options; an unknown one is an Error that names those there are.
+[[nodiscard]] inline std::shared_ptr<const Codec> codec_named(const std::string& name) {
+  Section defaults;
+  return Registry<CodecType>::instance().get(name).make(defaults);
+}
+
 }  // namespace cohort

@@ -5,11 +5,6 @@
 namespace cohort {
 namespace {
 
-std::shared_ptr<const Codec> codec_named(const std::string& name) {
-  Section defaults;
-  return Registry<CodecType>::instance().get(name).make(defaults);
-}
-
 std::vector<int> ranks_of(const ClusterSpec& cluster, const char* job) {
   std::vector<int> ranks;
   for (const int task : cluster.task_indices(job)) ranks.push_back(cluster.rank(job, task));
