@@ -7,6 +7,7 @@ function(cohort_mpi_test name)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_compile_options(${name} PRIVATE ${COHORT_TEST_OPTIONS})
   target_compile_definitions(${name} PRIVATE COHORT_BRIEF=$<BOOL:${COHORT_SANITIZE}>)
+  cohort_precompile(${name})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 120)
   endif()
@@ -17,7 +18,7 @@ function(cohort_mpi_test name)
   foreach(ranks IN LISTS arg_RANKS)
     add_test(NAME ${name}.np${ranks} COMMAND ${MPIEXEC_EXECUTABLE} --oversubscribe --bind-to none ${MPIEXEC_NUMPROC_FLAG}
              ${ranks} $<TARGET_FILE:${name}>)
-    set_tests_properties(${name}.np${ranks} PROPERTIES TIMEOUT ${arg_TIMEOUT} PROCESSORS 2 LABELS mpi
+    set_tests_properties(${name}.np${ranks} PROPERTIES TIMEOUT ${arg_TIMEOUT} PROCESSORS 3 COST 100 LABELS mpi
       ENVIRONMENT "${COHORT_MPI_TEST_ENVIRONMENT};COHORT_TEST_TIMEOUT=${watchdog}")
   endforeach()
 endfunction()

@@ -17,7 +17,7 @@ std::string number_text(double x) {
   return fmt::format("{}", x);
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::string result = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') result += '\\';
@@ -37,7 +37,7 @@ std::string toml_text(double x) {
   if (text.find_first_of(".en") == std::string::npos) text += ".0";
   return text;
 }
-std::string toml_text(const std::string& x) { return quoted(x); }
+std::string toml_text(const std::string& x) { return in_quotes(x); }
 template <class T>
 std::string toml_text(const std::vector<T>& list) {
   std::string text = "[";

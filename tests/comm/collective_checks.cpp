@@ -20,9 +20,9 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr bool kBrief = COHORT_BRIEF;   // a sanitizer's build: as many pieces and starts again as it can learn from
-constexpr std::array<std::size_t, 7> kSizes{0, 1, 5, 1000, (1u << (kBrief ? 16 : 20)) + 1, 257, kBrief ? 5003 : 20'011};
+constexpr std::array<std::size_t, 7> kSizes{0, 1, 5, 1000, (1u << (kBrief ? 14 : 20)) + 1, 257, kBrief ? 5003 : 20'011};
 constexpr std::int64_t kSteps = kBrief ? 2 : 4;
-constexpr std::int64_t in_brief(std::int64_t chunk_bytes) { return kBrief ? chunk_bytes / 16 : chunk_bytes; }
+constexpr std::int64_t in_brief(std::int64_t chunk_bytes) { return kBrief ? chunk_bytes / 64 : chunk_bytes; }
 
 /// The input of a rank: any float in [-1, 1), different everywhere and every step.
 float value_of(int rank, int bucket, std::int64_t step, std::size_t i) {

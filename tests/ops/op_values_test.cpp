@@ -18,7 +18,7 @@ using References = std::map<std::string, std::vector<double>>;   // "Add 0123456
 const References& references() {
   static const References result = [] {
     References read;
-    std::ifstream file(std::string(COHORT_SOURCE_DIR) + "/tests/ops/op_values.txt");
+    std::ifstream file(COHORT_SOURCE_DIR "/tests/ops/op_values.txt");
     for (std::string line; std::getline(file, line);) {
       if (line.empty() || line[0] == '#') continue;
       std::istringstream words(line);

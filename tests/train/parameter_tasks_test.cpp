@@ -176,6 +176,7 @@ TEST_F(ParameterTasks, ResumesWithOtherWorkersAndOtherTasks) {
     const TrainResult whole = train_with(1, base);
     for (const Place& before : kPlaces) {
       for (const Place& after : kPlaces) {
+        if (kBrief && before.name == after.name) continue;
         SCOPED_TRACE(std::string(updater) + " from " + before.name + " to " + after.name);
         const TrainResult first = train_with(before.ranks(3), with(tasks(with(base, {{"train.max_steps", std::int64_t{5}}}), before), rules));
         const TrainResult second = train_with(after.ranks(2), with(tasks(base, after), rules), first.directory.string());

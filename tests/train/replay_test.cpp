@@ -120,7 +120,7 @@ TEST_F(Replayed, LearnersInStepsAreReplicas) {
   for (const Options& change : changes) {
     const Options base = mlp(with({{"optimizer.type", std::string("adam")}}, change));
     const TrainResult replicas = train_with(1, base);
-    for (const std::int64_t n : {2, 3, 8, 31}) {
+    for (const std::int64_t n : kBrief ? std::vector<std::int64_t>{3} : std::vector<std::int64_t>{2, 3, 8, 31}) {
       SCOPED_TRACE((change.empty() ? "" : change.begin()->first + ", ") + std::to_string(n) + " learners");
       const TrainResult steps = train_with(1, with(base, sync(n, {{"updater.replay.jitter", 0.9}})));
       EXPECT_EQ(steps.steps, replicas.steps);
@@ -462,7 +462,7 @@ TEST_P(AgainstArithmetic, EveryPolicy) {
 
 /// Also where they are reached while everybody is awaited at the end of an epoch.
 TEST_F(Replayed, EndsAfterAsManyUpdatesAsWereAskedFor) {
-  for (std::int64_t most = 1; most <= 22; ++most) {
+  for (std::int64_t most = 1; most <= (kBrief ? 5 : 22); ++most) {
     for (const Options& rules : {Options{}, Options{{"updater.soft_sync", std::int64_t{2}}}, Options{{"updater.drop_above", std::int64_t{2}}}}) {
       const TrainResult result = train_with(1, plane_job(folder_, with(rules, {{"train.max_steps", most}, {"checkpoint.every_epochs", std::int64_t{1}}})));
       EXPECT_EQ(result.steps, most);
