@@ -149,8 +149,8 @@ class Lab:
         data = {} if "data.train.reader" in settings else self.images()
         if data and self.brief:
             data["data.train.limit"] = BRIEF_SAMPLES
-        everything = data | KNOWN_NETWORK | {"train.directory": str(directory), "train.seed": seed, "data.seed": seed, "train.threads": 1, "data.threads": 0, "exchange.thread": "off",
-                             "train.validate_every": 0, "train.log_every": 10_000, "checkpoint.every_epochs": 0,
+        everything = data | KNOWN_NETWORK | {"train.directory": str(directory), "train.seed": seed, "data.seed": seed, "train.threads": 1,
+                             "data.threads": 0, "exchange.thread": "off", "train.validate_every": 0, "train.log_every": 10_000, "checkpoint.every_epochs": 0,
                              "optimizer.type": "sgd", "schedule.type": "constant"} | settings
         if everything["optimizer.type"].startswith("sgd"):
             everything.setdefault("optimizer.momentum", 0.9)
