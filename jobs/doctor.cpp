@@ -146,7 +146,7 @@ void print_recovery(const Communicator& world) {
     return std::string(value == nullptr ? "" : value);
   };
   const bool srun = variable("PMIX_NAMESPACE").starts_with("slurm."), slurm = !variable("SLURM_JOB_ID").empty();
-  const bool mpirun = !srun && !variable("OMPI_MCA_orte_hnp_uri").empty();   // srun hands on its caller's variables
+  const bool mpirun = world.context().launches;
   std::string here = "one process: no launcher";
   if (mpirun) {
     here = variable("OMPI_MCA_orte_enable_recovery") == "1"

@@ -190,8 +190,7 @@ bool is_first_process() {
 /// MPI_Comm_spawn (Open MPI 4.1.4 with PMIx 4.2.2), so nobody may try; srun passes on the environment of a caller under mpirun.
 bool launcher_starts_processes() {
   const char* const mpirun = std::getenv("OMPI_MCA_orte_hnp_uri");
-  const char* const space = std::getenv("PMIX_NAMESPACE");
-  return mpirun != nullptr && *mpirun != '\0' && !(space != nullptr && std::string_view(space).starts_with("slurm."));
+  return mpirun != nullptr && *mpirun != '\0' && !started_by_srun();
 }
 
 /// True for calls that only ask for a text: they need no MPI.

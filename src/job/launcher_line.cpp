@@ -38,8 +38,7 @@ std::optional<sockaddr_in> address_of(std::string_view uri) {
 
 /// Slurm's PMIx server, if srun has started this process.
 std::optional<sockaddr_in> slurm_server() {
-  const char* space = std::getenv("PMIX_NAMESPACE");
-  if (space == nullptr || !std::string_view(space).starts_with("slurm.")) return {};
+  if (!started_by_srun()) return {};
   for (const char* name : {"PMIX_SERVER_URI41", "PMIX_SERVER_URI4", "PMIX_SERVER_URI3", "PMIX_SERVER_URI2"}) {
     const char* uri = std::getenv(name);
     if (uri == nullptr) continue;
@@ -71,6 +70,11 @@ int connection_to(const sockaddr_in& server) {
 }
 
 }  // namespace
+
+bool started_by_srun() {
+  const char* space = std::getenv("PMIX_NAMESPACE");
+  return space != nullptr && std::string_view(space).starts_with("slurm.");
+}
 
 LauncherLine::LauncherLine() {
   const std::optional<sockaddr_in> server = slurm_server();

@@ -4,6 +4,9 @@
 
 namespace cohort {
 
+/// True under `srun --mpi=pmix`.
+[[nodiscard]] bool started_by_srun();
+
 /// Keeps this process's connection to Slurm open until the job step is over, whatever becomes of the process.
 ///
 /// Under `srun --mpi=pmix` each task has a connection to the PMIx server in Slurm's daemon of its machine. When one closes

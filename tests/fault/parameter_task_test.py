@@ -26,27 +26,7 @@ MODES = {"sync_with_backups": [], "async": [], "bounded": ["--set", "updater.bou
 
 BTL = {"OMPI_MCA_btl": "self,vader,tcp"}      # shared memory is of one start alone: a replacement needs TCP
 
-JOB = """
-    [train]
-    epochs = 1000
-    [model]
-    type = "mlp"
-    hidden = [64]
-    [data]
-    batch = 8
-    threads = 0
-    [data.train]
-    reader = "synthetic"
-    samples = 2000
-    shape = [8, 8, 1]
-    [optimizer]
-    type = "adam"
-    [cluster]
-    heartbeat_timeout = 1.5
-    [[fault]]          # steps last long enough for moments in them
-    kind = "slow"
-    seconds = 0.01
-"""
+JOB = pathlib.Path(__file__).resolve().with_name("parameter_tasks.toml")
 
 
 def rank_of(pid):
@@ -83,11 +63,10 @@ def ranks_under(launcher):
 class Run:
     def __init__(self, folder, mode, ranks=4, tasks=1, words=(), steps=None):
         self.folder, self.mode, self.steps = pathlib.Path(folder), mode, steps or STEPS[mode]
-        (self.folder / "job.toml").write_text(JOB)
         self.err_path = self.folder / f"err-{time.monotonic_ns()}"
         self.outcome_path = self.folder / f"outcome-{time.monotonic_ns()}.json"
         updater = "async" if mode == "bounded" else mode
-        command = [MPIRUN, "--oversubscribe", "--bind-to", "none", "--enable-recovery", "-n", str(ranks), PROGRAM, "train", str(self.folder / "job.toml"),
+        command = [MPIRUN, "--oversubscribe", "--bind-to", "none", "--enable-recovery", "-n", str(ranks), PROGRAM, "train", str(JOB),
                    "--set", f"train.directory={self.folder}/run", "--set", f"train.max_steps={self.steps}", "--set", f"train.updater={updater}",
                    "--set", f"cluster.ps={tasks}", "--set", "watchdog.timeout=10", *MODES[mode], *words]
         self.err_file = open(self.err_path, "w+", encoding="utf-8")

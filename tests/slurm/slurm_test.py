@@ -30,27 +30,7 @@ ENDLESS = 10**6
 # As README.md and `cohort doctor` say.
 SURVIVING = ["srun", "--mpi=pmix", "--no-kill", "--kill-on-bad-exit=0", "--wait=0"]
 
-JOB = """
-    [train]
-    epochs = 1000000
-    [model]
-    type = "mlp"
-    hidden = [64]
-    [data]
-    batch = 8
-    threads = 0
-    [data.train]
-    reader = "synthetic"
-    samples = 2000
-    shape = [8, 8, 1]
-    [optimizer]
-    type = "adam"
-    [cluster]
-    heartbeat_timeout = 1.5
-    [[fault]]          # steps last long enough for moments in them
-    kind = "slow"
-    seconds = 0.01
-"""
+JOB = HERE.parent / "fault" / "parameter_tasks.toml"
 
 
 def variable(pid, name):
@@ -78,10 +58,9 @@ class Run:
     def __init__(self, folder, launcher, mode="async", steps=None, tasks=1, words=(), options=()):
         self.folder, self.mode, self.tasks = pathlib.Path(folder), mode, tasks
         self.steps = steps or STEPS[mode]
-        (self.folder / "job.toml").write_text(JOB)
         number = time.monotonic_ns()
         self.text_path, self.outcome_path = self.folder / f"text-{number}", self.folder / f"outcome-{number}.json"
-        command = [PROGRAM, "launch", *options, "--", *launcher, PROGRAM, "train", str(self.folder / "job.toml"), *words]
+        command = [PROGRAM, "launch", *options, "--", *launcher, PROGRAM, "train", str(JOB), *words]
         for key, value in {"train.directory": f"{folder}/run", "train.max_steps": self.steps, "train.updater": mode,
                            "cluster.ps": tasks, "watchdog.timeout": 10}.items():
             command += ["--set", f"{key}={value}"]

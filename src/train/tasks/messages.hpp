@@ -46,7 +46,7 @@ struct ValuesHeader {
 
 /// All of a gradient has arrived at a parameter task.
 struct Ack {
-  std::int64_t number = 0;
+  std::int64_t number = 0;                   ///< of the gradient; -1: what came does not fit, and the worker is to be left out
   std::int32_t worker = 0;
   std::int32_t life = 0;                     ///< of the worker: how often it had been replaced
 };

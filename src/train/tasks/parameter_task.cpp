@@ -223,8 +223,7 @@ Outcome ParameterTask::follow_gradient(const LogEntry& entry) {
   if (entry.accepted != 0) check_arrived(peer, entry);
   if (entry.applies != 0) leave_values_to_readers();
   Outcome outcome;
-  if (entry.applies != 0 && entry.in_steps == 0 && layout_of(peer).plain() && store_.takes_alone()) {
-    check_arrived(peer, entry);
+  if (entry.accepted != 0 && entry.applies != 0 && entry.in_steps == 0 && layout_of(peer).plain() && store_.takes_alone()) {
     outcome = store_.apply_alone(reinterpret_cast<const float*>(peer.wire.data()), info, entry.weight * entry.sum_scale);
     free(entry.worker, entry.gradient);
     return outcome;

@@ -30,7 +30,7 @@ TokenTask::TokenTask(Run& run, Communicator& service, const TaskLayout& layout, 
   }
   updates_.on_log([this] {
     for (std::size_t worker = 0; worker < peers_.size(); ++worker) {
-      if (peers_[worker].index >= 0) updates_.log_counts(worker, rules().counts()[static_cast<std::size_t>(peers_[worker].index)]);
+      if (peers_[worker].index >= 0) updates_.log_counts(worker, counts(peers_[worker]));
     }
   });
   begin_phase();
@@ -73,14 +73,14 @@ void TokenTask::take_losses() {
 
 /// What it sent before and is in the sum at hand is read first.
 void TokenTask::replace_lost() {
-  while (!to_replace_.empty() && held_.empty() && replacements_left_ > 0 && stage_ < Stage::ending) {
-    const int worker = to_replace_.back();
-    to_replace_.pop_back();
+  for (int worker = 0; worker < static_cast<int>(peers_.size()); ++worker) {
+    if (replacements_left_ == 0 || !held_.empty() || stage_ >= Stage::ending) break;
+    if (!peers_[static_cast<std::size_t>(worker)].lost) continue;
     --replacements_left_;
     emit({.kind = LogKind::replace, .worker = worker});
     last_progress_ = now();
   }
-  check(losses_ == 0 || stage_ >= Stage::ending || std::ranges::any_of(peers_, [](const Peer& peer) { return !peer.lost; }), Code::unavailable,
+  check(stage_ >= Stage::ending || std::ranges::any_of(peers_, [](const Peer& peer) { return !peer.lost; }), Code::unavailable,
         "no worker is left to train; resume from the last checkpoint with --resume auto");
 }
 
@@ -107,14 +107,13 @@ void TokenTask::lose(int worker) {
   peer.lost = true;
   peer.idle = false;
   send(worker, {.kind = TokenKind::refused});      // if it still listens
-  to_replace_.push_back(worker);
   if (peer.evaluates) shares_[static_cast<std::size_t>(peer.share)] = kTodo;
   peer.evaluates = false;
   if (peer.index < 0) return;
   const int index = peer.index;
   count_earlier(peer);
   rules().leave(index);
-  const auto other = std::ranges::find_if(peers_, [](const Peer& each) { return !each.lost && each.index < 0 && !each.ended; });
+  const auto other = std::ranges::find_if(peers_, [](const Peer& each) { return each.works() && each.index < 0 && !each.ended; });
   if (other == peers_.end()) return;
   take_over(*other, index);
 }
@@ -123,12 +122,6 @@ void TokenTask::take_over(Peer& peer, int index) {
   rules().join(index);
   peer.index = index;
   peer.others = rules().counts()[static_cast<std::size_t>(index)];
-}
-
-WorkerCounts TokenTask::counts_by_rules(const Peer& peer) const {
-  WorkerCounts counts = rules().counts()[static_cast<std::size_t>(peer.index)];
-  counts.applied -= peer.others.applied, counts.dropped -= peer.others.dropped, counts.waited -= peer.others.waited;
-  return counts;
 }
 
 /// It trains no more by the rules that hold now.
@@ -141,8 +134,10 @@ void TokenTask::count_earlier(Peer& peer) {
 WorkerCounts TokenTask::counts(const Peer& peer) const {
   WorkerCounts all = peer.before;
   if (peer.index < 0) return all;
-  const WorkerCounts now = counts_by_rules(peer);
-  all.applied += now.applied, all.dropped += now.dropped, all.waited += now.waited;
+  const WorkerCounts& now = rules().counts()[static_cast<std::size_t>(peer.index)];
+  all.applied += now.applied - peer.others.applied;
+  all.dropped += now.dropped - peer.others.dropped;
+  all.waited += now.waited - peer.others.waited;
   return all;
 }
 

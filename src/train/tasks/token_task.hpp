@@ -63,6 +63,8 @@ class TokenTask {
     Giving giving = Giving::nothing;
     WorkerCounts before;                     // of earlier phases, and of the process before
     WorkerCounts others;                     // of those who had its place in the rules
+
+    [[nodiscard]] bool works() const noexcept { return !lost && (life == 0 || heard >= 0); }      // a new one once it is ready
   };
 
   // What is heard.
@@ -84,7 +86,6 @@ class TokenTask {
   void enter_phase();
   void begin_phase();
   void deal();
-  [[nodiscard]] WorkerCounts counts_by_rules(const Peer& peer) const;
   void count_earlier(Peer& peer);
   void give_place(Peer& peer);
   void take_over(Peer& peer, int index);
@@ -116,7 +117,6 @@ class TokenTask {
   Outbox outbox_;                            // to the other parameter tasks
   std::deque<Peer> peers_;
   std::deque<Peer> former_;                  // replaced: messages may still be on their way into their memory
-  std::vector<int> to_replace_;              // workers
   std::int64_t replacements_left_;
   std::vector<Transfer> acks_in_;            // by parameter task
   std::vector<Ack> acks_;

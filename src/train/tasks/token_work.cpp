@@ -25,8 +25,7 @@ void TokenTask::begin_phase() {
   const int wanted = updates_.trains();
   int index = 0;
   for (Peer& peer : peers_) {
-    const bool there = !peer.lost && (peer.life == 0 || peer.heard >= 0);      // a new one once it is ready
-    if (there && index < wanted) peer.index = index++;
+    if (peer.works() && index < wanted) peer.index = index++;
   }
   for (; index < wanted; ++index) rules().leave(index);
   run_.progress.set_team(run_.plan.phases.phases().size() > 1 ? fmt::format("  {} workers", wanted) : "");
