@@ -158,18 +158,28 @@ struct IndexLanes {
   using Type [[gnu::vector_size(kLanes * sizeof(Index))]] = Index;
 };
 
-/// Goes over the channels of a pixel of the output: `eight(first)` where so many follow in the row, `one(channel)` for the
-/// rest. What is written too much belongs to pixels on the right, which are computed later.
+/// `eight(first)` for blocks of channels that cover those of a pixel of the output. The last block ends with the last channel:
+/// where eight does not divide their number it begins inside the one before, and gives the same results there once more.
+/// Where there are fewer than eight, the block goes on into the pixels on the right, which are computed later, if `room`
+/// elements allow it; `one(channel)` otherwise.
 template <class Eight, class One>
 [[gnu::always_inline]] inline void for_channels(std::int64_t channels, std::int64_t room, Eight eight, One one) {
-  for (std::int64_t k = 0; k < channels;) {
-    if (k + kLanes <= room) {
-      eight(k);
-      k += kLanes;
-    } else {
-      one(k++);
-    }
+  if (channels >= kLanes) {
+    for (std::int64_t k = 0; k < channels - kLanes; k += kLanes) eight(k);
+    eight(channels - kLanes);
+  } else if (room >= kLanes) {
+    eight(0);
+  } else {
+    for (std::int64_t k = 0; k < channels; ++k) one(k);
   }
+}
+
+/// The same where results are added to what is there, so that none may come twice: each channel exactly once.
+template <class Eight, class One>
+[[gnu::always_inline]] inline void for_channels_once(std::int64_t channels, Eight eight, One one) {
+  std::int64_t k = 0;
+  for (; k + kLanes <= channels; k += kLanes) eight(k);
+  for (; k < channels; ++k) one(k);
 }
 
 /// y and the index of the first of the largest elements of each window; a NaN counts as largest. With relu, y is not below
@@ -241,14 +251,19 @@ class MaxPoolGradKernel final : public PoolKernel {
       const float* dy = c.in(0).data<float>() + n * windows_.out_elements();
       const Index* index = static_cast<const Index*>(c.in(1).raw()) + n * windows_.out_elements();
       float* dx = c.out().data<float>() + n * windows_.in_elements();
-      if (!tile_) std::fill_n(dx, windows_.in_elements(), 0.f);
+      if (tile_) {
+        windows_.for_each(0, windows_.rows.out, [&](const Box& box) {
+          for_channels(windows_.channels, box.room,
+                       [&](std::int64_t k) { eight<false>(dy + box.out + k, index + box.out + k, box, dx + k); },
+                       [&](std::int64_t k) { one<false>(dy[box.out + k], index[box.out + k], box, dx + k); });
+        });
+        return;
+      }
+      std::fill_n(dx, windows_.in_elements(), 0.f);
       windows_.for_each(0, windows_.rows.out, [&](const Box& box) {
-        for_channels(windows_.channels, tile_ ? box.room : windows_.channels,
-                     [&](std::int64_t k) {
-                       if (tile_) eight<false>(dy + box.out + k, index + box.out + k, box, dx + k);
-                       else eight<true>(dy + box.out + k, index + box.out + k, box, dx + k);
-                     },
-                     [&](std::int64_t k) { one(dy[box.out + k], index[box.out + k], box, dx + k); });
+        for_channels_once(windows_.channels,
+                          [&](std::int64_t k) { eight<true>(dy + box.out + k, index + box.out + k, box, dx + k); },
+                          [&](std::int64_t k) { one<true>(dy[box.out + k], index[box.out + k], box, dx + k); });
       });
     });
   }
@@ -269,14 +284,15 @@ class MaxPoolGradKernel final : public PoolKernel {
     });
   }
 
+  template <bool kAdd>
   void one(float dy, Index index, const Box& box, float* dx) const {
     windows_.for_pixels(box, [&](std::int64_t pixel, std::int64_t position) {
       const float part = position == static_cast<std::int64_t>(index) ? dy : 0.f;
-      dx[pixel] = tile_ ? part : dx[pixel] + part;
+      dx[pixel] = kAdd ? dx[pixel] + part : part;
     });
   }
 
-  bool tile_;
+  bool tile_;   // each pixel of dx is written exactly once, which spares the zeros and the sums
 };
 
 /// The kernel for the type of index that the window's size asks for.

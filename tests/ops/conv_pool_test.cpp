@@ -192,7 +192,11 @@ TEST(Pool, MaximumMeanAndTheirGradientsEqualTheDefinition) {
     bool same;
   } const cases[] = {{{2, 6, 8, 3}, 2, 2, false}, {{1, 7, 5, 70}, 3, 2, true}, {{3, 5, 5, 1}, 2, 1, false},
                      {{1, 4, 4, 2}, 3, 3, true},  {{2, 7, 7, 6}, 2, 3, false}, {{5, 1, 1, 4}, 2, 2, true},
-                     {{0, 4, 4, 1}, 2, 2, false}};
+                     {{0, 4, 4, 1}, 2, 2, false},
+                     // Windows that tile the image, with channels that no vector divides.
+                     {{2, 4, 6, 10}, 2, 2, false}, {{3, 7, 5, 12}, 2, 2, true},   {{1, 6, 9, 17}, 3, 3, false},
+                     {{2, 8, 8, 20}, 4, 4, false}, {{2, 6, 4, 50}, 2, 2, false},  {{2, 3, 5, 9}, 1, 1, false},
+                     {{1, 32, 16, 11}, 16, 16, false}};
   for (const auto& p : cases) {
     SCOPED_TRACE(p.x.text() + " size " + std::to_string(p.size) + " stride " + std::to_string(p.stride) +
                  (p.same ? " same" : " valid"));
