@@ -3,6 +3,8 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <exception>
+#include <utility>
 
 #include "cohort/base/error.hpp"
 
@@ -42,23 +44,38 @@ std::size_t ConditionalAccumulatorBase::num_pending() const {
   return pending_.size();
 }
 
-/// From here on this take is the first of the pending ones, and has what it asked for; or it throws, and is none of them.
-void ConditionalAccumulatorBase::wait_for(std::int64_t n, const std::stop_token& stop, std::unique_lock<std::mutex>& lock) {
-  if (n <= 0) fail(Code::invalid_argument, fmt::format("Argument num_required must be positive, but was {}", n));
-  const auto me = pending_.insert(pending_.end(), n);
-  const bool there = !stop.stop_requested() &&
-                     changed_.wait(lock, stop, [&] { return pending_.begin() == me && counter_ >= n; });
-  if (there) return;
-  pending_.erase(me);
-  lock.unlock();
-  changed_.notify_all();             // the one behind may have what it needs
-  fail(Code::cancelled, "TakeGrad operation was cancelled");
+/// Returns when `me` has been served; or throws, and nothing was taken.
+void ConditionalAccumulatorBase::wait_for(Pending& me, const std::stop_token& stop) {
+  if (me.n <= 0) fail(Code::invalid_argument, fmt::format("Argument num_required must be positive, but was {}", me.n));
+  std::unique_lock lock(mutex_);
+  if (!stop.stop_requested()) {
+    pending_.push_back(&me);
+    serve();
+    if (!served_.wait(lock, stop, [&] { return me.served; })) {
+      pending_.remove(&me);
+      serve();                           // the one behind may have what it needs
+    }
+  }
+  if (me.error) std::rethrow_exception(me.error);
+  if (!me.served) fail(Code::cancelled, "TakeGrad operation was cancelled");
 }
 
-ConditionalAccumulatorBase::Leave::~Leave() {
-  accumulator.pending_.pop_front();
-  lock.unlock();
-  accumulator.changed_.notify_all();
+/// Under the lock. Gives the first takes what they wait for, in the thread that made it so: until the takers themselves were
+/// awake more gradients might come, and the first of them would take those that the others wait for.
+void ConditionalAccumulatorBase::serve() {
+  while (!pending_.empty() && counter_ >= pending_.front()->n) {
+    Pending& first = *pending_.front();
+    pending_.pop_front();
+    try {
+      first.give(counter_);
+      counter_ = 0;
+      ++global_step_;
+    } catch (...) {   // the taker's, who has asked for it
+      first.error = std::current_exception();
+    }
+    first.served = true;
+    served_.notify_all();
+  }
 }
 
 Tensor ConditionalAccumulatorBase::on_host(const Tensor& tensor) const {

@@ -122,6 +122,7 @@ void SparseConditionalAccumulator::merge(const std::vector<std::int64_t>& indice
 }
 
 SparseGradient SparseConditionalAccumulator::give() {
+  Tensor indices = Tensor::of<std::int64_t>({static_cast<std::int64_t>(indices_.size())}, indices_);   // first: it may throw
   if (reduction() == Reduction::mean) {
     dispatch(dtype(), [&]<class T>() {
       if constexpr (std::is_floating_point_v<T>) {
@@ -136,7 +137,6 @@ SparseGradient SparseConditionalAccumulator::give() {
   }
   Shape shape = sum_.shape();
   shape.set(0, shape_ && shape_->rank() > 0 ? (*shape_)[0] : Shape::kUnknown);
-  Tensor indices = Tensor::of<std::int64_t>({static_cast<std::int64_t>(indices_.size())}, indices_);
   return {std::move(indices), std::exchange(sum_, Tensor()), shape};
 }
 

@@ -2,6 +2,8 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
+#include <functional>
 #include <list>
 #include <mutex>
 #include <optional>
@@ -39,28 +41,26 @@ class ConditionalAccumulatorBase {
   ConditionalAccumulatorBase(DType dtype, Reduction reduction, Log log);
   ~ConditionalAccumulatorBase() = default;
 
-  /// Calls `add(first)`, unless the gradient is too old; what it throws leaves all as it was. True if the gradient counts.
+  /// Calls `add(first)`, unless the gradient is too old; what it throws leaves all as it was. Takes for which this gradient was
+  /// the last one missing have been served when this returns. True if the gradient counts.
   template <class Add>
   bool apply(std::int64_t local_step, Add&& add) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (local_step < global_step_) return false;
-      add(counter_ == 0);
-      ++counter_;
-    }
-    changed_.notify_all();
+    const std::lock_guard lock(mutex_);
+    if (local_step < global_step_) return false;
+    add(counter_ == 0);
+    ++counter_;
+    serve();
     return true;
   }
 
-  /// Waits for its turn and for `n` gradients, and returns what `give(counter)` does.
+  /// Waits for its turn and for `n` gradients, and returns what `give(counter)` does, which is called by the thread that
+  /// brought the last of them, before there can be one more. What `give` throws is thrown here; it must leave all as it was.
   template <class Give>
   auto take(std::int64_t n, const std::stop_token& stop, Give&& give) {
-    std::unique_lock lock(mutex_);
-    wait_for(n, stop, lock);
-    const Leave leave{*this, lock};
-    auto result = give(std::exchange(counter_, 0));
-    ++global_step_;
-    return result;
+    std::optional<decltype(give(n))> result;
+    Pending me{n, [&](std::int64_t counter) { result.emplace(give(counter)); }};
+    wait_for(me, stop);
+    return std::move(*result);
   }
 
   [[nodiscard]] DType dtype() const noexcept { return dtype_; }
@@ -69,20 +69,23 @@ class ConditionalAccumulatorBase {
   [[nodiscard]] Tensor on_host(const Tensor& tensor) const;
 
  private:
-  struct Leave {                       // the lock is let go first: those who wake need it
-    ConditionalAccumulatorBase& accumulator;
-    std::unique_lock<std::mutex>& lock;
-    ~Leave();
+  /// A take that waits, in the memory of its caller.
+  struct Pending {
+    std::int64_t n;
+    std::function<void(std::int64_t counter)> give;
+    bool served = false;
+    std::exception_ptr error{};          // of `give`
   };
-  void wait_for(std::int64_t n, const std::stop_token& stop, std::unique_lock<std::mutex>& lock);
+  void wait_for(Pending& me, const std::stop_token& stop);
+  void serve();
 
   const DType dtype_;
   const Reduction reduction_;
   const Log log_;
   mutable std::mutex mutex_;
-  std::condition_variable_any changed_;
+  std::condition_variable_any served_;
   std::int64_t counter_ = 0, global_step_ = 0;
-  std::list<std::int64_t> pending_;   // takes, in the order of their calls; numbers without a meaning
+  std::list<Pending*> pending_;   // takes, in the order of their calls; outside the lock the first lacks gradients
 };
 
 /// Sums of dense gradients of one shape.
