@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "train/checkpoint_file.hpp"
+#include "train/checkpoint_folder.hpp"
 #include "train/checkpoint_reader.hpp"
 
 namespace cohort {
@@ -16,21 +17,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_intact(const fs::path& path) {
-  try {
-    const CheckpointReader file(path);
-    for (const auto& name : file.names()) static_cast<void>(file.intact(name));
-    return true;
-  } catch (const Error&) {   // the answer is no, whatever is wrong with it
-    return false;
-  }
-}
-
+/// The file that a path means: itself, or what `latest`, `best` or another link points at.
 fs::path resolve(const fs::path& path) {
   std::error_code error;
-  fs::path file = fs::is_directory(path, error) ? path / "latest" : path;
-  if (fs::is_symlink(file, error)) file = file.parent_path() / fs::read_symlink(file, error);
-  return file;
+  const bool folder = fs::is_directory(path, error);
+  const fs::path named = folder ? path / kLatest : path, around = named.has_parent_path() ? named.parent_path() : ".";
+  if (named.filename() == kLatest) return find_latest(around).value_or(named);
+  if (named.filename() == kBest) return checkpoint_of(around, kBest).value_or(named);
+  return fs::is_symlink(named, error) ? around / fs::read_symlink(named, error) : named;
 }
 
 /// Runs `use` on the file that `path` means. If it turns out to be damaged or not there, the error also names what could be
@@ -45,7 +39,7 @@ auto with_alternative(const fs::path& path, Use use) {
     std::string text = error.what();
     auto others = list_checkpoints(file.has_parent_path() ? file.parent_path() : ".");
     std::erase_if(others, [&](const fs::path& other) { return other.filename() == file.filename(); });
-    const auto intact = std::find_if(others.begin(), others.end(), is_intact);
+    const auto intact = std::ranges::find_if(others, is_intact_checkpoint);
     if (intact != others.end()) text += "; an intact checkpoint is " + intact->string();
     else text += "; there is no other intact checkpoint beside it";
     throw Error(error.code(), text, error.where());

@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <optional>
 #include <set>
@@ -15,6 +17,7 @@
 #include "cohort/train/checkpoint.hpp"
 #include "hdf5/file.hpp"
 #include "train/checkpoint_file.hpp"
+#include "train/checkpoint_reader.hpp"
 
 namespace cohort {
 namespace {
@@ -49,9 +52,17 @@ void point(const fs::path& directory, const std::string& name, const std::string
   move(fresh, directory / name);
 }
 
-bool points_at(const fs::path& link, const fs::path& file) {
-  std::error_code none;
-  return fs::read_symlink(link, none).filename() == file.filename();
+constexpr std::uintmax_t kLongestName = 255;   // a larger file is a checkpoint
+
+std::string first_line(const fs::path& file) {
+  std::string line;
+  std::getline(std::ifstream(file, std::ios::binary), line);
+  return line.substr(0, line.find_last_not_of("\r \t") + 1);
+}
+
+bool points_at(const fs::path& folder, std::string_view name, const fs::path& file) {
+  const auto target = checkpoint_of(folder, name);
+  return target && target->filename() == file.filename();
 }
 
 /// The beginning of the names of the files that an index needs; empty if it needs none, nothing if it cannot be read.
@@ -65,6 +76,26 @@ std::optional<std::string> parts_of_index(const fs::path& index) {
 }
 
 }  // namespace
+
+std::optional<fs::path> checkpoint_of(const fs::path& folder, std::string_view name) {
+  std::error_code none;
+  const fs::path at = folder / name;
+  if (!fs::is_regular_file(at, none)) return {};                        // a link to what is not there as well
+  if (fs::is_symlink(at, none)) return folder / fs::read_symlink(at, none);
+  if (fs::file_size(at, none) > kLongestName) return at;
+  const std::string target = first_line(at);
+  if (!step_of(target) || target.find('/') != std::string::npos || !fs::is_regular_file(folder / target, none)) return {};
+  return folder / target;
+}
+
+std::optional<fs::path> find_latest(const fs::path& folder, const Log& log) {
+  if (auto named = checkpoint_of(folder, kLatest)) return named;
+  const auto files = list_checkpoints(folder);
+  const auto intact = std::ranges::find_if(files, is_intact_checkpoint);
+  if (intact == files.end()) return {};
+  log.warning((folder / kLatest).string() + " is missing or names a file that is gone: the newest intact checkpoint is " + intact->string());
+  return *intact;
+}
 
 UnfinishedFile::UnfinishedFile(const fs::path& folder, const std::string& name)
     : path_(folder / (std::string(kUnfinished) + name)), name_(folder / name) {}
@@ -127,7 +158,7 @@ void CheckpointFolder::remove_old(std::int64_t step, int keep, const std::string
   std::set<std::int64_t> steps;
   for (const auto& file : files) steps.insert(*step_of(file));
   for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < oldest_first.size(); ++i) {
-    if (points_at(path_ / "best", oldest_first[i]) || points_at(path_ / "latest", oldest_first[i])) continue;
+    if (points_at(path_, kBest, oldest_first[i]) || points_at(path_, kLatest, oldest_first[i])) continue;
     std::error_code ignored;   // somebody else may have removed it
     fs::remove(oldest_first[i], ignored);
     steps.erase(*step_of(oldest_first[i]));

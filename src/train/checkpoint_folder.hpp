@@ -2,10 +2,26 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include "cohort/base/log.hpp"
+
 namespace cohort {
+
+inline constexpr std::string_view kLatest = "latest", kBest = "best";
+
+/// The file that `latest` or `best` in a directory of checkpoints means: it is a link, a text file with the file's name where
+/// the file system has no links, or the checkpoint itself where somebody copied what the link points to. Nothing if it is
+/// not there, or if the file that it names is not.
+[[nodiscard]] std::optional<std::filesystem::path> checkpoint_of(const std::filesystem::path& folder, std::string_view name);
+
+/// The checkpoint to go on from: the one that `latest` means; where that says nothing (it was lost in a copy, or names a file
+/// that is gone) the one of the largest step that is intact by its checksums, which takes a reading of it, and `log` is
+/// told. Nothing if there is none, or no such directory. Whether the file that `latest` means is intact shows when it is loaded.
+[[nodiscard]] std::optional<std::filesystem::path> find_latest(const std::filesystem::path& folder, const Log& log = Log());
 
 /// A file that is removed again unless it was finished.
 class UnfinishedFile {

@@ -26,6 +26,16 @@ void copy_overlap(const Tensor& values, std::int64_t begin, FlatRange piece, flo
 
 }  // namespace
 
+bool is_intact_checkpoint(const fs::path& path) {
+  try {
+    const CheckpointReader file(path);
+    for (const auto& name : file.names()) static_cast<void>(file.intact(name));
+    return true;
+  } catch (const Error&) {   // the answer is no, whatever is wrong with it
+    return false;
+  }
+}
+
 CheckpointReader::CheckpointReader(const fs::path& path) : file_(hdf5::File::open(path)), bytes_(fs::file_size(path)) {
   header_.path = path;
   if (!file_.has_attribute("/", "format") || file_.attribute<std::string>("/", "format") != kCheckpointFormat) {

@@ -62,4 +62,7 @@ class CheckpointReader {
   CheckpointHeader header_;
 };
 
+/// All that is in the file, and in those that it needs, fits its checksums.
+[[nodiscard]] bool is_intact_checkpoint(const std::filesystem::path& path);
+
 }  // namespace cohort
