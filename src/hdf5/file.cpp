@@ -5,8 +5,10 @@
 #include <limits>
 #include <system_error>
 
+#include "cohort/base/crc32c.hpp"
 #include "cohort/base/error.hpp"
 #include "hdf5/blocks.hpp"
+#include "hdf5/disk_driver.hpp"
 #include "hdf5/types.hpp"
 
 namespace cohort::hdf5 {
@@ -29,6 +31,13 @@ Handle memory_space(const Tensor& tensor) {
   const hsize_t start[2] = {0, 0}, count[2] = {static_cast<hsize_t>(tensor.rows()), static_cast<hsize_t>(tensor.columns())};
   check(H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, start, nullptr, count, nullptr), "HDF5 row selection");
   return space;
+}
+
+void select(hid_t space, const Block& block, const std::string& where) {
+  std::array<hsize_t, Shape::kMaxRank> start{}, count{};
+  std::copy(block.start.begin(), block.start.end(), start.begin());
+  std::copy(block.count.begin(), block.count.end(), count.begin());
+  check(H5Sselect_hyperslab(space, H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr), where);
 }
 
 void require_host(const Tensor& tensor, const std::string& where) {
@@ -99,6 +108,12 @@ bool link_exists(hid_t file, const std::string& path) {
 
 struct File::Impl {
   Handle file;
+  std::shared_ptr<DiskFile> disk{};      // where it goes; null: it is open to read
+
+  ~Impl() {
+    if (disk != nullptr) disk->abandon();   // closed without `close`, it is of no use
+  }
+  void require_written() const { disk->require_intact(); }
 
   [[nodiscard]] Handle open_object(const std::string& path, const std::string& where) const {
     quiet();
@@ -171,14 +186,18 @@ File File::create(const std::filesystem::path& path) {
   check(H5Pset_file_locking(access.get(), false, true), name);
   check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_LATEST), name);   // structure with checksums
   auto impl = std::make_unique<Impl>();
+  impl->disk = std::make_shared<DiskFile>(path);
+  write_to(access.get(), impl->disk);
   impl->file = own(H5Fcreate(name.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), H5Fclose, name + ": cannot create");
   return File(std::move(impl), name);
 }
 
-void File::close() {
+void File::close(const std::function<void(DiskFile&)>& append) {
   quiet();
-  check(H5Fflush(impl_->file.get(), H5F_SCOPE_GLOBAL), path_ + ": cannot write to the file");
   check(H5Fclose(impl_->file.release()), path_ + ": cannot close the file");
+  if (impl_->disk == nullptr) return;
+  if (append) append(*impl_->disk);
+  impl_->disk->close();
 }
 
 void File::write(std::string_view dataset, DType dtype, const Shape& shape, const void* data) {
@@ -195,6 +214,7 @@ void File::write(std::string_view dataset, const Tensor& host_tensor) {
   if (host_tensor.elements() == 0) return;
   const Handle memory = memory_space(host_tensor);
   check(H5Dwrite(target.get(), type.get(), memory.get(), H5S_ALL, H5P_DEFAULT, host_tensor.raw()), where + ": cannot write");
+  impl_->require_written();
 }
 
 void File::write_text(std::string_view dataset, std::string_view text) {
@@ -204,6 +224,7 @@ void File::write_text(std::string_view dataset, std::string_view text) {
   const Handle space = space_of({});
   const Handle target = impl_->create_dataset(absolute(dataset), where, type.get(), space.get());
   check(H5Dwrite(target.get(), type.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, copy.c_str()), where + ": cannot write");
+  impl_->require_written();
 }
 
 void File::write_virtual(std::string_view dataset, DType dtype, const Shape& shape, std::span<const Source> sources) {
@@ -221,17 +242,15 @@ void File::write_virtual(std::string_view dataset, DType dtype, const Shape& sha
     if (shape.rank() == 0) map();
     hsize_t at_source = 0;
     for_each_block(shape, source.begin, source.begin + source.n, [&](const Block& block) {
-      std::array<hsize_t, Shape::kMaxRank> start{}, count{};
-      std::copy(block.start.begin(), block.start.end(), start.begin());
-      std::copy(block.count.begin(), block.count.end(), count.begin());
       const auto n = static_cast<hsize_t>(block.elements);
-      check(H5Sselect_hyperslab(part.get(), H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr), where);
+      select(part.get(), block, where);
       check(H5Sselect_hyperslab(from.get(), H5S_SELECT_SET, &at_source, nullptr, &n, nullptr), where);
       map();
       at_source += n;
     });
   }
   static_cast<void>(impl_->create_dataset(absolute(dataset), where, type.get(), space.get(), creation.get()));
+  impl_->require_written();
 }
 
 bool File::is_virtual(std::string_view dataset) const {
@@ -314,6 +333,33 @@ void File::read_rows(std::string_view dataset, DType dtype, std::span<const std:
   }
 }
 
+std::uint32_t File::crc32c(std::string_view dataset) const {
+  constexpr std::int64_t kPiece = 1 << 20;   // bytes
+  const std::string where = at(dataset);
+  const auto [dtype, shape] = info(dataset);
+  const auto bytes = static_cast<std::int64_t>(size_of(dtype));
+  if (shape.rank() == 0) {
+    const Tensor value(host(), dtype, shape);
+    read(dataset, value);
+    return cohort::crc32c(value.raw(), value.bytes());
+  }
+  const Handle source = impl_->open_dataset(absolute(dataset), where), type = type_of(dtype);
+  const Handle space = own(H5Dget_space(source.get()), H5Sclose, where);
+  std::vector<std::byte> piece;
+  std::uint32_t crc = 0;
+  for (std::int64_t begin = 0; begin < shape.elements(); begin += kPiece / bytes) {
+    const std::int64_t end = std::min(begin + kPiece / bytes, shape.elements());
+    for_each_block(shape, begin, end, [&](const Block& block) {
+      select(space.get(), block, where);
+      piece.resize(static_cast<std::size_t>(block.elements * bytes));
+      const Handle memory = space_of({block.elements});
+      check(H5Dread(source.get(), type.get(), memory.get(), space.get(), H5P_DEFAULT, piece.data()), where + ": cannot read");
+      crc = cohort::crc32c(piece.data(), piece.size(), crc);
+    });
+  }
+  return crc;
+}
+
 std::string File::read_text(std::string_view dataset) const {
   const std::string where = at(dataset);
   const Handle source = impl_->open_dataset(absolute(dataset), where);
@@ -338,6 +384,7 @@ void File::set_attribute(std::string_view object, std::string_view name, const A
   else if (const auto* real = std::get_if<double>(&value)) store(H5T_IEEE_F64LE, real);
   else if (const auto* word = std::get_if<std::uint32_t>(&value)) store(H5T_STD_U32LE, word);
   else store(text_type(std::get<std::string>(value).size()).get(), std::get<std::string>(value).c_str());
+  impl_->require_written();
 }
 
 bool File::has_attribute(std::string_view object, std::string_view name) const {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -9,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/disk_file.hpp"
 #include "cohort/tensor/tensor.hpp"
 
 namespace cohort::hdf5 {
@@ -41,11 +43,11 @@ class File {
   [[nodiscard]] static File create(const std::filesystem::path& path);   ///< to write; an old file of that name is lost
   File(File&&) noexcept;
   File& operator=(File&&) noexcept;
-  ~File();                                                               ///< closes; says nothing of errors: call `close`
+  ~File();                             ///< a file that is being written, and was not closed by `close`, is of no use afterwards
 
-  /// Writes everything out to the system (not yet to the disk: that takes an fsync) and closes. Error data_loss, as on a
-  /// full disk. Nothing may be called after it.
-  void close();
+  /// Writes everything out to the disk and closes. Error data_loss, as on a full disk: whatever was not written before, in
+  /// any call, shows here at the latest. Nothing may be called after it. `append` may write behind HDF5's end of the file.
+  void close(const std::function<void(DiskFile&)>& append = {});
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
   /// Creates data set and groups on the way. `data` holds shape.elements() elements, row by row.
@@ -70,6 +72,8 @@ class File {
   /// `dtype`. Error out_of_range.
   void read_rows(std::string_view dataset, DType dtype, std::span<const std::uint32_t> rows, void* out) const;
   [[nodiscard]] std::string read_text(std::string_view dataset) const;
+  /// Of the elements as they are stored, in row-major order; takes memory for a MiB of them.
+  [[nodiscard]] std::uint32_t crc32c(std::string_view dataset) const;
 
   /// Attributes of a data set or group ("/" is the root). `set_attribute` replaces.
   void set_attribute(std::string_view object, std::string_view name, const Attribute& value);

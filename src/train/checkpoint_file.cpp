@@ -81,15 +81,17 @@ std::optional<PartName> part_of(const std::filesystem::path& file) {
   return PartName{parts, *step};
 }
 
-void append_seal(const std::filesystem::path& file) {
-  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
-  const auto crc = crc_of_stream(stream, std::filesystem::file_size(file));
-  check(crc.has_value(), Code::data_loss, file.string() + ": cannot read it again to seal it");
-  stream.seekp(0, std::ios::end);
-  stream.write(kSeal.data(), std::ssize(kSeal));
-  stream.write(reinterpret_cast<const char*>(&*crc), sizeof *crc);
-  stream.close();
-  check(!stream.fail(), Code::data_loss, file.string() + ": cannot write its seal");
+void append_seal(DiskFile& file) {
+  std::vector<char> buffer(std::size_t{1} << 20);
+  const std::uint64_t end = file.size();
+  std::uint32_t crc = 0;
+  for (std::uint64_t at = 0; at < end; at += buffer.size()) {
+    const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), end - at));
+    if (!file.read_at(at, buffer.data(), n)) return;                  // whoever closes it is told
+    crc = crc32c(buffer.data(), n, crc);
+  }
+  file.write_at(end, kSeal.data(), kSeal.size());
+  file.write_at(end + kSeal.size(), &crc, sizeof crc);
 }
 
 bool has_intact_seal(const std::filesystem::path& file) {

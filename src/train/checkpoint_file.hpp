@@ -7,6 +7,7 @@
 #include <string_view>
 #include <variant>
 
+#include "base/disk_file.hpp"
 #include "cohort/tensor/tensor.hpp"
 
 namespace cohort {
@@ -15,7 +16,6 @@ namespace cohort {
 inline constexpr std::string_view kCheckpointFormat = "cohort checkpoint", kPartFormat = "cohort checkpoint part";
 inline constexpr std::int64_t kCheckpointVersion = 1;
 inline constexpr std::string_view kConfiguration = "/configuration";
-inline constexpr std::string_view kUnfinished = ".writing-";   // what the names of unfinished files begin with
 
 /// One piece of state on the host.
 using StateItem = std::variant<Tensor, std::int64_t, double, std::string>;
@@ -39,7 +39,7 @@ struct PartName {
 
 // The mappings of virtual data sets lie in the file without a checksum that comes in time (HDF5 1.10 decodes them first, and can
 // end the process over them), so an index has a CRC-32C of all its bytes behind HDF5's end of the file.
-void append_seal(const std::filesystem::path& file);                 // Error data_loss
+void append_seal(DiskFile& file);
 [[nodiscard]] bool has_intact_seal(const std::filesystem::path& file);
 
 }  // namespace cohort

@@ -1,11 +1,8 @@
 #include "train/checkpoint_folder.hpp"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <map>
 #include <optional>
@@ -13,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/disk_file.hpp"
 #include "cohort/base/error.hpp"
 #include "cohort/train/checkpoint.hpp"
 #include "hdf5/file.hpp"
@@ -24,32 +22,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-[[noreturn]] void fail_with_errno(const fs::path& path, std::string_view what) {
-  fail(Code::data_loss, path.string() + ": " + std::string(what) + ": " + std::strerror(errno));
-}
-
-/// Until this returns, a file's contents or a directory's entries may be in memory only.
-void flush_to_disk(const fs::path& path, int flags) {
-  const int descriptor = ::open(path.c_str(), flags | O_CLOEXEC);
-  if (descriptor < 0) fail_with_errno(path, "cannot open to flush it to the disk");
-  const bool done = ::fsync(descriptor) == 0;
-  const int reason = errno;
-  ::close(descriptor);
-  errno = reason;
-  // Some network file systems cannot flush a directory, and say so.
-  if (!done && !(flags == O_DIRECTORY && reason == EINVAL)) fail_with_errno(path, "cannot flush it to the disk");
-}
-
-void move(const fs::path& from, const fs::path& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0) fail_with_errno(to, "cannot rename " + from.filename().string() + " to it");
-}
-
-/// Makes `name` a link to `target`, in one step for whoever looks.
-void point(const fs::path& directory, const std::string& name, const std::string& target) {
-  const fs::path fresh = directory / (std::string(kUnfinished) + name);
-  ::unlink(fresh.c_str());
-  if (::symlink(target.c_str(), fresh.c_str()) != 0) fail_with_errno(fresh, "cannot make the link");
-  move(fresh, directory / name);
+/// Makes `name` mean `target`, in one step for whoever looks.
+void point(const fs::path& directory, std::string_view name, const std::string& target) {
+  UnfinishedFile fresh(directory / name);
+  ::unlink(fresh.path().c_str());
+  if (::symlink(target.c_str(), fresh.path().c_str()) == 0) return fresh.finish();
+  replace_file(directory / name, target + "\n");     // FAT, SMB and many stores of objects have no links
 }
 
 constexpr std::uintmax_t kLongestName = 255;   // a larger file is a checkpoint
@@ -97,20 +75,6 @@ std::optional<fs::path> find_latest(const fs::path& folder, const Log& log) {
   return *intact;
 }
 
-UnfinishedFile::UnfinishedFile(const fs::path& folder, const std::string& name)
-    : path_(folder / (std::string(kUnfinished) + name)), name_(folder / name) {}
-
-UnfinishedFile::~UnfinishedFile() {
-  if (!path_.empty()) ::unlink(path_.c_str());
-}
-
-void UnfinishedFile::finish() {
-  flush_to_disk(path_, O_RDWR);
-  move(path_, name_);
-  path_.clear();
-  flush_to_disk(name_.parent_path(), O_DIRECTORY);
-}
-
 void CheckpointFolder::prepare() const {
   std::error_code error;
   fs::create_directories(path_, error);
@@ -139,9 +103,8 @@ std::string CheckpointFolder::unused_parts(std::int64_t step) const {
 }
 
 void CheckpointFolder::point_to(const std::string& file, bool best) const {
-  point(path_, "latest", file);
-  if (best) point(path_, "best", file);
-  flush_to_disk(path_, O_DIRECTORY);
+  point(path_, kLatest, file);
+  if (best) point(path_, kBest, file);
 }
 
 void CheckpointFolder::remove_old(std::int64_t step, int keep, const std::string& parts) const {

@@ -23,22 +23,6 @@ inline constexpr std::string_view kLatest = "latest", kBest = "best";
 /// told. Nothing if there is none, or no such directory. Whether the file that `latest` means is intact shows when it is loaded.
 [[nodiscard]] std::optional<std::filesystem::path> find_latest(const std::filesystem::path& folder, const Log& log = Log());
 
-/// A file that is removed again unless it was finished.
-class UnfinishedFile {
- public:
-  /// Will be `name` in `folder`, and has another name until then.
-  UnfinishedFile(const std::filesystem::path& folder, const std::string& name);
-  UnfinishedFile(const UnfinishedFile&) = delete;
-  UnfinishedFile& operator=(const UnfinishedFile&) = delete;
-  ~UnfinishedFile();
-  [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
-  /// The file, written and closed, is safe on the disk under its name when this returns. Error data_loss.
-  void finish();
-
- private:
-  std::filesystem::path path_, name_;
-};
-
 /// The files of a directory of checkpoints; without what is in them. One rank calls it.
 class CheckpointFolder {
  public:
@@ -49,7 +33,7 @@ class CheckpointFolder {
   void prepare() const;
   /// A beginning for the names of the ranks' files that no file there has.
   [[nodiscard]] std::string unused_parts(std::int64_t step) const;
-  /// Makes `latest`, and `best`, links to a finished file.
+  /// Makes `latest`, and `best`, mean a finished file: by a link, or by its name in a text file where there are no links.
   void point_to(const std::string& file, bool best) const;
   /// The newest `keep`, `best` and `latest` stay, with the ranks' files that they need; of this step's those of `parts`.
   void remove_old(std::int64_t step, int keep, const std::string& parts) const;

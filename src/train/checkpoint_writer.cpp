@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
+#include <functional>
 #include <utility>
 
+#include "base/disk_file.hpp"
 #include "cohort/base/clock.hpp"
 #include "cohort/base/crc32c.hpp"
 #include "cohort/train/checkpoint.hpp"
@@ -26,6 +28,16 @@ void store(hdf5::File& file, const std::string& name, const StateItem& item) {
   else file.write_text(name, std::get<std::string>(item));
   file.set_attribute(name, "kind", std::string(kind_of(item)));
   file.set_attribute(name, "crc32c", crc_of(item));
+}
+
+/// What has been written is read through the system again, which may have said that the disk took what it did not.
+void require_stored(bool same, const fs::path& path, const std::string& name) {
+  check(same, Code::data_loss, path.string() + ": '" + name + "' does not read as it was written: the disk has not kept it");
+}
+
+void require_stored(const hdf5::File& file, const std::string& name, const StateItem& item) {
+  const auto* const text = std::get_if<std::string>(&item);
+  require_stored(text != nullptr ? file.read_text(name) == *text : file.crc32c(name) == crc_of(item), file.path(), name);
 }
 
 void store_header(hdf5::File& file, std::string_view format, std::int64_t step) {
@@ -76,7 +88,7 @@ struct CheckpointWriter::Job {
   /// The file of one of the ranks; a mark for each of its tensors.
   [[nodiscard]] std::vector<PieceMark> write_part(int rank, int ranks) const {
     std::vector<PieceMark> marks;
-    UnfinishedFile unfinished(folder.path(), part_file_name(parts, rank));
+    UnfinishedFile unfinished(folder.path() / part_file_name(parts, rank));
     hdf5::File file = hdf5::File::create(unfinished.path());
     store_header(file, kPartFormat, step);
     file.set_attribute("/", "rank", std::int64_t{rank});
@@ -90,6 +102,11 @@ struct CheckpointWriter::Job {
       file.set_attribute(name, "crc32c", mark.crc);
     }
     file.close();
+    const hdf5::File stored = hdf5::File::open(unfinished.path());
+    for (std::size_t p = 0; p < marks.size(); ++p) {
+      const std::string name = "/" + snapshot.pieces()[p].name;
+      require_stored(stored.crc32c(name) == marks[p].crc, unfinished.path(), name);
+    }
     unfinished.finish();
     return marks;
   }
@@ -97,7 +114,7 @@ struct CheckpointWriter::Job {
   /// `reports`: of the files of all ranks, if there are some; all are safe on the disk by now.
   void write_checkpoint(const PartReports* reports, int ranks) const {
     const std::string name = file_name(step);
-    UnfinishedFile unfinished(folder.path(), name);
+    UnfinishedFile unfinished(folder.path() / name);
     hdf5::File file = hdf5::File::create(unfinished.path());
     store_header(file, kCheckpointFormat, step);
     store(file, std::string(kConfiguration), configuration);
@@ -108,12 +125,19 @@ struct CheckpointWriter::Job {
       file.set_attribute("/", "ranks", std::int64_t{ranks});
       for (std::size_t t = 0; t < snapshot.pieces().size(); ++t) store_pieces(file, snapshot.pieces()[t], reports->marks_of(t), parts);
     }
-    file.close();
-    if (!parts.empty()) append_seal(unfinished.path());
+    file.close(parts.empty() ? std::function<void(DiskFile&)>() : append_seal);
+    require_all_stored(unfinished.path());
     unfinished.finish();                 // a link must not reach the disk before its file
     folder.point_to(name, best);
     folder.remove_old(step, keep, parts);
     log.debug(fmt::format("checkpoint {} written in {:.3f} s", (folder.path() / name).string(), Clock::steady().now() - began));
+  }
+
+  void require_all_stored(const fs::path& path) const {
+    const hdf5::File file = hdf5::File::open(path);
+    require_stored(file, std::string(kConfiguration), configuration);
+    for (const auto& entry : snapshot.entries()) require_stored(file, "/" + entry.name, entry.item);
+    if (!parts.empty()) require_stored(has_intact_seal(path), path, "/");
   }
 
   void require_parts(int ranks) const {
