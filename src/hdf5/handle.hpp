@@ -36,7 +36,7 @@ class Handle {
 };
 
 /// Turns off HDF5's own printing of errors for the calling thread (the library keeps that setting per thread): an error
-/// is an exception here. Cheap; every entry point calls it.
+/// is an exception here. And its exit handler, unless the program has used HDF5 before. Cheap; every entry point calls it first.
 void quiet();
 
 /// What HDF5 says about the last failed call of this thread, innermost reason first; empty if it says nothing.
