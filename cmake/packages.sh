@@ -3,7 +3,7 @@
 BUILD_PACKAGES=(g++ cmake ninja-build ccache openmpi-bin libopenmpi-dev libhdf5-dev zlib1g-dev libdnnl-dev libfmt-dev
                 libtomlplusplus-dev libcli11-dev libpng-dev libturbojpeg0-dev)
 DATA_PACKAGES=(dataset-fashion-mnist)
-TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev python3-minimal libpython3-stdlib python3-h5py hdf5-tools
+TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev python3-minimal libpython3-stdlib python3-h5py python3-pil hdf5-tools
                iproute2 chromium-headless-shell)
 
 say() { printf '\n==> %s\n' "$*"; }

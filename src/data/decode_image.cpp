@@ -1,20 +1,18 @@
 #include "data/decode_image.hpp"
 
-#include <png.h>
-#include <turbojpeg.h>
-
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <fstream>
 #include <iterator>
-#include <memory>
 
 #include "cohort/base/error.hpp"
+#include "data/stored_image.hpp"
 
 namespace cohort {
 namespace {
 
-constexpr std::int64_t kMostPixels = std::int64_t{1} << 28;   // a damaged header must not ask for the whole memory
+constexpr std::int64_t kMostPixels = std::int64_t{1} << 28;
 
 using Bytes = std::vector<unsigned char>;
 
@@ -26,108 +24,117 @@ Bytes read_file(const std::string& path) {
   return bytes;
 }
 
-DecodedImage make_image(const std::string& path, std::int64_t height, std::int64_t width, std::int64_t channels) {
-  if (height < 1 || width < 1 || width > kMostPixels / height) {
-    fail(Code::data_loss, path + ": an image of " + std::to_string(width) + " × " + std::to_string(height) + " pixels");
-  }
-  return {height, width, channels, Bytes(static_cast<std::size_t>(height * width * channels))};
-}
-
-DecodedImage decode_png(const std::string& path, const Bytes& bytes, std::int64_t channels) {
-  png_image png{};
-  png.version = PNG_IMAGE_VERSION;
-  const std::unique_ptr<png_image, void (*)(png_image*)> guard(&png, png_image_free);
-  const auto damaged = [&] { fail(Code::data_loss, path + ": damaged PNG: " + png.message); };
-  if (png_image_begin_read_from_memory(&png, bytes.data(), bytes.size()) == 0) damaged();
-  png.format = channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
-  DecodedImage image = make_image(path, png.height, png.width, channels);
-  const png_color black{};
-  if (png_image_finish_read(&png, &black, image.pixels.data(), 0, nullptr) == 0) damaged();
-  return image;
-}
-
-DecodedImage decode_jpeg(const std::string& path, const Bytes& bytes, std::int64_t channels) {
-  const std::unique_ptr<void, int (*)(void*)> jpeg(tjInitDecompress(), tjDestroy);
-  check(jpeg != nullptr, Code::internal, "libjpeg-turbo does not start");
-  // Its warnings are damage, too: it goes on with made-up pixels after a premature end.
-  const auto ok = [&](int status) {
-    if (status != 0) fail(Code::data_loss, path + ": damaged JPEG: " + tjGetErrorStr2(jpeg.get()));
-  };
-  int width = 0, height = 0, sampling = 0, colours = 0;
-  ok(tjDecompressHeader3(jpeg.get(), bytes.data(), bytes.size(), &width, &height, &sampling, &colours));
-  DecodedImage image = make_image(path, height, width, channels);
-  ok(tjDecompress2(jpeg.get(), bytes.data(), bytes.size(), image.pixels.data(), width, 0, height,
-                   channels == 1 ? TJPF_GRAY : TJPF_RGB, TJFLAG_ACCURATEDCT));
-  return image;
-}
-
-/// One pixel of the result along one axis: so many pixels from `first` on, with these weights.
-struct Weights {
-  std::int64_t first;
-  std::vector<float> share;
-};
-
-std::vector<Weights> weights_of(std::int64_t in, std::int64_t out) {
-  const double ratio = static_cast<double>(in) / static_cast<double>(out), reach = std::max(ratio, 1.0);
-  std::vector<Weights> all;
-  for (std::int64_t i = 0; i < out; ++i) {
-    const double centre = (static_cast<double>(i) + 0.5) * ratio;
-    const auto first = static_cast<std::int64_t>(std::max(0.0, std::floor(centre - reach)));
-    const auto end = std::min(in, static_cast<std::int64_t>(std::ceil(centre + reach)));
-    Weights& w = all.emplace_back(Weights{first, {}});
-    double sum = 0;
-    for (std::int64_t k = first; k < end; ++k) {
-      const double share = std::max(0.0, 1 - std::fabs(static_cast<double>(k) + 0.5 - centre) / reach);
-      w.share.push_back(static_cast<float>(share));
-      sum += share;
-    }
-    for (float& share : w.share) share = static_cast<float>(static_cast<double>(share) / sum);
-  }
-  return all;
-}
-
-}  // namespace
-
-DecodedImage decode_image(const std::string& path, std::int64_t channels) {
+StoredImage decode(const std::string& path) {
   const Bytes bytes = read_file(path);
   constexpr unsigned char kPng[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'}, kJpeg[] = {0xff, 0xd8, 0xff};
   const auto begins_with = [&](const auto& signature) {
     return bytes.size() >= std::size(signature) && std::equal(std::begin(signature), std::end(signature), bytes.begin());
   };
-  if (begins_with(kPng)) return decode_png(path, bytes, channels);
-  if (begins_with(kJpeg)) return decode_jpeg(path, bytes, channels);
+  if (begins_with(kPng)) return decode_png(path, bytes);
+  if (begins_with(kJpeg)) return decode_jpeg(path, bytes);
   fail(Code::data_loss, path + ": neither a PNG nor a JPEG file");
 }
 
-void resample(const DecodedImage& image, std::int64_t height, std::int64_t width, float* out) {
-  const std::int64_t c = image.channels;
-  if (image.height == height && image.width == width) {
-    std::copy(image.pixels.begin(), image.pixels.end(), out);
-    return;
+/// Samples become what a screen wants for the light that they stand for. libpng would do it, too, but not to the last of
+/// 8 bits where there are 16 (measured: 5 off).
+void apply_gamma(StoredImage& image) {
+  constexpr double kScreen = 2.2;
+  const bool wide = image.bytes_per_sample == 2;
+  const double most = wide ? 65535 : 255, exponent = 1 / (image.gamma * kScreen);
+  std::vector<int> table;
+  for (int value = 0; value <= static_cast<int>(most); ++value) {
+    table.push_back(static_cast<int>(std::lround(most * std::pow(value / most, exponent))));
   }
-  const auto rows = weights_of(image.height, height), columns = weights_of(image.width, width);
-  std::vector<float> narrow(static_cast<std::size_t>(image.height * width * c));     // columns first, then rows
-  for (std::int64_t i = 0; i < image.height; ++i) {
-    for (std::int64_t j = 0; j < width; ++j) {
-      const Weights& w = columns[static_cast<std::size_t>(j)];
-      float* to = narrow.data() + (i * width + j) * c;
-      const unsigned char* from = image.pixels.data() + (i * image.width + w.first) * c;
-      for (const float share : w.share) {
-        for (std::int64_t k = 0; k < c; ++k) to[k] += share * static_cast<float>(from[k]);
-        from += c;
-      }
-    }
+  auto& bytes = image.bytes;
+  for (std::size_t i = 0; !wide && i < bytes.size(); ++i) bytes[i] = static_cast<unsigned char>(table[bytes[i]]);
+  for (std::size_t i = 0; wide && i < bytes.size(); i += 2) {
+    const int value = table[static_cast<std::size_t>(bytes[i] * 256 + bytes[i + 1])];
+    bytes[i] = static_cast<unsigned char>(value / 256);
+    bytes[i + 1] = static_cast<unsigned char>(value % 256);
   }
-  std::fill_n(out, height * width * c, 0.f);
-  for (std::int64_t i = 0; i < height; ++i) {
-    const Weights& w = rows[static_cast<std::size_t>(i)];
-    float* to = out + i * width * c;
-    const float* from = narrow.data() + w.first * width * c;
-    for (const float share : w.share) {
-      for (std::int64_t k = 0; k < width * c; ++k) to[k] += share * from[k];
-      from += width * c;
-    }
+}
+
+/// Of 16 bits the upper 8.
+void cut_depth(StoredImage& image) {
+  for (std::size_t i = 0; i < image.bytes.size(); i += 2) image.bytes[i / 2] = image.bytes[i];
+  image.bytes.resize(image.bytes.size() / 2);
+  image.bytes_per_sample = 1;
+}
+
+using Rgb = std::array<int, 3>;
+
+/// a · b / 255, rounded.
+int times(int a, int b) {
+  const int x = a * b + 128;
+  return ((x >> 8) + x) >> 8;
+}
+
+/// As Pillow mixes it. Stored is how little ink there is, as Adobe has it and all follow.
+Rgb rgb_of_cmyk(const unsigned char* stored) {
+  const int light = stored[3];
+  Rgb rgb{};
+  for (std::size_t c = 0; c < 3; ++c) rgb[c] = std::clamp(light - times(255 - stored[c], light), 0, 255);
+  return rgb;
+}
+
+/// ITU-R 601-2 in 16-bit fixed point, to the bit as Pillow has it.
+float grey_of(const Rgb& rgb) {
+  return static_cast<float>((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16);
+}
+
+/// Calls `put(pixel)` with every pixel of the image, read by `pixel_at(bytes)`.
+template <class PixelAt, class Put>
+void for_each_pixel(const StoredImage& image, PixelAt pixel_at, Put put) {
+  const auto step = static_cast<std::size_t>(image.samples * image.bytes_per_sample);
+  for (std::size_t at = 0; at < image.bytes.size(); at += step) put(pixel_at(image.bytes.data() + at));
+}
+
+void convert_8_bits(const StoredImage& image, DecodedImage& to) {
+  float* out = to.pixels.data();
+  const auto put_grey = [&](const Rgb& rgb) { *out++ = grey_of(rgb); };
+  const auto put_colour = [&](const Rgb& rgb) { out = std::copy(rgb.begin(), rgb.end(), out); };
+  const auto convert = [&](auto pixel_at) {
+    if (to.channels == 1) for_each_pixel(image, pixel_at, put_grey);
+    else for_each_pixel(image, pixel_at, put_colour);
+  };
+  if (image.samples == to.channels) std::copy(image.bytes.begin(), image.bytes.end(), out);
+  else if (image.samples == 1) convert([](const unsigned char* p) { return Rgb{p[0], p[0], p[0]}; });
+  else if (image.samples == 3) convert([](const unsigned char* p) { return Rgb{p[0], p[1], p[2]}; });
+  else convert(rgb_of_cmyk);
+}
+
+void convert_16_bits(const StoredImage& image, DecodedImage& to) {
+  float* out = to.pixels.data();
+  const auto value = [](const unsigned char* at) { return (at[0] * 256 + at[1]) / 257.0; };
+  const auto three = [&](const unsigned char* p) {
+    const std::size_t next = image.samples == 1 ? 0 : 2;
+    return std::array{value(p), value(p + next), value(p + 2 * next)};
+  };
+  for_each_pixel(image, three, [&](const std::array<double, 3>& rgb) {
+    if (to.channels == 1) *out++ = static_cast<float>((299 * rgb[0] + 587 * rgb[1] + 114 * rgb[2]) / 1000);
+    else out = std::transform(rgb.begin(), rgb.end(), out, [](double x) { return static_cast<float>(x); });
+  });
+}
+
+}  // namespace
+
+StoredImage::StoredImage(const std::string& path, std::int64_t rows, std::int64_t columns, int per_pixel, int per_sample)
+    : height(rows), width(columns), samples(per_pixel), bytes_per_sample(per_sample) {
+  if (height < 1 || width < 1 || width > kMostPixels / height) {
+    fail(Code::data_loss, path + ": an image of " + std::to_string(width) + " × " + std::to_string(height) + " pixels");
   }
+  bytes.resize(static_cast<std::size_t>(height * width * samples * bytes_per_sample));
+}
+
+DecodedImage decode_image(const std::string& path, const DecodeOptions& options) {
+  StoredImage stored = decode(path);
+  if (options.apply_gamma && stored.gamma > 0) apply_gamma(stored);
+  if (!options.full_depth && stored.bytes_per_sample == 2) cut_depth(stored);
+  DecodedImage image{stored.height, stored.width, options.channels, {}};
+  image.pixels.resize(static_cast<std::size_t>(image.height * image.width * image.channels));
+  if (stored.bytes_per_sample == 1) convert_8_bits(stored, image);
+  else convert_16_bits(stored, image);
+  return image;
 }
 
 }  // namespace cohort

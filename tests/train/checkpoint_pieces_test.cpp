@@ -4,7 +4,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -16,6 +15,7 @@
 #include <thread>
 
 #include "cohort/comm/thread_ranks.hpp"
+#include "support/python.hpp"
 #include "support/temporary_folder.hpp"
 #include "train/pieces_state.hpp"
 
@@ -91,15 +91,10 @@ TEST(CheckpointInPieces, H5pyReadsOneLogicalFile) {
   save_with(3, folder.path() / "there", 4, 12);
   fs::rename(folder.path() / "there", folder.path() / "moved");
   for (const char* name : {"latest", "step-0000000012.h5"}) {
-    const std::string command = std::string("/usr/bin/python3 " COHORT_READ_CHECKPOINT " ") + (folder.path() / "moved" / name).string() + " 4 2>&1";
-    std::FILE* pipe = popen(command.c_str(), "r");
-    std::string output;
-    std::array<char, 4096> part{};
-    while (const std::size_t n = std::fread(part.data(), 1, part.size(), pipe)) output.append(part.data(), n);
-    const int status = pclose(pipe);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) GTEST_SKIP() << "h5py is not installed (python3-h5py)";
-    EXPECT_EQ(status, 0) << output;
-    EXPECT_EQ(output, "read\n");
+    const PythonRun run = run_python(COHORT_READ_CHECKPOINT " " + (folder.path() / "moved" / name).string() + " 4");
+    if (WIFEXITED(run.status) && WEXITSTATUS(run.status) == 77) GTEST_SKIP() << "h5py is not installed (python3-h5py)";
+    EXPECT_EQ(run.status, 0) << run.output;
+    EXPECT_EQ(run.output, "read\n");
   }
 }
 

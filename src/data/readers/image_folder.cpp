@@ -16,17 +16,25 @@ namespace fs = std::filesystem;
 
 struct ImageFolderOptions {
   std::string directory;
-  std::int64_t height = 0, width = 0, channels = 3;
+  std::int64_t height = 0, width = 0;
+  DecodeOptions decode;
   Normalise normalise{.scale = 1.0 / 255};
 
   explicit ImageFolderOptions(Section& section) {
     section.bind("directory", directory, "has a folder of .png, .jpg and .jpeg files for each class");
     section.bind("height", height, "pixels that every image is brought to; 0: those of the first image", at_least(0));
     section.bind("width", width, "pixels that every image is brought to; 0: those of the first image", at_least(0));
-    section.bind("channels", channels, "1: grey, 3: red, green, blue; what is stored is converted", between(1, 3));
+    section.bind("channels", decode.channels, "1: grey, 3: red, green, blue; what is stored is converted", between(1, 3));
+    std::string depth = "8 bit";
+    section.bind("depth", depth,
+                 "of 16-bit files. 8 bit: their upper 8 bits; full: their values / 257, in the same range but not whole",
+                 one_of({"8 bit", "full"}));
+    decode.full_depth = depth == "full";
+    section.bind("apply_gamma", decode.apply_gamma, "bring files that name a gamma to that of screens; else values stay");
     normalise.bind(section);
     check(!directory.empty(), Code::invalid_argument, section.path() + ": reader 'image_folder' needs the path directory");
-    check(channels != 2, Code::invalid_argument, section.path() + ".channels is 2, it must be 1 (grey) or 3 (red, green, blue)");
+    check(decode.channels != 2, Code::invalid_argument,
+          section.path() + ".channels is 2, it must be 1 (grey) or 3 (red, green, blue)");
   }
 };
 
@@ -62,11 +70,12 @@ class ImageFolderReader final : public Reader {
       for (const fs::path& file : files) samples_.push_back({file.string(), static_cast<std::int32_t>(label)});
     }
     if (options_.height == 0 || options_.width == 0) {
-      const DecodedImage first = decode_image(samples_[0].path, options_.channels);
+      const DecodedImage first = decode_image(samples_[0].path, options_.decode);
       if (options_.height == 0) options_.height = first.height;
       if (options_.width == 0) options_.width = first.width;
     }
-    fields_ = {{"image", DType::float32, {options_.height, options_.width, options_.channels}}, {"label", DType::int32, {}}};
+    fields_ = {{"image", DType::float32, {options_.height, options_.width, options_.decode.channels}},
+               {"label", DType::int32, {}}};
   }
 
   [[nodiscard]] std::int64_t size() const override { return std::ssize(samples_); }
@@ -78,7 +87,7 @@ class ImageFolderReader final : public Reader {
     auto* label = static_cast<std::int32_t*>(buffers[1]);
     for (const std::uint32_t sample : samples) {
       const auto& [path, number] = samples_[sample];
-      resample(decode_image(path, options_.channels), options_.height, options_.width, image);
+      resample(decode_image(path, options_.decode), options_.height, options_.width, image);
       for (std::int64_t i = 0; i < pixels; ++i) image[i] = options_.normalise(static_cast<double>(image[i]));
       image += pixels;
       *label++ = number;
