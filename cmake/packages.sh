@@ -2,9 +2,9 @@
 
 BUILD_PACKAGES=(g++ cmake ninja-build ccache openmpi-bin libopenmpi-dev libhdf5-dev zlib1g-dev libdnnl-dev libfmt-dev
                 libtomlplusplus-dev libcli11-dev libpng-dev libturbojpeg0-dev)
-DATA_PACKAGES=(dataset-fashion-mnist)
+DATA_PACKAGES=(dataset-fashion-mnist fortunes)
 TEST_PACKAGES=(libgtest-dev libgmock-dev libbenchmark-dev python3-minimal libpython3-stdlib python3-h5py python3-pil hdf5-tools
-               iproute2 chromium-headless-shell)
+               iproute2 slurm-wlm chromium-headless-shell)
 
 say() { printf '\n==> %s\n' "$*"; }
 
