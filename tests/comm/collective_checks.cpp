@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cohort/base/error.hpp"
+#include "support/patience.hpp"
 
 namespace cohort::testing {
 namespace {
@@ -278,7 +279,7 @@ void check_absent_rank(Communicator& c, const std::string& algorithm) {
   if (!fits(c, algorithm) || c.size() == 1) return;
   {
     const auto collective = make_collective(c, options_of(algorithm));
-    collective->communicator().set_timeout(0.1);
+    collective->communicator().set_timeout(testing::patient(0.1));
     const Buffer memory = collective->allocate(4000);
     Work& work = collective->all_reduce({.id = 4, .data = static_cast<float*>(memory.memory.get()), .n = 1000});
     if (c.rank() != c.size() - 1) {

@@ -9,6 +9,7 @@
 #include "cohort/comm/collective.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "comm/collective_checks.hpp"
+#include "support/patience.hpp"
 
 namespace cohort {
 namespace {
@@ -178,7 +179,7 @@ TEST(Auto, RanksWithOtherBucketsGetAnErrorNotAHang) {
     const auto collective = make_collective(c, options);
     (void)collective->all_reduce({.id = 0, .data = data.data(), .n = data.size()});
   };
-  EXPECT_THROW(run_as_threads(4, body, {.nodes = {0, 1, 2, 3}, .timeout = 10}), Error);
+  EXPECT_THROW(run_as_threads(4, body, {.nodes = {0, 1, 2, 3}, .timeout = testing::patient(10)}), Error);
 }
 
 TEST(Auto, MeasuresAndAllRanksGetTheSame) {

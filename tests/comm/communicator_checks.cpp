@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cohort/base/error.hpp"
+#include "support/patience.hpp"
 
 namespace cohort::testing {
 namespace {
@@ -175,7 +176,7 @@ void check_shared_memory(Communicator& c) {
 void check_deadline(Communicator& c) {
   if (c.size() == 1) return;
   Communicator twin = c.duplicate();
-  twin.set_timeout(0.05);
+  twin.set_timeout(testing::patient(0.05));
   const int left = (c.rank() + c.size() - 1) % c.size();
   int never = 0;
   Transfer in(twin.transport());

@@ -14,6 +14,7 @@
 #include "cohort/comm/collective.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "comm/verdict.hpp"
+#include "support/patience.hpp"
 
 namespace cohort {
 namespace {
@@ -22,7 +23,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-void sleep_for(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
+void sleep_for(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(testing::patient(seconds))); }
 
 // ---- what the coordinator makes of its reports
 
@@ -191,7 +192,7 @@ class Watched {
  public:
   using Body = std::function<void(Communicator&, Detector&)>;
 
-  /// `nodes`: as if the ranks were spread over that many machines.
+  /// `timeout` is stretched as sleep_for is. `nodes`: as if the ranks were spread over that many machines.
   Watched(int ranks, double timeout, const Body& body, int nodes = 1) : verdicts(static_cast<std::size_t>(ranks)) {
     run_as_threads(ranks, [&](Communicator& plain) {
       Context context = plain.context();
@@ -202,9 +203,9 @@ class Watched {
       std::vector<int> labels = everybody(ranks);
       for (int& label : labels) label %= nodes;
       Communicator world(plain.transport().subgroup(everybody(ranks), 29000), context, NodeMap(labels));
-      world.set_timeout(30);
+      world.set_timeout(testing::kHung);
       DetectorOptions options;
-      options.timeout = timeout;
+      options.timeout = testing::patient(timeout);
       Detector detector(world, options, [this](const Verdict&) { ++last_resorts; });
       body(world, detector);
       verdicts[static_cast<std::size_t>(world.rank())] = detector.verdict();
@@ -364,7 +365,7 @@ TEST(Detector, NamesTheRankWhoseConnectionsClose) {
       run_as_threads(ranks, [&](Communicator& world) {
         Communicator group = world.duplicate();   // a cancel flag of this rank only
         DetectorOptions options;
-        options.timeout = 30;
+        options.timeout = testing::kHung;
         auto detector = std::make_unique<Detector>(group, options, [](const Verdict&) {});
         Loop loop(group);
         loop.steps(3);

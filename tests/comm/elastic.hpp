@@ -13,21 +13,20 @@
 #include "cohort/base/error.hpp"
 #include "cohort/comm/detector.hpp"
 #include "cohort/comm/thread_ranks.hpp"
+#include "support/patience.hpp"
 
 namespace cohort::testing {
 
-inline constexpr double kLongEnough = 20;   // seconds that anything here may take on a crowded machine
+inline void sleep_for(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(patient(seconds))); }
 
-inline void sleep_for(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
-
-[[nodiscard]] inline bool comes_true(const std::function<bool()>& condition, double seconds = kLongEnough) {
+[[nodiscard]] inline bool comes_true(const std::function<bool()>& condition, double seconds = kHung) {
   for (const double end = Clock::steady().now() + seconds; Clock::steady().now() < end; sleep_for(0.002)) {
     if (condition()) return true;
   }
   return condition();
 }
 
-/// Runs `body` on every rank with a detector of its own; all but rank 0 may be lost.
+/// Runs `body` on every rank with a detector of its own; all but rank 0 may be lost. Times are stretched as sleep_for is.
 class Elastic {
  public:
   using Body = std::function<void(Communicator&, std::optional<Detector>&)>;
@@ -42,9 +41,9 @@ class Elastic {
       std::vector<int> all;
       for (int rank = 0; rank < ranks; ++rank) all.push_back(rank);
       Communicator world(plain.transport().subgroup(all, 29000), context, NodeMap(std::vector<int>(all.size(), 0)));
-      world.set_timeout(kLongEnough);
+      world.set_timeout(kHung);
       DetectorOptions options;
-      options.timeout = timeout;
+      options.timeout = patient(timeout);
       std::optional<Detector> detector;
       detector.emplace(world, options, [](const Verdict&) {});
       if (heartbeat_timeout > 0) allow(world, heartbeat_timeout);
@@ -57,7 +56,7 @@ class Elastic {
   static void allow(Communicator& world, double heartbeat_timeout) {
     std::vector<int> workers;
     for (int rank = 1; rank < world.size(); ++rank) workers.push_back(rank);
-    world.membership()->allow_losses(workers, heartbeat_timeout);
+    world.membership()->allow_losses(workers, patient(heartbeat_timeout));
   }
 
   std::vector<std::string> lines;

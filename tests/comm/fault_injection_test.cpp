@@ -14,6 +14,7 @@
 #include "cohort/base/error.hpp"
 #include "cohort/comm/collective.hpp"
 #include "cohort/comm/thread_ranks.hpp"
+#include "support/patience.hpp"
 #include "support/sections.hpp"
 
 namespace cohort {
@@ -277,7 +278,7 @@ TEST(FaultInjection, ADroppedMessageEndsTheBoundedWaitWhichNamesTheRank) {
           ++named;
           throw;
         }
-      }, {.timeout = 0.2});
+      }, {.timeout = testing::patient(0.5)});
       ADD_FAILURE() << "the message came";
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), Code::deadline_exceeded);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "comm/elastic.hpp"
+#include "support/patience.hpp"
 
 namespace cohort {
 namespace {
@@ -24,10 +25,10 @@ class Successor {
  public:
   Successor(Communicator& before, const std::string& door) : alone_(before.alone()) {
     alone_.share(std::make_shared<Membership>());
-    alone_.membership()->allow_losses({3}, 1);
+    alone_.membership()->allow_losses({3}, testing::patient(1));
     alone_.membership()->set_door(door);
     DetectorOptions options;
-    options.timeout = 30;
+    options.timeout = testing::kHung;
     detector = Detector::of_replacement(alone_, options, [](const Verdict&) {});
   }
   [[nodiscard]] Communicator& world() noexcept { return alone_; }

@@ -18,6 +18,7 @@
 #include "cohort/base/clock.hpp"
 #include "cohort/base/error.hpp"
 #include "cohort/base/random.hpp"
+#include "support/patience.hpp"
 
 namespace cohort {
 namespace {
@@ -27,7 +28,7 @@ using ::testing::HasSubstr;
 using Indices = std::vector<std::int64_t>;
 using Values = std::vector<float>;
 constexpr std::int64_t kUnknown = Shape::kUnknown;
-constexpr auto kLimit = std::chrono::seconds(20);
+constexpr std::chrono::duration<double> kLimit(testing::kHung);
 
 Tensor vec(const Values& values) { return Tensor::of<float>({static_cast<std::int64_t>(values.size())}, values); }
 

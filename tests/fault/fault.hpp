@@ -43,7 +43,6 @@ struct Fault {
   }
   /// Does it, if it is something that a process does to itself.
   void happen() const {
-    print_line(fmt::format("fault {:.3f}", Clock::steady().now()));
     if (kind == "throw") throw std::runtime_error("this rank has had enough");
     if (kind == "exit") std::exit(0);
     if (kind == "stop") raise(SIGSTOP);

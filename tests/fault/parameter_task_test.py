@@ -17,8 +17,10 @@ import tempfile
 import time
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from patience import HUNG, patient   # pylint: disable=wrong-import-position
+
 PROGRAM, MPIRUN = sys.argv[1:3]
-LIMIT = 60           # seconds after which a run has hung
 STEPS = {"sync_with_backups": 150, "async": 400, "bounded": 400}
 RUNS = int(os.environ.get("COHORT_FAULT_RUNS", "5"))
 SEED = int(os.environ.get("COHORT_SOAK_SEED", "0")) or random.randrange(1 << 30)
@@ -68,10 +70,10 @@ class Run:
         updater = "async" if mode == "bounded" else mode
         command = [MPIRUN, "--oversubscribe", "--bind-to", "none", "--enable-recovery", "-n", str(ranks), PROGRAM, "train", str(JOB),
                    "--set", f"train.directory={self.folder}/run", "--set", f"train.max_steps={self.steps}", "--set", f"train.updater={updater}",
-                   "--set", f"cluster.ps={tasks}", "--set", "watchdog.timeout=10", *MODES[mode], *words]
+                   "--set", f"cluster.ps={tasks}", "--set", f"watchdog.timeout={patient(10)}", "--set", f"cluster.heartbeat_timeout={patient(1.5)}", *MODES[mode], *words]
         self.err_file = open(self.err_path, "w+", encoding="utf-8")
         self.process = subprocess.Popen(command, stdout=self.err_file, stderr=subprocess.STDOUT, env=os.environ | BTL | {"COHORT_OUTCOME": str(self.outcome_path)})
-        self.deadline = time.monotonic() + LIMIT
+        self.deadline = time.monotonic() + HUNG
         self.pids = {}
 
     @property

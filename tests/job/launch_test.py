@@ -4,6 +4,7 @@ launch_test.py PROGRAM MPIRUN PLUGIN [unittest arguments]
 """
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -12,13 +13,15 @@ import threading
 import time
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from patience import HUNG, patient   # pylint: disable=wrong-import-position
+
 PROGRAM, MPIRUN, PLUGIN = sys.argv[1:4]
-LIMIT = 60   # seconds that any run may last
 
 
 def job(ranks, *settings):
     words = [MPIRUN, "--oversubscribe", "--bind-to", "none", "--enable-recovery", "-n", str(ranks), PROGRAM, "elastic",
-             "--plugin", PLUGIN, "--set", "watchdog.timeout=2"]
+             "--plugin", PLUGIN, "--set", f"watchdog.timeout={patient(2)}", "--set", f"heartbeat_timeout={patient(1)}"]
     return words + [word for setting in settings for word in ("--set", setting)]
 
 
@@ -44,9 +47,9 @@ class Run:
             for reader in readers:
                 reader.start()
             try:
-                if meddle is not None and ready.wait(LIMIT):
+                if meddle is not None and ready.wait(HUNG):
                     meddle(self)
-                self.process.wait(LIMIT)
+                self.process.wait(HUNG)
             finally:
                 for pid in self.pids.values():
                     if os.path.exists(f"/proc/{pid}"):
@@ -152,7 +155,7 @@ class Launch(unittest.TestCase):
     def test_how_it_is_called(self):
         for words, code, text in ((("--help",), 0, "cohort launch [--strict] -- LAUNCHER"), ((), 2, "no command"),
                                   (("-n", "2"), 2, "launch knows no option -n")):
-            done = subprocess.run([PROGRAM, "launch", *words], capture_output=True, text=True, timeout=LIMIT, check=False)
+            done = subprocess.run([PROGRAM, "launch", *words], capture_output=True, text=True, timeout=HUNG, check=False)
             self.assertEqual(done.returncode, code, done.stderr)
             self.assertIn(text, done.stdout + done.stderr)
 

@@ -12,10 +12,12 @@ import tempfile
 import time
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from patience import HUNG   # pylint: disable=wrong-import-position
+
 PROGRAM, MPIRUN, PLUGIN = sys.argv[1:4]
 SOURCE = pathlib.Path(sys.argv[4])
 DATA = pathlib.Path("/usr/share/datasets/fashion-mnist")
-LIMIT = 30   # seconds that any run may last
 
 
 def ranks(n, *arguments):
@@ -23,13 +25,11 @@ def ranks(n, *arguments):
 
 
 class Run:
-    """What became of a command: exit code, both outputs, seconds."""
+    """What became of a command: exit code and both outputs."""
 
     def __init__(self, command):
-        begin = time.monotonic()
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HUNG, check=False)
         self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
-        self.seconds = time.monotonic() - begin
 
     @property
     def complaints(self):
@@ -123,12 +123,11 @@ class Together(unittest.TestCase):
         self.assertIn("--set how: how = \"eror\": allowed: one of: error", run.err)
         self.assertIn("did you mean 'error'?", run.err)
 
-    def test_an_error_of_one_rank_ends_all_within_5_seconds(self):
+    def test_an_error_of_one_rank_ends_all(self):
         troubles = (("own", "rank 1 has its own trouble (failed_precondition)"), ("exception", "somebody else's exception"))
         for how, text in troubles:
             run = faulty(3, "go_wrong", "how=" + how, "rank=1")
             self.assertEqual(run.code, 1, run.err)
-            self.assertLess(run.seconds, 8)
             self.assertEqual(len(run.complaints), 1, run.err)
             self.assertRegex(run.complaints[0], r"^\[rank 1 on \S+\] .*" + re.escape(text))
 
@@ -235,7 +234,7 @@ class Signals(unittest.TestCase):
             count = int(command[command.index("-n") + 1]) if "-n" in command else 1
             pids = [int(re.search(r"is process (\d+)", process.stdout.readline()).group(1)) for _ in range(count)]
             send(process, pids)
-            out, err = process.communicate(timeout=LIMIT)
+            out, err = process.communicate(timeout=HUNG)
         finally:
             process.kill()
         self.assertEqual(process.returncode, 0, err)
@@ -269,7 +268,7 @@ class Signals(unittest.TestCase):
                 self.assertIn("writing to", process.stdout.readline())
                 time.sleep(0.5)
                 process.send_signal(signal.SIGUSR1)   # to mpirun, which passes it on
-                out, err = process.communicate(timeout=LIMIT)
+                out, err = process.communicate(timeout=HUNG)
             finally:
                 process.kill()
             self.assertEqual(process.returncode, 0, err)
@@ -289,7 +288,7 @@ class Signals(unittest.TestCase):
             process.send_signal(signal.SIGINT)
             self.assertIn("asked to stop", process.stdout.readline())
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=LIMIT)
+            process.communicate(timeout=HUNG)
         finally:
             process.kill()
         self.assertEqual(process.returncode, -signal.SIGINT)

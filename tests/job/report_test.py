@@ -13,6 +13,9 @@ import sys
 import tempfile
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from patience import HUNG   # pylint: disable=wrong-import-position
+
 PROGRAM, MPIRUN = sys.argv[1:3]
 BROWSER = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"))), None)
 JOB = """
@@ -42,8 +45,8 @@ last_step = 10
 """
 
 
-def run(*command, limit=60):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HUNG, check=False)
     if done.returncode != 0:
         raise AssertionError(f"{command}\n{done.stdout}\n{done.stderr}")
     return done.stdout
@@ -211,7 +214,7 @@ class Page(unittest.TestCase):
             self.skipTest("no chromium here: apt-get install chromium-headless-shell")
         done = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
                                "--user-data-dir=" + self.folder.name + "/browser", "--dump-dom", file.as_uri()],
-                              capture_output=True, text=True, timeout=60, check=False)
+                              capture_output=True, text=True, timeout=HUNG, check=False)
         complaints = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
         self.assertEqual(complaints, [], "the page's script complains")
         return Dom(done.stdout)
@@ -270,7 +273,7 @@ class Page(unittest.TestCase):
     def test_what_is_no_run_is_refused(self):
         for words, text in ((("report", self.folder.name), "is no run's folder"), (("report",), "needs a run's folder"),
                             (("report", str(self.run_folder), "--set", "output=" + self.folder.name), "cannot write")):
-            done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, timeout=30, check=False)
+            done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, timeout=HUNG, check=False)
             self.assertNotEqual(done.returncode, 0)
             self.assertIn(text, done.stderr)
 

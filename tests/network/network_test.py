@@ -14,17 +14,19 @@ import tempfile
 import time
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from patience import HUNG, patient   # pylint: disable=wrong-import-position
+
 MPIRUN, SWITCH, PROGRAM, COLLECTIVE_TEST = sys.argv[1:5]
 HERE = pathlib.Path(__file__).resolve().parent
 TOOL = [sys.executable, str(HERE / "network.py")]
 JOB = str(HERE.parents[1] / "jobs" / "synthetic.toml")
-LIMIT = 60      # seconds of a run
 
 # Sends argv[2] bytes from the second host to the first, or asks for single bytes back; prints seconds.
 SERVE = """
 import socket, sys, time
 listener = socket.create_server(("10.77.0.1", 5555))
-listener.settimeout(30)
+listener.settimeout(300)
 connection, _ = listener.accept()
 connection.recv(1)
 begin = time.monotonic()
@@ -37,8 +39,12 @@ while byte := connection.recv(1):
 """
 ASK = """
 import socket, sys, time
-time.sleep(0.3)
-connection = socket.create_connection(("10.77.0.1", 5555), timeout=30)
+while True:
+    try:
+        connection = socket.create_connection(("10.77.0.1", 5555), timeout=300)
+        break
+    except ConnectionRefusedError:      # it does not listen yet
+        time.sleep(0.05)
 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 connection.sendall(b"x" * (int(sys.argv[1]) + 1))
 times = []
@@ -53,11 +59,11 @@ print(min(times[5:]), flush=True)
 
 def network(*options, command, **more):
     words = [*TOOL, "run", "--switch-program", SWITCH, *options, "--", *command]
-    return subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False, **more)
+    return subprocess.run(words, capture_output=True, text=True, timeout=HUNG, check=False, **more)
 
 
-def ends_within(seconds, condition):
-    end = time.monotonic() + seconds
+def comes_true(condition):
+    end = time.monotonic() + HUNG
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
     return condition()
@@ -80,7 +86,7 @@ def own_network():
 
 
 def possible(*options):
-    return subprocess.run([*TOOL, *options], timeout=LIMIT, check=False).returncode
+    return subprocess.run([*TOOL, *options], timeout=HUNG, check=False).returncode
 
 
 if possible("check") != 0:
@@ -116,10 +122,10 @@ class Hosts(unittest.TestCase):
                          "sh", "-c", f"/dev/shm/rsh 10.77.0.2 sleep {word} & exec sleep {word}"]
                 with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
                     try:
-                        self.assertTrue(ends_within(20, lambda w=word: len(processes_with(w)) >= 2))
+                        self.assertTrue(comes_true(lambda w=word: len(processes_with(w)) >= 2))
                         process.send_signal(end)
-                        self.assertTrue(ends_within(15, lambda p=process: p.poll() is not None))
-                        self.assertTrue(ends_within(5, lambda w=word: not processes_with(w)))
+                        self.assertTrue(comes_true(lambda p=process: p.poll() is not None))
+                        self.assertTrue(comes_true(lambda w=word: not processes_with(w)))
                     finally:
                         process.kill()
         self.assertEqual(own_network(), before)
@@ -138,29 +144,35 @@ class Links(unittest.TestCase):
         self.assertEqual(len(done.stdout.split()), 2, done.stderr)
         return map(float, done.stdout.split())
 
+    def best(self, which, enough, *arguments):
+        """The least of one of the two times: a busy machine makes some longer, and none shorter."""
+        times = []
+        while not times or (min(times) >= enough and len(times) < 10):
+            times.append(list(self.measure(*arguments))[which])
+        return min(times)
+
     def test_have_their_rate(self):
         size = 4_000_000
         for switch in SWITCHES:
             with self.subTest(switch=switch):
-                seconds, _ = self.measure(size, "--switch", switch, "--rate", "100mbit")
                 queued = 2 * 256 * 1024 if switch == "user" else 2 * 128 * 1024      # goes at once
-                self.assertGreater(seconds, (size - queued) * 8 / 100e6)
-                self.assertLess(seconds, 4 * size * 8 / 100e6)                          # the machine may be busy
+                least = (size - queued) * 8 / 100e6
+                best = self.best(0, 4 * least, size, "--switch", switch, "--rate", "100mbit")
+                self.assertTrue(least < best < 4 * least, best)
 
     @unittest.skipUnless("user" in SWITCHES, "the switch in user space does not run here")
     def test_have_their_delay(self):
-        _, there_and_back = self.measure(1000, "--delay", "10")
-        self.assertGreater(there_and_back, 0.02)
-        self.assertLess(there_and_back, 0.08)
+        there_and_back = self.best(1, 0.08, 1000, "--delay", "10")
+        self.assertTrue(0.02 < there_and_back < 0.08, there_and_back)
 
     def test_can_be_cut_and_mended(self):
         script = """
 reach() { "$1" -c 'import socket
-try: socket.create_connection(("10.77.0.2", 9), timeout=1)
+try: socket.create_connection(("10.77.0.2", 9), timeout=PATIENT)
 except ConnectionRefusedError: print("there")
 except OSError: print("gone")'; }
 tool="$0 $1 link 2"
-for change in '--rate 10mbit' --down --up; do $tool $change && reach "$0"; done"""
+for change in '--rate 10mbit' --down --up; do $tool $change && reach "$0"; done""".replace("PATIENT", str(patient(1)))
         for switch in SWITCHES:
             with self.subTest(switch=switch):
                 done = network("--hosts", "2", "--switch", switch, command=["sh", "-c", script, *TOOL])
@@ -174,7 +186,7 @@ class ParameterTasks(unittest.TestCase):
             job = pathlib.Path(folder, "job.toml")
             job.write_text('[train]\nepochs = 1000\nmax_steps = 300\nupdater = "async"\n[model]\ntype = "mlp"\nhidden = [32]\n'
                            '[data]\nbatch = 8\nthreads = 0\n[data.train]\nreader = "synthetic"\nsamples = 2000\nshape = [8, 8, 1]\n'
-                           '[cluster]\nps = 1\nheartbeat_timeout = 1.5\n[[fault]]\nkind = "slow"\nseconds = 0.03\n')
+                           '[cluster]\nps = 1\nheartbeat_timeout = ' + str(patient(1.5)) + '\n[[fault]]\nkind = "slow"\nseconds = 0.03\n')
             script = f"""{PROGRAM} launch -- {MPIRUN} --enable-recovery -n 4 {PROGRAM} train {job} --set train.directory={folder}/run &
                          until test -s {folder}/run/metrics.jsonl; do sleep 0.1; done
                          "$0" "$@" link 4 --down

@@ -21,7 +21,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 NETWORK = HERE.parent / "network" / "network.py"
 SKIPPED = 77
-START = 30      # seconds that Slurm may take to begin
+START = 120     # seconds that Slurm may take to begin
 RSH = "/dev/shm/rsh"
 
 # A job step and its end are the same as everywhere; what would need services or control groups is left out. Time-outs are

@@ -18,11 +18,12 @@ import tempfile
 import time
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from patience import HUNG, patient   # pylint: disable=wrong-import-position
+
 PROGRAM = sys.argv[1]
 HERE = pathlib.Path(__file__).resolve().parent
 WITHIN = "COHORT_SLURM_TEST"
-LIMIT = 90           # seconds after which a run has hung
-GONE = 15            # seconds that a job may take to end, once it has failed or was asked to
 RUNS = int(os.environ.get("COHORT_FAULT_RUNS", "3"))
 SEED = int(os.environ.get("COHORT_SOAK_SEED", "0")) or random.randrange(1 << 30)
 STEPS = {"sync_with_backups": 150, "async": 400}
@@ -62,7 +63,8 @@ class Run:
         self.text_path, self.outcome_path = self.folder / f"text-{number}", self.folder / f"outcome-{number}.json"
         command = [PROGRAM, "launch", *options, "--", *launcher, PROGRAM, "train", str(JOB), *words]
         for key, value in {"train.directory": f"{folder}/run", "train.max_steps": self.steps, "train.updater": mode,
-                           "cluster.ps": tasks, "watchdog.timeout": 10}.items():
+                           "cluster.ps": tasks, "watchdog.timeout": patient(10),
+                           "cluster.heartbeat_timeout": patient(1.5)}.items():
             command += ["--set", f"{key}={value}"]
         self.command = command
         self.start()
@@ -71,7 +73,7 @@ class Run:
         with open(self.text_path, "w", encoding="utf-8") as file:
             self.process = subprocess.Popen(self.command, stdout=file, stderr=subprocess.STDOUT,
                                             env=os.environ | {"COHORT_OUTCOME": str(self.outcome_path)})
-        self.deadline = time.monotonic() + LIMIT
+        self.deadline = time.monotonic() + HUNG
 
     def has_begun(self):
         """Starts once more where Open MPI 4.1 has crashed in MPI_Init: under srun on several hosts it calls null there in a few
@@ -87,8 +89,8 @@ class Run:
                 if time.monotonic() > self.deadline:
                     raise AssertionError(f"the run did not begin\n{text}")
                 time.sleep(0.05)
-            subprocess.run(["scancel", "--user", "root"], check=False, timeout=LIMIT)
-            self.end(GONE)
+            subprocess.run(["scancel", "--user", "root"], check=False, timeout=HUNG)
+            self.end()
             print("started once more", flush=True)
             self.start()
 
@@ -101,7 +103,7 @@ class Run:
         return self
 
     def __exit__(self, *_):
-        subprocess.run(["scancel", "--user", "root"], check=False, timeout=LIMIT)
+        subprocess.run(["scancel", "--user", "root"], check=False, timeout=HUNG)
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -139,13 +141,13 @@ class Run:
     def signal(self, rank, number):
         os.kill(self.ranks()[rank], number)
 
-    def end(self, within=None):
-        """The launcher's exit code; within so many seconds, and with no rank left."""
+    def end(self):
+        """The launcher's exit code; no rank is left."""
         try:
-            code = self.process.wait(within or max(self.deadline - time.monotonic(), 0.1))
+            code = self.process.wait(max(self.deadline - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the run hung\n{self.text}") from None
-        end = time.monotonic() + GONE
+        end = time.monotonic() + HUNG
         while (left := self.ranks()) and time.monotonic() < end:
             time.sleep(0.1)
         if left:
@@ -167,8 +169,8 @@ class Case(unittest.TestCase):
         with Run(run.folder, launcher, run.mode, steps=run.steps, words=["--resume", str(run.folder / "run")]) as again:
             again.wait_for(lambda: re.search(r"resumed from .* at step \d+", again.text), "the resumption")
             again.wait_for(lambda: re.search(r"step +\d+", again.text.split("resumed", 1)[1]), "a step")
-            subprocess.run(["scancel", "--signal=USR1", "--user", "root"], check=True, timeout=LIMIT)
-            self.assertEqual(again.end(GONE), 0, again.text)
+            subprocess.run(["scancel", "--signal=USR1", "--user", "root"], check=True, timeout=HUNG)
+            self.assertEqual(again.end(), 0, again.text)
             self.assertTrue(again.outcome["completed"], again.text)
 
 
@@ -227,7 +229,7 @@ class Ends(Case):
                       Run(folder, self.LAUNCHER, mode, ENDLESS, tasks=2, words=often) as run):
                     run.wait_for(run.latest.exists, "a checkpoint")
                     run.signal(task, signal.SIGKILL)
-                    self.assertNotEqual(run.end(GONE), 0, run.text)
+                    self.assertNotEqual(run.end(), 0, run.text)
                     self.assertFalse(run.outcome_path.exists() and run.outcome["completed"], run.text)
                     self.assertRegex(run.text, rf"rank {task} on host1 ended before the job was done")
                     self.resumes(run, self.LAUNCHER)
@@ -241,10 +243,10 @@ class Ends(Case):
                   Run(folder, self.LAUNCHER, steps=ENDLESS) as run):
                 run.steps_begin()
                 if command:
-                    subprocess.run(command, check=True, timeout=LIMIT)
+                    subprocess.run(command, check=True, timeout=HUNG)
                 else:
                     run.process.send_signal(signal.SIGUSR1)
-                self.assertEqual(run.end(GONE), 0, run.text)
+                self.assertEqual(run.end(), 0, run.text)
                 self.assertRegex(run.text, r"Stopped as asked after \d+ steps")
                 self.assertTrue(run.latest.exists())
                 self.resumes(run, self.LAUNCHER)
@@ -252,7 +254,7 @@ class Ends(Case):
     def test_a_mistake(self):
         with (tempfile.TemporaryDirectory(dir="/tmp") as folder,
               Run(folder, self.LAUNCHER, words=["--set", "optimizer.typo=1"]) as run):
-            self.assertEqual(run.end(GONE), 2, run.text)
+            self.assertEqual(run.end(), 2, run.text)
             self.assertIn("typo", run.text)
 
 
@@ -267,7 +269,7 @@ class Starts(Case):
     def test_doctor_says_how(self):
         def doctor(*launcher):
             words = [*launcher, PROGRAM, "doctor"]
-            return subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
+            return subprocess.run(words, capture_output=True, text=True, timeout=HUNG, check=True).stdout
         said = doctor("srun", "--mpi=pmix", "-n2")
         self.assertIn("srun would let the others live where it was started as below", said)
         self.assertIn(f"cohort launch -- {' '.join(SURVIVING)} -n", said)

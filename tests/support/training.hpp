@@ -11,6 +11,7 @@
 #include "cohort/comm/thread_ranks.hpp"
 #include "cohort/train/trainer.hpp"
 #include "hdf5/file.hpp"
+#include "support/patience.hpp"
 #include "support/sections.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -23,7 +24,7 @@ inline TrainResult train_with(int ranks, const Options& options, const std::stri
     Section config = section_of(options);
     const TrainResult mine = train(communicator, config, resume);
     if (communicator.rank() == 0) result = mine;
-  }, {.nodes = nodes, .timeout = 30});
+  }, {.nodes = nodes, .timeout = kHung});
   return result;
 }
 

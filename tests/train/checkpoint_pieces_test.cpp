@@ -16,6 +16,7 @@
 
 #include "cohort/comm/thread_ranks.hpp"
 #include "support/python.hpp"
+#include "support/patience.hpp"
 #include "support/temporary_folder.hpp"
 #include "train/pieces_state.hpp"
 
@@ -28,7 +29,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-const ThreadRanksOptions kBounded{.timeout = 30};
+const ThreadRanksOptions kBounded{.timeout = testing::kHung};
 
 int setting(const char* name, int otherwise) {
   const char* given = std::getenv(name);
@@ -106,7 +107,7 @@ TEST(CheckpointInPieces, IsPublishedWithoutAnotherSave) {
     state.fill(7);
     Stateful* parts[] = {&state};
     writer.save(parts, 1);
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(testing::kHung);
     while (!fs::exists(folder.path() / "latest") && std::chrono::steady_clock::now() < end) {
       writer.poll();
       std::this_thread::sleep_for(std::chrono::milliseconds(1));

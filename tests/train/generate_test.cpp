@@ -8,6 +8,7 @@
 
 #include "cohort/exec/session.hpp"
 #include "cohort/train/model.hpp"
+#include "support/patience.hpp"
 #include "support/training.hpp"
 
 namespace cohort::testing {
@@ -43,7 +44,7 @@ class Generate : public ::testing::TestWithParam<std::string> {
       EXPECT_EQ(shown, mine);
       if (communicator.rank() == 0) result = mine;
       else EXPECT_EQ(mine, "");
-    }, {.timeout = 60});
+    }, {.timeout = testing::kHung});
     return result;
   }
 
@@ -116,7 +117,7 @@ TEST(GenerateErrors, AnImageModelWritesNoText) {
     } catch (const Error& error) {
       message = error.what();
     }
-  }, {.timeout = 30});
+  }, {.timeout = testing::kHung});
   EXPECT_THAT(message, HasSubstr("generate needs a model of sequences"));
 }
 

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "cohort/comm/fault_injection.hpp"
+#include "support/patience.hpp"
 #include "support/training.hpp"
 #include "train/tasks/messages.hpp"
 
@@ -45,7 +46,7 @@ class ParameterFaults : public ::testing::Test {
       Section config = testing::section_of(options);
       const TrainResult mine = train(communicator, config, {});
       if (communicator.rank() == 0) result = mine;
-    }, {.timeout = 20, .log = LogLevel::error});
+    }, {.timeout = testing::kHung, .log = LogLevel::error});
     return result;
   }
 

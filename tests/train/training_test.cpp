@@ -11,6 +11,7 @@
 #include "cohort/graph/layers.hpp"
 #include "cohort/train/model.hpp"
 #include "cohort/train/optimizer.hpp"
+#include "support/patience.hpp"
 #include "support/training.hpp"
 #include "train/replica_sums.hpp"
 
@@ -180,7 +181,7 @@ TEST(ReplicaSums, RanksThatDoNotAgreeAllThrowTheSameError) {
     } catch (const Error& error) {
       errors[static_cast<std::size_t>(communicator.rank())] = error.what();
     }
-  }, {.timeout = 30});
+  }, {.timeout = testing::kHung});
   for (const std::string& error : errors) EXPECT_THAT(error, HasSubstr("rank 0 is at sum 1 of step 4, 3 values, rank 2 at sum 1 of step 4, 2 values"));
 }
 
@@ -250,7 +251,7 @@ TEST_F(Training, ModelsThatDifferAreRefusedOnAllRanks) {
     } catch (const Error& error) {
       errors[static_cast<std::size_t>(communicator.rank())] = error.what();
     }
-  }, {.timeout = 10});
+  }, {.timeout = testing::kHung});
   EXPECT_THAT(errors[0], HasSubstr("ranks 0 and 1 have built different models"));
   EXPECT_EQ(errors[0], errors[1]);
   EXPECT_EQ(errors[0], errors[2]);

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "cohort/base/random.hpp"
+#include "support/patience.hpp"
 #include "support/training.hpp"
 #include "train/replica_sums.hpp"
 #include "train/setup.hpp"
@@ -188,7 +189,7 @@ TEST_P(Trajectories, AreThoseOfPyTorch) {
       run_as_threads(ranks, [&](Communicator& communicator) {
         const std::vector<double> mine = losses_of(communicator, GetParam(), optimizer);
         if (communicator.rank() == 0) losses = mine;
-      }, {.timeout = 30});
+      }, {.timeout = testing::kHung});
       double most = 0;
       for (std::size_t step = 0; step < kSteps; ++step) {   // rounding errors grow with every update
         const double error = std::fabs(losses[step] - want[step]) / want[step];

@@ -16,6 +16,7 @@
 #include "cohort/train/checkpoint.hpp"
 #include "cohort/train/model.hpp"
 #include "cohort/train/updater.hpp"
+#include "support/patience.hpp"
 #include "support/training.hpp"
 #include "train/phases.hpp"
 
@@ -73,7 +74,7 @@ Section config_of(const Options& options, const PhaseSections& phases) {
 }
 
 TrainResult train_phases(int ranks, const Options& options, const PhaseSections& phases, const std::string& resume = {},
-                         const ThreadRanksOptions& how = {.timeout = 30}) {
+                         const ThreadRanksOptions& how = {.timeout = testing::kHung}) {
   TrainResult result;
   run_as_threads(ranks, [&](Communicator& communicator) {
     Section config = config_of(options, phases);
@@ -239,7 +240,7 @@ TEST_F(Warmup, ResidualsOfErrorFeedbackGoAlong) {
   const Options base = options({{"train.deterministic", false}, {"train.check_replicas", true}, {"train.epochs", std::int64_t{4}},
                                 {"exchange.codec", std::string("int8")}, {"exchange.dense_steps", std::int64_t{0}},
                                 {"exchange.small_elements", std::int64_t{0}}, {"exchange.algorithm", std::string("direct")}});
-  const ThreadRanksOptions apart{.nodes = {0, 1, 2, 3}, .timeout = 30};
+  const ThreadRanksOptions apart{.nodes = {0, 1, 2, 3}, .timeout = testing::kHung};
   const auto phase = [](std::int64_t replicas, std::int64_t batch) {
     return Options{{"epochs", std::int64_t{1}}, {"replicas", replicas}, {"batch", batch}};
   };
@@ -298,22 +299,20 @@ Options line_options(const TemporaryFolder& folder, const Options& changes = {})
 
 TEST_F(Warmup, FollowersWaitAsLongAsRankZeroMakesSteps) {
   // Two seconds of training, and waits that may last one.
-  const Options slow = line_options(folder_, {{"warmup.epochs", std::int64_t{1}}, {"data.train.seconds", 0.04}});
-  EXPECT_EQ(train_phases(3, slow, {}, {}, {.timeout = 1}).steps, 12 + 4);
+  const Options slow = line_options(folder_, {{"warmup.epochs", std::int64_t{1}}, {"data.train.seconds", testing::patient(0.04)}});
+  EXPECT_EQ(train_phases(3, slow, {}, {}, {.timeout = testing::patient(1)}).steps, 12 + 4);
 }
 
 TEST_F(Warmup, ARankThatFailsInItEndsAllWithItsError) {
   for (const std::int64_t replicas : {1, 2}) {
     const Options bad = line_options(folder_, {{"warmup.epochs", std::int64_t{1}}, {"warmup.replicas", replicas},
                                                 {"data.train.fails_at", std::int64_t{21}}});
-    const auto began = std::chrono::steady_clock::now();
     try {
       train_phases(3, bad, {});
       FAIL() << "it went on";
     } catch (const Error& error) {
       EXPECT_THAT(error.what(), HasSubstr("this sample is bad"));
     }
-    EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(10));
   }
 }
 
@@ -333,7 +332,7 @@ TEST_F(Warmup, AnyRankMayStopIt) {
       const_cast<Context&>(communicator.context()).stop = &stop[me];     // as a signal would
       Section config = section_of(slow);
       results[me] = train(communicator, config);
-    }, {.timeout = 30});
+    }, {.timeout = testing::kHung});
     for (const TrainResult& result : results) {
       EXPECT_TRUE(result.stopped);
       EXPECT_EQ(result.steps, results[0].steps);
@@ -357,7 +356,7 @@ TEST_F(Warmup, EveryRankKnowsTheResultOfAPhaseThatItOnlyFollowed) {
     EXPECT_EQ(result.validation->samples, 10);
     EXPECT_EQ(result.validation->metrics.size(), 1u);
     EXPECT_FALSE(result.checkpoint.empty());
-  }, {.timeout = 30});
+  }, {.timeout = testing::kHung});
 }
 
 TEST_F(Warmup, PhasesThatMakeNoSenseAreRefused) {
