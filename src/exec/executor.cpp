@@ -109,7 +109,7 @@ void Executor::place_values(const ExternalMemory& memory) {
       if (view != node.definition->reuse.end()) {
         const PlanValue input = node.inputs[at(view->input)];
         const Tensor& whole = slot(input);
-        mine.push_back(s.shape == whole.shape() ? whole : whole.reshaped(s.shape));
+        mine.push_back(s.shape == whole.shape() ? whole : view_of(whole, s.shape, static_cast<int>(i)));
         if (feed_of[at(input.node)] >= 0) {
           if (kernels_[i]) {
             fail(Code::invalid_argument, fmt::format("{} '{}' writes the feed '{}', it may write variables only", node.op, node.name,
@@ -139,7 +139,24 @@ void Executor::place_values(const ExternalMemory& memory) {
   }
 }
 
+/// Rows of another length cannot be seen in padded memory (a variable's): then it is a view of a dense copy.
+Tensor Executor::view_of(const Tensor& whole, const Shape& shape, int node) {
+  if (whole.dense() || whole.columns() == shape.columns()) return whole.reshaped(shape);
+  const Tensor copy(device_, whole.dtype(), whole.shape());
+  dense_views_.emplace(node, DenseCopy{whole, copy});
+  return copy.reshaped(shape);
+}
+
+/// Adds the copies that must be made before v is read: of all such views that it is, or is a view of.
+void Executor::copy_views(PlanValue v, std::vector<DenseCopy>& copies) const {
+  while (!kernels_[at(v.node)] && !plan_.nodes[at(v.node)].inputs.empty()) {
+    if (const auto view = dense_views_.find(v.node); view != dense_views_.end()) copies.push_back(view->second);
+    v = plan_.nodes[at(v.node)].inputs[0];
+  }
+}
+
 const Tensor* Executor::input_of(Action& action, PlanValue v, bool any_ld) {
+  copy_views(v, action.before);
   const Tensor& value = slot(v);
   if (any_ld || value.dense()) return &value;
   auto& copy = *action.dense.emplace_back(std::make_unique<Tensor>(device_, value.dtype(), value.shape()));
@@ -207,7 +224,9 @@ void Executor::place_fetches(const ExternalMemory& memory) {
     const bool fed = feed != plan_.feeds.end() && fed_[static_cast<std::size_t>(feed - plan_.feeds.begin())].empty();
     if (fed) fetched_feeds_.push_back({f, static_cast<std::size_t>(feed - plan_.feeds.begin()), !bound.empty()});
     const bool copied = !fed && !bound.empty() && bound.raw() != value.raw() && value.elements() > 0;
-    if (copied) (action >= 0 ? actions_[at(action)]->after : start_copies_).push_back({value, bound});
+    std::vector<DenseCopy>& copies = action >= 0 ? actions_[at(action)]->after : start_copies_;
+    copy_views(plan_.fetches[f], copies);
+    if (copied) copies.push_back({value, bound});
     fetches_.push_back(bound.empty() ? value : bound);
     (action >= 0 ? actions_[at(action)]->ready : ready_at_start_).push_back(f);
   }

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -46,6 +47,8 @@ class Executor {
   void make_actions(ThreadPool& pool);
   void add_reads(Action& action, const PlanNode& node) const;
   const Tensor* input_of(Action& action, PlanValue v, bool any_ld);
+  [[nodiscard]] Tensor view_of(const Tensor& whole, const Shape& shape, int node);
+  void copy_views(PlanValue v, std::vector<DenseCopy>& copies) const;
   void set_feeds(std::span<const Tensor> feeds);
   void run_action(Action& action);
   void run_kernel(Action& action);
@@ -78,6 +81,7 @@ class Executor {
   std::vector<int> action_of_;                         // by node; -1: nothing runs
   std::vector<std::size_t> ready_at_start_;
   std::vector<DenseCopy> start_copies_;                // bound fetches that nothing computes (a constant, a variable)
+  std::map<int, DenseCopy> dense_views_;               // by node: free views of padded rows as rows of another length
 };
 
 /// One node's result for host inputs: constant folding.

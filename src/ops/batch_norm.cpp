@@ -262,7 +262,8 @@ class BatchNormTrainingGradKernel final : public ChannelsKernel {
     if (joint_) c.sum_over_replicas(sums_);
     const float m = sums_.back();
     for (std::int64_t k = 0; k < channels_; ++k) {
-      const float inverse = 1.f / std::sqrt(variance[k] * (m - 1) / m + epsilon_);
+      // Of no rows there are no statistics, but a sum over them all the same: 0.
+      const float inverse = m == 0.f ? 0.f : 1.f / std::sqrt(variance[k] * (m - 1) / m + epsilon_);
       dscale[k] *= inverse;
       factor_[k] = scale[k] * inverse;
       slope_[k] = -factor_[k] * inverse * inverse * with_x[k] / m;

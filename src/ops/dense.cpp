@@ -16,6 +16,7 @@
 #include "gelu.hpp"
 #include "onednn.hpp"
 #include "product.hpp"
+#include "product_of_rows.hpp"
 
 namespace cohort {
 namespace {
@@ -45,7 +46,7 @@ void with(Activation activation, F f) {
   switch (activation) {
     case Activation::none: return f([](float z) { return z; }, [](float) { return 1.f; });
     case Activation::relu:   // NaN stays NaN
-      return f([](float z) { return z <= 0.f ? 0.f : z; }, [](float y) { return y > 0.f ? 1.f : 0.f; });
+      return f([](float z) { return z <= 0.f ? 0.f : z; }, [](float y) { return y <= 0.f ? 0.f : 1.f; });
     case Activation::tanh: return f([](float z) { return vec::tanh(z); }, [](float y) { return 1.f - y * y; });
     case Activation::sigmoid:
       return f([](float z) { return vec::sigmoid(z); }, [](float y) { return y * (1.f - y); });
@@ -197,12 +198,7 @@ std::vector<Value> gradient_of_dense(const Backward& b) {
   } else if (b.wants(2)) {
     d[2] = b.graph.add("DenseBiasGrad", {dz});
   }
-  if (b.wants(1)) {
-    const bool matrix = x.shape().rank() == 2;
-    const Value rows = matrix ? x : reshape(x, {-1, weight.shape()[0]}),
-                dz_rows = matrix ? dz : reshape(dz, {-1, weight.shape()[1]});
-    d[1] = matmul(rows, dz_rows, true, false);
-  }
+  if (b.wants(1)) d[1] = product_of_rows(x, dz, weight, false);
   if (b.wants(0)) d[0] = matmul(dz, weight, false, true);
   return d;
 }

@@ -21,6 +21,11 @@ constexpr std::int64_t kGrain = 16384;   // elements per thread below which waki
 
 const float* row_of(const Tensor& x, std::int64_t row) { return x.data<float>() + row * x.ld(); }
 float* row_to(const Tensor& x, std::int64_t row) { return x.data<float>() + row * x.ld(); }
+/// What belongs to a row of x, in a tensor of one number per row: its own rows, fewer and longer, may be padded as well.
+float& number_of(const Tensor& numbers, std::int64_t row) {
+  const std::int64_t columns = numbers.columns();
+  return numbers.data<float>()[row / columns * numbers.ld() + row % columns];
+}
 
 struct RowStatistics {
   float mean, inverse;   // 1 / √(variance + ε)
@@ -45,7 +50,6 @@ class LayerNormKernel final : public Kernel {
   void run(KernelContext& c) override {
     const std::size_t first = residual_ ? 2 : 1;
     const float *scale = c.in(first).data<float>(), *offset = c.in(first + 1).data<float>();
-    float *means = c.out(1).data<float>(), *inverses = c.out(2).data<float>();
     c.pool().parallel_for(rows_, kGrain / std::max<std::int64_t>(columns_, 1) + 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t row = begin; row < end; ++row) {
         const float* x = residual_ ? add(c, row) : row_of(c.in(0), row);
@@ -53,8 +57,8 @@ class LayerNormKernel final : public Kernel {
         float* y = row_to(c.out(0), row);
 #pragma GCC ivdep
         for (std::int64_t j = 0; j < columns_; ++j) y[j] = (x[j] - mean) * inverse * scale[j] + offset[j];
-        means[row] = mean;
-        inverses[row] = inverse;
+        number_of(c.out(1), row) = mean;
+        number_of(c.out(2), row) = inverse;
       }
     });
   }
@@ -94,14 +98,14 @@ class LayerNormGradKernel final : public Kernel {
  private:
   void run_row(const KernelContext& c, std::int64_t row, float* sums) const {
     const float *dy = row_of(c.in(0), row), *x = row_of(c.in(1), row), *scale = c.in(2).data<float>();
-    const float mean = c.in(3).data<float>()[row], inverse = c.in(4).data<float>()[row], n = static_cast<float>(columns_);
+    const float mean = number_of(c.in(3), row), inverse = number_of(c.in(4), row), n = static_cast<float>(columns_);
     const float g_mean = join_lanes<FloatSumOf>(columns_, [=](std::int64_t j) { return dy[j] * scale[j]; }) / n;
     const float gx_mean =
         join_lanes<FloatSumOf>(columns_, [=](std::int64_t j) { return dy[j] * scale[j] * (x[j] - mean); }) * inverse / n;
     float shift = g_mean * inverse, slope = gx_mean * inverse;   // dx = r g − shift − slope x̂
     if (inputs_ >= 7) {
-      shift -= c.in(inputs_ - 2).data<float>()[row] / n;
-      slope += c.in(inputs_ - 1).data<float>()[row] * inverse * inverse / n;
+      shift -= number_of(c.in(inputs_ - 2), row) / n;
+      slope += number_of(c.in(inputs_ - 1), row) * inverse * inverse / n;
     }
     float *dx = row_to(c.out(0), row), *dscale = sums, *doffset = sums + columns_;
     const auto each = [&](auto more) {

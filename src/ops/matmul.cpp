@@ -9,6 +9,7 @@
 #include "cohort/graph/gradients.hpp"
 #include "onednn.hpp"
 #include "product.hpp"
+#include "product_of_rows.hpp"
 
 namespace cohort {
 namespace {
@@ -54,19 +55,13 @@ Value summed(Value gradient, Value input) {
   return input.graph->add("SumLike", {gradient, input});
 }
 
-/// For one matrix b under many rows of a, its gradient is one large product instead of a sum over small ones.
-bool folds(const Shape& a, const Shape& b, bool transpose_a) {
-  return !transpose_a && b.rank() == 2 && a.rank() > 2 && a[-1] != Shape::kUnknown && b.known();
-}
-
 std::vector<Value> gradient(const Backward& g) {
   const Value a = g.x(0), b = g.x(1), dy = g.dy();
   const Matrices s = matrices_of(a.shape(), b.shape(), g.attrs);
   std::vector<Value> dx(2);
   if (g.wants(1)) {
-    if (folds(a.shape(), b.shape(), s.transpose_a)) {
-      const Value rows = reshape(a, {-1, s.k}), dy_rows = reshape(dy, {-1, s.n});
-      dx[1] = s.transpose_b ? matmul(dy_rows, rows, true, false) : matmul(rows, dy_rows, true, false);
+    if (!s.transpose_a && b.shape().rank() == 2 && a.shape().rank() > 2) {
+      dx[1] = product_of_rows(a, dy, b, s.transpose_b);
     } else {
       dx[1] = summed(s.transpose_b ? matmul(dy, a, true, s.transpose_a) : matmul(a, dy, !s.transpose_a, false), b);
     }

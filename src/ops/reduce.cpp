@@ -290,7 +290,7 @@ const RegisteredKernel sum_like_kernel{
                                        }};
 
 // ExpandLike(x, like): the way back of a reduction of `like` over `axes`: x repeated over them, divided by the number of
-// repetitions if `average`.
+// repetitions if `average`. Without axes x is broadcast to like's shape, and there is nothing to average over.
 
 /// The shape of the reduction's result with the reduced axes kept as 1, where x lacks them.
 Shape unsqueezed(const Attrs& attrs, const Shape& x, const Shape& like) {
@@ -303,6 +303,27 @@ Shape unsqueezed(const Attrs& attrs, const Shape& x, const Shape& like) {
     result.append(inserted ? 1 : x[next++]);
   }
   return result;
+}
+
+void check_expansion(const Inference& c) {
+  const Shape &x = c.shape(0), &like = c.shape(1);
+  const auto& axes = c.attrs.get<Axes>("axes");
+  Flags flags{};
+  for (const std::int64_t axis : axes) {
+    const bool twice = axis >= 0 && std::exchange(flags[c.axis(1, axis)], true);
+    if (axis < 0 || twice) c.refuse("axis " + std::to_string(axis) + " is negative or named twice");
+  }
+  if (!c.attrs.get<bool>("keep_dims") && x.rank() + axes.size() != like.rank()) {
+    c.refuse("input 0 must have the dimensions of input 1 without the axes");
+  }
+  const bool averages = c.attrs.get<bool>("average");
+  const Shape from = unsqueezed(c.attrs, x, like);
+  const auto whole = broadcast(from, like);
+  if (!whole || !compatible(*whole, like)) c.refuse("input 0 does not broadcast to the shape of input 1");
+  if (axes.empty() && !averages) return;
+  Shape reduced = like;
+  for (const std::int64_t axis : axes) reduced.set(axis, 1);
+  if (!compatible(from, reduced)) c.refuse("input 0 is repeated over other axes than " + Attr(axes).text());
 }
 
 class ExpandKernel final : public Kernel {
@@ -344,10 +365,7 @@ const Registered<Op> expand_like_op{
     {.infer = [](const Inference& c) -> std::vector<Signature> {
        c.expect_inputs(2);
        c.expect_float(0);
-       const auto inserted = c.attrs.get<bool>("keep_dims") ? 0 : c.attrs.get<Axes>("axes").size();
-       if (c.shape(0).rank() + inserted > c.shape(1).rank()) c.refuse("input 0 has too many dimensions");
-       const auto shape = broadcast(unsqueezed(c.attrs, c.shape(0), c.shape(1)), c.shape(1));
-       if (!shape || !compatible(*shape, c.shape(1))) c.refuse("input 0 does not broadcast to the shape of input 1");
+       check_expansion(c);
        return {{DType::float32, c.shape(1)}};
      },
      .gradient = [](const Backward& b) -> std::vector<Value> {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -45,7 +46,7 @@ class ElementwiseKernel {
         return;
       }
       const std::int64_t columns = c.out().columns();
-      c.pool().parallel_for(c.out().rows(), kGrain / columns + 1, [&](std::int64_t begin, std::int64_t end) {
+      c.pool().parallel_for(c.out().rows(), kGrain / std::max<std::int64_t>(columns, 1) + 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t row = begin; row < end; ++row) apply(c.stream(), g, columns, (x.template data<float>() + row * x.ld())...);
       });
     }
