@@ -68,7 +68,10 @@ Value softmax_cross_entropy(Value logits, Value labels, float label_smoothing) {
   return call("SoftmaxCrossEntropy", {logits, labels}, {{"label_smoothing", label_smoothing}});
 }
 Value mean_squared_error(Value prediction, Value target) { return mean(square(prediction - target)); }
-Value accuracy(Value logits, Value labels) { return mean(cast(equal(argmax(logits), labels), DType::float32)); }
+Value accuracy(Value logits, Value labels) {
+  const Value most = max(logits, {-1}), right = cast(equal(argmax(logits), labels), DType::float32);
+  return mean(select(equal(most, most), right, logits.graph->constant(0.f)));     // NaN equals nothing, not even itself
+}
 
 Value reshape(Value x, std::vector<std::int64_t> shape) { return call("Reshape", {x}, {{"shape", std::move(shape)}}); }
 Value flatten(Value x) { return call("Flatten", {x}); }

@@ -60,6 +60,8 @@ GenerateOptions::GenerateOptions(Section& section) {
 }
 
 std::size_t choose_symbol(std::span<const float> logits, double temperature, std::int64_t top, double u) {
+  check(std::ranges::none_of(logits, [](float x) { return std::isnan(x); }), Code::out_of_range,
+        "the model's logits are NaN, which says nothing about the next symbol: its parameters are damaged, take an earlier checkpoint");
   std::vector<std::size_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0u);
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return logits[a] > logits[b]; });

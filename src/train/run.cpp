@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "cohort/train/checkpoint.hpp"
@@ -34,6 +35,13 @@ void TrainerState::visit(StateVisitor& v) {
   v.value("train/best", best);
   v.value("train/has_best", has_best);
   v.value("train/seed", seed);
+}
+
+bool TrainerState::take_score(double score) {
+  if (std::isnan(score) || (has_best != 0 && score <= best)) return false;
+  has_best = 1;
+  best = score;
+  return true;
 }
 
 Run::Run(Communicator& all, Section& config, int ranks)
@@ -132,10 +140,7 @@ bool Run::take_validation(const Evaluation& evaluation) {
     if (name == "accuracy") score = value;
   }
   progress.note(text);
-  if (state.has_best != 0 && score <= state.best) return false;
-  state.has_best = 1;
-  state.best = score;
-  return true;
+  return state.take_score(score);
 }
 
 Beat Run::beat() const {

@@ -29,6 +29,8 @@ struct TrainerState final : Stateful {
   std::int64_t seed = 0;
 
   void visit(StateVisitor& v) override;
+  /// Is the score above all before? Then it is the best from now on. NaN never is, or nothing could come after it.
+  [[nodiscard]] bool take_score(double score);
 };
 
 /// What lasts for a whole run, whoever trains in it: where it writes, how far it is, and what it tells people.

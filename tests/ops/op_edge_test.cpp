@@ -232,6 +232,24 @@ TEST(LargeShapes, RowsOfSoftmaxOnThreads) {
   EXPECT_NEAR(values_of("ReduceSum", {run_op("Softmax", {x})[0]}, {{"axes", Numbers{}}})[0], 257, 1e-3);
 }
 
+TEST(Accuracy, ARowWithNaNIsWrongWhateverItsLabel) {
+  Graph graph;
+  const Value logits = graph.placeholder("logits", DType::float32, {Shape::kUnknown, 3});
+  const Value labels = graph.placeholder("labels", DType::int32, {Shape::kUnknown});
+  const Value share = accuracy(logits, labels);
+  Session session(graph);
+  const auto of = [&](const std::vector<float>& x, const std::vector<std::int32_t>& y) {
+    const auto n = static_cast<std::int64_t>(y.size());
+    return to_doubles(session.run(share, {{logits, floats({n, 3}, x)}, {labels, ints({n}, y)}}))[0];
+  };
+  EXPECT_EQ(of({1, 2, 3, 5, 5, 4}, {2, 0}), 1);
+  for (const int label : {0, 1, 2}) {
+    EXPECT_EQ(of({kNaN, kNaN, kNaN}, {label}), 0);
+    EXPECT_EQ(of({1, kNaN, 3}, {label}), 0);
+    EXPECT_EQ(of({kInf, kNaN, -kInf, 0, 0, 7}, {label, 2}), 0.5);
+  }
+}
+
 /// Inputs that nobody reads later may be overwritten, but never one that is read again within the same op.
 TEST(InPlace, SmallBroadcastInputsAreNotOverwritten) {
   Graph graph;

@@ -6,11 +6,13 @@
 
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstdio>
 #include <set>
 
 #include "hdf5/file.hpp"
 #include "support/temporary_folder.hpp"
+#include "train/run.hpp"
 #include "train/sample_state.hpp"
 
 namespace cohort {
@@ -85,6 +87,13 @@ TEST(Checkpoint, PartsMayChangeShapeBetweenSaves) {
   save(writer, large, 3);
   load(folder.path(), loaded);
   EXPECT_EQ(loaded.bits(), large.bits());
+}
+
+TEST(BestScore, IsTheLargestOfAllThatAreNumbers) {
+  TrainerState state;
+  std::vector<bool> best;
+  for (const double score : {std::nan(""), -2.0, std::nan(""), -3.0, -2.0, -1.0}) best.push_back(state.take_score(score));
+  EXPECT_THAT(best, ElementsAre(false, true, false, false, false, true));
 }
 
 TEST(Checkpoint, KeepsTheNewestAndTheBest) {

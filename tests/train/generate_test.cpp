@@ -135,6 +135,9 @@ TEST(ChooseSymbol, FollowsTheProbabilities) {
   EXPECT_THAT(two, ::testing::ElementsAre(0, ::testing::AnyOf(533, 534), ::testing::AnyOf(266, 267), 0));
   EXPECT_EQ(choose_symbol(logits, 0, 0, 0.99), 1u);
   EXPECT_EQ(choose_symbol(std::array{5.f, 5.f}, 0, 0, 0.99), 0u);
+  for (const double temperature : {0.0, 1.0}) {
+    EXPECT_THROW((void)choose_symbol(std::array{5.f, std::nanf("")}, temperature, 0, 0.5), Error);
+  }
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ struct GenerateOptions {
 
 /// Which of the symbols to take, for `u` uniform in [0, 1): the probabilities are those of softmax(logits / temperature), of the
 /// `top` likeliest if top > 0. Temperature 0: the first of the largest logits, whatever `u` is. Precondition: there are logits.
+/// Error out_of_range if one is NaN.
 [[nodiscard]] std::size_t choose_symbol(std::span<const float> logits, double temperature, std::int64_t top, double u);
 
 /// Collective. Continues a prompt with the checkpoint (named as for `evaluate`) of a job file's model, which must take `input`
