@@ -279,6 +279,7 @@ std::optional<int> run_alone(int argc, char** argv) {
 int run_job(int argc, char** argv) {
   const std::atomic<bool>& stop = catch_stop_signals();
   survive_broken_connections();
+  survive_full_files();
   if (const std::optional<int> code = run_alone(argc, argv)) return *code;
   const Prepared prepared = prepare(argc, argv);
   std::optional<Environment> environment;

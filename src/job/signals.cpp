@@ -15,6 +15,14 @@ extern "C" void go_on(int) {}
 
 extern "C" void request_stop(int) { stop_requested.store(true, std::memory_order_relaxed); }
 
+void survive(int signal) {
+  struct sigaction action {};
+  action.sa_handler = go_on;
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = SA_RESTART;
+  sigaction(signal, &action, nullptr);
+}
+
 }  // namespace
 
 const std::atomic<bool>& catch_stop_signals() {
@@ -30,12 +38,10 @@ const std::atomic<bool>& catch_stop_signals() {
 }
 
 void survive_broken_connections() {
-  struct sigaction action {};
-  action.sa_handler = go_on;
-  sigemptyset(&action.sa_mask);
-  action.sa_flags = SA_RESTART;
-  sigaction(SIGPIPE, &action, nullptr);
+  survive(SIGPIPE);
   setenv("OMPI_MCA_opal_event_include", "epoll", 0);
 }
+
+void survive_full_files() { survive(SIGXFSZ); }
 
 }  // namespace cohort

@@ -13,4 +13,8 @@ const std::atomic<bool>& catch_stop_signals();
 /// would go round for ever over a descriptor that it has closed.
 void survive_broken_connections();
 
+/// A write beyond the largest size that the system allows a file (ulimit -f) is an error then, as on a full disk, and not the end of the
+/// process by SIGXFSZ.
+void survive_full_files();
+
 }  // namespace cohort

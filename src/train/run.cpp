@@ -6,8 +6,8 @@
 #include <cmath>
 #include <utility>
 
+#include "base/disk_file.hpp"
 #include "cohort/train/checkpoint.hpp"
-#include "train/report/output_file.hpp"
 
 namespace cohort {
 namespace {
@@ -103,7 +103,7 @@ void Run::begin() {
   if (plan.train.max_steps > 0) total_steps = std::min(total_steps, plan.train.max_steps);
   progress.set_total(total_steps);
   if (!is_root()) return;
-  OutputFile(directory.path / "configuration.toml", "wb").write(plan.config_text);
+  replace_file(directory.path / "configuration.toml", plan.config_text);
   const MetricsStart from{.after_step = resumes() ? state.step : -1, .host = world.context().host};
   metrics.push_back(json_lines_writer(directory.path / "metrics.jsonl", from));
   metrics.push_back(tensorboard_writer(directory.path / "tensorboard", from));

@@ -58,6 +58,7 @@ class PhaseRanks {
 /// Collective, but for a run that has lost ranks.
 void finish(Run& run, RunReport& report, bool complete = true) {
   run.progress.finish();
+  for (const auto& writer : run.metrics) writer->close();
   run.profile.stop();
   run.result.seconds = run.profile.wall();
   if (!complete) return;

@@ -225,6 +225,9 @@ TEST(MetricsWriters, ErrorsNameTheFile) {
   const auto full = json_lines_writer("/dev/full");
   full->scalar("loss", 1, 1);
   EXPECT_THAT(error_of([&] { full->flush(); }), HasSubstr("/dev/full: cannot write: No space left on device"));
+  const auto full_at_end = json_lines_writer("/dev/full");
+  full_at_end->scalar("loss", 1, 1);
+  EXPECT_THAT(error_of([&] { full_at_end->close(); }), HasSubstr("/dev/full: cannot write: No space left on device"));
 }
 
 }  // namespace

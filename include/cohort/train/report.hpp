@@ -10,7 +10,7 @@
 namespace cohort {
 
 /// Where the numbers of a run go, so that it can be watched and compared. One rank writes; one thread at a time. Errors
-/// (`unavailable`, as on a full disk) name the file.
+/// (`data_loss`, as on a full disk) name the file.
 class MetricsWriter {
  public:
   virtual ~MetricsWriter() = default;
@@ -18,6 +18,8 @@ class MetricsWriter {
   virtual void scalar(std::string_view name, std::int64_t step, double value) = 0;
   /// Hands everything so far to the system, where other programs see it.
   virtual void flush() = 0;
+  /// Hands everything to the disk; nothing comes after it.
+  virtual void close() = 0;
 };
 
 /// How a writer begins.

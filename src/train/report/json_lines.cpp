@@ -45,16 +45,16 @@ void trim(const std::filesystem::path& file, std::int64_t after_step) {
   if (keep == text.size()) return;
   std::filesystem::resize_file(file, keep, error);
   if (error)
-    fail(Code::unavailable, file.string() + ": cannot remove lines of steps that are run again: " + error.message());
+    fail(Code::data_loss, file.string() + ": cannot remove lines of steps that are run again: " + error.message());
 }
 
 class JsonLinesWriter final : public MetricsWriter {
  public:
   JsonLinesWriter(const std::filesystem::path& file, const MetricsStart& start)
-      : wall_time_(start.wall_time ? start.wall_time : system_wall_time), out_(file, "ab") {}
+      : wall_time_(start.wall_time ? start.wall_time : system_wall_time), out_(file, OutputFile::Mode::append) {}
   ~JsonLinesWriter() override {
     try {
-      flush();
+      if (out_.open()) flush();
     } catch (const Error&) {   // a destructor has nobody to tell; who needs to know calls flush
     }
   }
@@ -74,6 +74,11 @@ class JsonLinesWriter final : public MetricsWriter {
   void flush() override {
     finish_line();
     out_.flush();
+  }
+
+  void close() override {
+    finish_line();
+    out_.close();
   }
 
  private:

@@ -1,6 +1,6 @@
 #include "train/report/run_report.hpp"
 
-#include "train/report/output_file.hpp"
+#include "base/disk_file.hpp"
 #include "train/report/trace_file.hpp"
 
 namespace cohort {
@@ -19,9 +19,7 @@ std::string RunReport::finish(const RankSummary& mine, const std::string& config
     write_trace(communicator_, *communicator_.context().profile, at_begin_, at_end, directory / "trace.json");
   }
   if (communicator_.rank() != 0) return {};
-  OutputFile out(directory / "summary.json", "wb");
-  out.write(summary_json(ranks, configuration));
-  out.flush();
+  replace_file(directory / "summary.json", summary_json(ranks, configuration));
   return summary_table(ranks);
 }
 

@@ -62,7 +62,7 @@ constexpr std::int64_t kSessionStart = 1;
 OutputFile new_event_file(const std::filesystem::path& folder, double wall_time, const std::string& host) {
   const std::string name = "events.out.tfevents." + std::to_string(static_cast<std::int64_t>(wall_time)) + "." + host;
   for (int attempt = 0;; ++attempt) {
-    OutputFile file(folder / (attempt == 0 ? name : name + "." + std::to_string(attempt)), "wbx");
+    OutputFile file(folder / (attempt == 0 ? name : name + "." + std::to_string(attempt)), OutputFile::Mode::fresh);
     if (file.open()) return file;
   }
 }
@@ -85,6 +85,7 @@ class TensorboardWriter final : public MetricsWriter {
   }
 
   void flush() override { out_.flush(); }
+  void close() override { out_.close(); }
 
  private:
   void record(const Message& event) {

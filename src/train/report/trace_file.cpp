@@ -133,14 +133,14 @@ void write_trace(Communicator& communicator, const Profile& profile, const std::
   for (const RankFacts& one : facts) origin = std::min(origin, one.began);
   std::unique_ptr<OutputFile> out;
   if (mine == 0) {
-    out = std::make_unique<OutputFile>(file, "wb");
+    out = std::make_unique<OutputFile>(file, OutputFile::Mode::replace);
     out->write(R"({"displayTimeUnit":"ms",)" + other_data(at_begin, at_end, facts) + ",\n\"traceEvents\":[\n");
   }
   const std::string text = RankTrace(profile, communicator.rank(), alignment, origin).text(communicator.context().host);
   gather_in_turn(communicator, text, [&](int rank, const std::string& events) { out->write((rank == 0 ? "" : ",\n") + events); });
   if (!out) return;
   out->write("\n]}\n");
-  out->flush();
+  out->close();
 }
 
 }  // namespace cohort
