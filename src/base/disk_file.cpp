@@ -34,9 +34,14 @@ auto repeat(Call call) {
 }  // namespace
 
 // A link of that name is never followed: it could lead to a file that is complete.
-DiskFile::DiskFile(fs::path path)
-    : path_(std::move(path)), descriptor_(repeat([&] { return ::open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666); })) {
+DiskFile::DiskFile(fs::path path, DiskProgress* progress)
+    : path_(std::move(path)), progress_(progress), descriptor_(repeat([&] { return ::open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666); })) {
   if (descriptor_ < 0) refuse(path_, "cannot create");
+  if (progress_ != nullptr) progress_->begin(path_);
+}
+
+void DiskFile::tell(std::uint64_t bytes) const noexcept {
+  if (progress_ != nullptr) progress_->moved(bytes);
 }
 
 void DiskFile::keep_error(const char* what) noexcept {
@@ -52,6 +57,7 @@ void DiskFile::write_piece(std::uint64_t offset, const char* data, std::size_t b
     offset += static_cast<std::uint64_t>(written);
     bytes -= static_cast<std::size_t>(written);
     since_flush_ += static_cast<std::uint64_t>(written);
+    tell(static_cast<std::uint64_t>(written));
   }
 }
 
@@ -63,6 +69,7 @@ void DiskFile::write_at(std::uint64_t offset, const void* data, std::size_t byte
     if (since_flush_ < kBetweenFlushes) continue;
     if (repeat([&] { return ::fdatasync(descriptor_); }) != 0) keep_error("cannot flush it to the disk");
     since_flush_ = 0;
+    tell(0);
   }
   size_ = std::max<std::uint64_t>(size_, offset + bytes);
 }
@@ -94,6 +101,7 @@ void DiskFile::require_intact() const {
 void DiskFile::close() {
   require_intact();
   if (repeat([&] { return ::fsync(descriptor_); }) != 0) keep_error("cannot flush it to the disk");
+  tell(0);
   ::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);
   // Interrupted, the descriptor is closed all the same, and after the flush there is nothing left to be lost.
   if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) keep_error("cannot close it");

@@ -6,14 +6,16 @@
 #include <string>
 #include <string_view>
 
+#include "base/disk_progress.hpp"
+
 namespace cohort {
 
 /// A new file, written by the system's own calls: no library stands between an error and whoever has to hear of it. The first
 /// error stays: nothing is written after it, and `require_intact` and `close` throw it. One thread.
 class DiskFile {
  public:
-  /// What was there is lost. Error data_loss.
-  explicit DiskFile(std::filesystem::path path);
+  /// What was there is lost. `progress`, if there is one, is told of every MiB and every flush, and must outlive this. Error data_loss.
+  explicit DiskFile(std::filesystem::path path, DiskProgress* progress = nullptr);
   DiskFile(const DiskFile&) = delete;
   DiskFile& operator=(const DiskFile&) = delete;
   ~DiskFile() { abandon(); }
@@ -34,9 +36,11 @@ class DiskFile {
 
  private:
   void write_piece(std::uint64_t offset, const char* data, std::size_t bytes) noexcept;
+  void tell(std::uint64_t bytes) const noexcept;
   void keep_error(const char* what) noexcept;
 
   std::filesystem::path path_;
+  DiskProgress* progress_;
   int descriptor_;
   std::uint64_t size_ = 0, since_flush_ = 0;
   std::string error_;

@@ -77,7 +77,7 @@ void Communicator::Wait::look(WaitStatus status) {
   status.since = since_;
   if (status.peer >= 0) status.peer = communicator_.job_rank(status.peer);
   communicator_.activity_->publish(status);
-  const double waited = now - since_;
+  const double waited = now - std::max(since_, communicator_.rank_activity_->excused());
   if (waited < communicator_.timeout_) return;
   fail(Code::deadline_exceeded, fmt::format("rank {} waited {:.3g} s for {} (limit {:g} s)", communicator_.context_.rank,
                                             waited, status.text(), communicator_.timeout_));

@@ -130,7 +130,7 @@ void Coordinator::on_frame(int rank, FrameKind kind, std::string_view body, doub
   view.heard = time;
   switch (kind) {
     case FrameKind::report:
-      if (Report report; read_body(body, report)) view.hear(report, time);
+      if (Report report; read_body(body, report) && view.hear(report, time)) be_patient(time);
       return;
     case FrameKind::failure:
       if (view.failure.empty()) view.failed_at = time;
@@ -144,6 +144,12 @@ void Coordinator::on_frame(int rank, FrameKind kind, std::string_view body, doub
       return;
     default: return;
   }
+}
+
+/// A rank waits for the disk, and the disk is at work: whoever waits for that rank counts from anew, here and there.
+void Coordinator::be_patient(double time) {
+  for (RankView& view : ranks_) view.waiting_since = time;
+  if (options_.only < 0) send_all(FrameKind::patience);
 }
 
 void Coordinator::decide(double time) {

@@ -66,6 +66,7 @@ class Coordinator {
   void admit(Link& link, const Hello& hello);
   void hear(int rank);
   void on_frame(int rank, FrameKind kind, std::string_view body, double now);
+  void be_patient(double now);
   void decide(double now);
   void follow_membership(double now);
   void follow_changes(double now);

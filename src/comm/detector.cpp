@@ -69,7 +69,7 @@ Link connect_to_coordinator(const std::string& address, const Hello& hello) {
 }  // namespace
 
 DetectorOptions::DetectorOptions(Section& section) {
-  section.bind("timeout", timeout, "seconds that a rank may be silent or be waited for before the job ends; 0: no watchdog",
+  section.bind("timeout", timeout, "seconds that a rank may be silent or be waited for before the job ends, or that a disk may take nothing; 0: no watchdog",
                at_least(0));
 }
 
@@ -269,7 +269,7 @@ void Detector::Member::send_messages() {
 
 Report Detector::Member::report_now() const {
   const RankActivity& activity = *control_.rank_activity();
-  return {activity.longest_wait(), activity.position()};
+  return {activity.longest_wait(), activity.position(), activity.disk_wait().get()};
 }
 
 void Detector::Member::send_report() {
@@ -293,6 +293,7 @@ void Detector::Member::listen() {
         period_ = std::min(period_, period);
         next_report_ = 0;
       }
+      if (kind == FrameKind::patience) control_.rank_activity()->excuse(control_.context().clock->now());
       if (kind == FrameKind::farewell) farewell_[c] = true;
     });
   }

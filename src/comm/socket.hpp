@@ -55,7 +55,7 @@ struct Listener {
 /// A connection, or a closed descriptor when nobody answers there within the time.
 [[nodiscard]] Descriptor connect_to(const std::string& address, std::uint16_t port, double seconds);
 
-enum class FrameKind : std::uint32_t { hello, welcome, report, failure, goodbye, query, verdict, farewell, pace, loss };
+enum class FrameKind : std::uint32_t { hello, welcome, report, failure, goodbye, query, verdict, farewell, pace, loss, patience };
 
 /// Short messages over one connection. Never blocks: what the other side does not take yet is kept.
 class Link {

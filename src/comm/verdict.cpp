@@ -8,6 +8,8 @@
 #include <set>
 #include <vector>
 
+#include "base/disk_progress.hpp"
+
 namespace cohort {
 namespace {
 
@@ -93,6 +95,7 @@ class WaitGraph {
     for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank) {
       if (age(rank) > timeout) follow(rank);
       else if (age(rank) > std::min(timeout, kLeftPatience)) follow_to_left(rank);
+      look_at_file(rank);
     }
   }
   [[nodiscard]] const std::set<int>& holding_up() const noexcept { return holding_up_; }
@@ -134,6 +137,13 @@ class WaitGraph {
     const auto has_left = [&](int rank) { return view(ranks_, rank).left; };
     if (!std::ranges::all_of(suspects, has_left)) std::erase_if(suspects, has_left);
     holding_up_.insert(suspects.begin(), suspects.end());
+  }
+  void look_at_file(int rank) {
+    const RankView& r = view(ranks_, rank);
+    const double still = r.heard - r.moved_at;
+    if (!r.connected || r.left || r.ended || r.lost || !r.report.writes() || still <= timeout_) return;
+    longest_ = std::max(longest_, still);
+    holding_up_.insert(rank);
   }
   void follow_to_left(int rank) {
     const int peer = view(ranks_, rank).report.peer;
@@ -229,9 +239,16 @@ std::string text_of(Views ranks, const Trouble& trouble, double now, bool go_on)
 
 }  // namespace
 
-Report::Report(const WaitStatus& wait, StepPosition position)
+Report::Report(const WaitStatus& wait, StepPosition position, const DiskProgress* disk)
     : wait_step(wait.step), step(position.step), since(wait.since), wait_bucket(wait.bucket), peer(wait.peer),
       bucket(position.bucket) {
+  if (disk != nullptr) {
+    const DiskProgress::Now now = disk->now();
+    const std::string name = now.file.empty() ? "a file" : now.file;
+    std::copy_n(name.begin(), std::min(name.size(), file.size() - 1), file.begin());
+    megabytes_per_second = now.megabytes_per_second;
+    moves = now.moves;
+  }
   if (wait.operation == nullptr) return;
   const std::string_view name(wait.operation);
   std::copy_n(name.begin(), std::min(name.size(), operation.size() - 1), operation.begin());
@@ -246,20 +263,24 @@ std::string Report::wait_text() const {
 }
 
 std::string Report::place_text() const {
+  if (writes()) return fmt::format("writing {}, {:.3g} MB/s", file.data(), megabytes_per_second);
   if (waits()) return wait_text();
   if (step < 0) return "no step yet";
   return bucket < 0 ? fmt::format("step {}", step) : fmt::format("bucket {} of step {}", bucket, step);
 }
 
-void RankView::hear(const Report& next, double now) {
+bool RankView::hear(const Report& next, double now) {
+  const bool moves = next.writes() && (!report.writes() || next.moves != report.moves);
+  if (moves) moved_at = now;
   const bool same_wait = next.waits() && report.waits() && next.since == report.since && next.operation == report.operation;
   if (!same_wait) waiting_since = now;
   report = next;
   heard = now;
+  return moves;
 }
 
 void RankView::forgive(double seconds) noexcept {
-  for (double* time : {&heard, &waiting_since, &left_at, &ended_at, &failed_at, &patient_since}) *time += seconds;
+  for (double* time : {&heard, &waiting_since, &left_at, &ended_at, &failed_at, &patient_since, &moved_at}) *time += seconds;
 }
 
 bool settling(std::span<const RankView> ranks, int only) { return !find(ranks, only, ended_silently).empty(); }

@@ -24,13 +24,17 @@ struct Report {
   std::int32_t peer = -1;
   std::int32_t bucket = -1;
   std::int32_t unused = 0;
+  std::array<char, 48> file{};        // that it waits for until it is on the disk; empty: none
+  double megabytes_per_second = 0;    // to it
+  std::int64_t moves = 0;             // another number: the disk has done something
 
   Report() = default;
-  Report(const WaitStatus& wait, StepPosition position);
+  Report(const WaitStatus& wait, StepPosition position, const DiskProgress* disk = nullptr);
+  [[nodiscard]] bool writes() const noexcept { return file[0] != '\0'; }
   [[nodiscard]] bool waits() const noexcept { return operation[0] != '\0'; }
   /// "all_reduce of bucket 3 at step 17"
   [[nodiscard]] std::string wait_text() const;
-  /// "all_reduce of bucket 3 at step 17", "bucket 3 of step 17", "step 17", "no step yet"
+  /// "writing step-0000000017.h5, 12.3 MB/s", "all_reduce of bucket 3 at step 17", "bucket 3 of step 17", "step 17", "no step yet"
   [[nodiscard]] std::string place_text() const;
 };
 
@@ -53,11 +57,13 @@ struct RankView {
   double waiting_since = 0;           ///< when the wait of the report was first seen
   double left_at = 0, ended_at = 0, failed_at = 0;
   double patient_since = 0;           ///< when it was asked to speak that often
+  double moved_at = 0;                ///< when its file was last seen to move
 
   /// How long it has said nothing, as far as that tells something.
   [[nodiscard]] double silent_for(double now) const noexcept { return now - std::max(heard, patient_since); }
 
-  void hear(const Report& next, double now);
+  /// True if it waits for a file, which moves.
+  bool hear(const Report& next, double now);
   /// The coordinator itself has not run for `seconds`: nobody else is late because of that.
   void forgive(double seconds) noexcept;
 };
@@ -83,6 +89,7 @@ struct Trouble {
 ///  - Failed with an error: after `kAllFail`, unless all ranks fail (then they conclude without us).
 ///  - Silent for longer than `timeout`, or than its own patience.
 ///  - Others have waited for it longer than `timeout`, or for a short while if it has left.
+///  - It waits for a file that has not moved for longer than `timeout`.
 [[nodiscard]] std::optional<Trouble> find_trouble(std::span<const RankView> ranks, double now, double timeout,
                                                   int only = -1);
 

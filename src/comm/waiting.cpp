@@ -1,5 +1,7 @@
 #include "cohort/comm/waiting.hpp"
 
+#include <utility>
+
 #include "cohort/base/error.hpp"
 
 namespace cohort {
@@ -47,6 +49,21 @@ WaitStatus RankActivity::longest_wait() const {
     if (longest.operation == nullptr || status.since < longest.since) longest = status;
   }
   return longest;
+}
+
+void RankActivity::begin_disk_wait(std::shared_ptr<const DiskProgress> progress) {
+  const std::lock_guard lock(mutex_);
+  disk_waits_.push_back(std::move(progress));
+}
+
+void RankActivity::end_disk_wait(const DiskProgress* progress) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(disk_waits_, [&](const auto& wait) { return wait.get() == progress; });
+}
+
+std::shared_ptr<const DiskProgress> RankActivity::disk_wait() const {
+  const std::lock_guard lock(mutex_);
+  return disk_waits_.empty() ? nullptr : disk_waits_.front();
 }
 
 void RankActivity::arrive(StepPosition position) noexcept {

@@ -179,14 +179,14 @@ File File::open(const std::filesystem::path& path) {
   return File(std::move(impl), name);
 }
 
-File File::create(const std::filesystem::path& path) {
+File File::create(const std::filesystem::path& path, DiskProgress* progress) {
   quiet();
   const std::string name = path.string();
   const Handle access = own(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, name);
   check(H5Pset_file_locking(access.get(), false, true), name);
   check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_LATEST), name);   // structure with checksums
   auto impl = std::make_unique<Impl>();
-  impl->disk = std::make_shared<DiskFile>(path);
+  impl->disk = std::make_shared<DiskFile>(path, progress);
   write_to(access.get(), impl->disk);
   impl->file = own(H5Fcreate(name.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), H5Fclose, name + ": cannot create");
   return File(std::move(impl), name);
@@ -333,7 +333,7 @@ void File::read_rows(std::string_view dataset, DType dtype, std::span<const std:
   }
 }
 
-std::uint32_t File::crc32c(std::string_view dataset) const {
+std::uint32_t File::crc32c(std::string_view dataset, DiskProgress* progress) const {
   constexpr std::int64_t kPiece = 1 << 20;   // bytes
   const std::string where = at(dataset);
   const auto [dtype, shape] = info(dataset);
@@ -355,6 +355,7 @@ std::uint32_t File::crc32c(std::string_view dataset) const {
       const Handle memory = space_of({block.elements});
       check(H5Dread(source.get(), type.get(), memory.get(), space.get(), H5P_DEFAULT, piece.data()), where + ": cannot read");
       crc = cohort::crc32c(piece.data(), piece.size(), crc);
+      if (progress != nullptr) progress->moved(0);
     });
   }
   return crc;

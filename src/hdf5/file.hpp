@@ -40,7 +40,8 @@ struct Source {
 class File {
  public:
   [[nodiscard]] static File open(const std::filesystem::path& path);     ///< to read
-  [[nodiscard]] static File create(const std::filesystem::path& path);   ///< to write; an old file of that name is lost
+  /// To write; an old file of that name is lost. `progress` as of DiskFile.
+  [[nodiscard]] static File create(const std::filesystem::path& path, DiskProgress* progress = nullptr);
   File(File&&) noexcept;
   File& operator=(File&&) noexcept;
   ~File();                             ///< a file that is being written, and was not closed by `close`, is of no use afterwards
@@ -72,8 +73,8 @@ class File {
   /// `dtype`. Error out_of_range.
   void read_rows(std::string_view dataset, DType dtype, std::span<const std::uint32_t> rows, void* out) const;
   [[nodiscard]] std::string read_text(std::string_view dataset) const;
-  /// Of the elements as they are stored, in row-major order; takes memory for a MiB of them.
-  [[nodiscard]] std::uint32_t crc32c(std::string_view dataset) const;
+  /// Of the elements as they are stored, in row-major order; takes memory for a MiB of them, and tells `progress` of each.
+  [[nodiscard]] std::uint32_t crc32c(std::string_view dataset, DiskProgress* progress = nullptr) const;
 
   /// Attributes of a data set or group ("/" is the root). `set_attribute` replaces.
   void set_attribute(std::string_view object, std::string_view name, const Attribute& value);

@@ -35,9 +35,9 @@ void require_stored(bool same, const fs::path& path, const std::string& name) {
   check(same, Code::data_loss, path.string() + ": '" + name + "' does not read as it was written: the disk has not kept it");
 }
 
-void require_stored(const hdf5::File& file, const std::string& name, const StateItem& item) {
+void require_stored(const hdf5::File& file, const std::string& name, const StateItem& item, DiskProgress* progress) {
   const auto* const text = std::get_if<std::string>(&item);
-  require_stored(text != nullptr ? file.read_text(name) == *text : file.crc32c(name) == crc_of(item), file.path(), name);
+  require_stored(text != nullptr ? file.read_text(name) == *text : file.crc32c(name, progress) == crc_of(item), file.path(), name);
 }
 
 void store_header(hdf5::File& file, std::string_view format, std::int64_t step) {
@@ -82,6 +82,8 @@ struct CheckpointWriter::Job {
   CheckpointSnapshot snapshot;
   std::int64_t step = 0;
   bool best = false;
+  std::shared_ptr<RankActivity> activity{};          // null: nobody watches
+  std::shared_ptr<DiskProgress> progress = std::make_shared<DiskProgress>();
   std::string parts{};                   // of the names of the ranks' files; empty: nothing is in pieces
   double began = 0;
 
@@ -89,7 +91,7 @@ struct CheckpointWriter::Job {
   [[nodiscard]] std::vector<PieceMark> write_part(int rank, int ranks) const {
     std::vector<PieceMark> marks;
     UnfinishedFile unfinished(folder.path() / part_file_name(parts, rank));
-    hdf5::File file = hdf5::File::create(unfinished.path());
+    hdf5::File file = hdf5::File::create(unfinished.path(), progress.get());
     store_header(file, kPartFormat, step);
     file.set_attribute("/", "rank", std::int64_t{rank});
     file.set_attribute("/", "ranks", std::int64_t{ranks});
@@ -105,7 +107,7 @@ struct CheckpointWriter::Job {
     const hdf5::File stored = hdf5::File::open(unfinished.path());
     for (std::size_t p = 0; p < marks.size(); ++p) {
       const std::string name = "/" + snapshot.pieces()[p].name;
-      require_stored(stored.crc32c(name) == marks[p].crc, unfinished.path(), name);
+      require_stored(stored.crc32c(name, progress.get()) == marks[p].crc, unfinished.path(), name);
     }
     unfinished.finish();
     return marks;
@@ -115,7 +117,7 @@ struct CheckpointWriter::Job {
   void write_checkpoint(const PartReports* reports, int ranks) const {
     const std::string name = file_name(step);
     UnfinishedFile unfinished(folder.path() / name);
-    hdf5::File file = hdf5::File::create(unfinished.path());
+    hdf5::File file = hdf5::File::create(unfinished.path(), progress.get());
     store_header(file, kCheckpointFormat, step);
     store(file, std::string(kConfiguration), configuration);
     for (const auto& entry : snapshot.entries()) store(file, "/" + entry.name, entry.item);
@@ -135,8 +137,8 @@ struct CheckpointWriter::Job {
 
   void require_all_stored(const fs::path& path) const {
     const hdf5::File file = hdf5::File::open(path);
-    require_stored(file, std::string(kConfiguration), configuration);
-    for (const auto& entry : snapshot.entries()) require_stored(file, "/" + entry.name, entry.item);
+    require_stored(file, std::string(kConfiguration), configuration, progress.get());
+    for (const auto& entry : snapshot.entries()) require_stored(file, "/" + entry.name, entry.item, progress.get());
     if (!parts.empty()) require_stored(has_intact_seal(path), path, "/");
   }
 
@@ -159,10 +161,13 @@ struct CheckpointWriter::Together {
   std::string error;                                 // of this rank's file
 };
 
-CheckpointWriter::CheckpointWriter(fs::path directory, int keep, std::string configuration, Log log, Communicator* ranks)
+CheckpointWriter::CheckpointWriter(fs::path directory, int keep, std::string configuration, Log log, Communicator* ranks,
+                                   std::shared_ptr<RankActivity> activity)
     : job_(new Job{.folder = CheckpointFolder(std::move(directory)), .keep = keep, .configuration = std::move(configuration),
                    .log = std::move(log), .snapshot = CheckpointSnapshot(ranks == nullptr || ranks->rank() == 0, ranks != nullptr)}),
       together_(ranks != nullptr ? std::make_unique<Together>(*ranks) : nullptr) {
+  if (!activity && ranks != nullptr) activity = ranks->rank_activity();
+  job_->activity = std::move(activity);
   check(keep >= 1, Code::invalid_argument, fmt::format("checkpoints to keep: {}, allowed: at least 1", keep));
   if (!together_) {
     job_->folder.prepare();
@@ -241,8 +246,36 @@ void CheckpointWriter::publish() {
   publishing_ = std::async(std::launch::async, [job = job_.get(), reports, ranks] { job->write_checkpoint(reports, ranks); });
 }
 
+/// `done` waits for so many seconds at most.
+void CheckpointWriter::wait_for_disk(const std::function<bool(double seconds)>& done) const {
+  constexpr double kBetweenLines = 10;
+  if (done(0)) return;
+  const Job& job = *job_;
+  if (job.activity) job.activity->begin_disk_wait(job.progress);
+  std::int64_t moves = -1;
+  while (!done(kBetweenLines)) {
+    const DiskProgress::Now now = job.progress->now();
+    const std::string file = (job.folder.path() / now.file).string();
+    if (now.moves != moves) job.log.info(fmt::format("writing {}, {:.3g} MB/s", file, now.megabytes_per_second));
+    else job.log.warning(fmt::format("writing {}: the disk has taken nothing for {:.0f} s", file, kBetweenLines));
+    moves = now.moves;
+  }
+  if (job.activity) job.activity->end_disk_wait(job.progress.get());
+}
+
+namespace {
+
+/// For `wait_for_disk`.
+template <class T>
+std::function<bool(double)> ready(const std::future<T>& future) {
+  return [&future](double seconds) { return future.wait_for(std::chrono::duration<double>(seconds)) == std::future_status::ready; };
+}
+
+}  // namespace
+
 /// Waits for this rank's file and tells rank 0.
 void CheckpointWriter::report_part() {
+  wait_for_disk(ready(together_->writing));
   try {
     const std::vector<PieceMark> marks = together_->writing.get();
     together_->reports.report(&marks);
@@ -262,8 +295,9 @@ void CheckpointWriter::poll() {
 
 void CheckpointWriter::close() {
   if (!std::exchange(pending_, false)) return;
-  if (together_) close_together();
-  else publishing_.get();
+  if (together_) return close_together();
+  wait_for_disk(ready(publishing_));
+  publishing_.get();
 }
 
 void CheckpointWriter::close_together() {
@@ -287,6 +321,7 @@ void CheckpointWriter::close_together() {
 std::string CheckpointWriter::publishing_error() {
   try {
     if (!publishing_.valid()) publish();
+    wait_for_disk(ready(publishing_));
     publishing_.get();
     return {};
   } catch (const std::exception& e) {

@@ -81,12 +81,12 @@ void PhaseTrainer::open_writers() {
   const std::filesystem::path folder = run_.directory.checkpoints();
   if (exchange.keeps_residuals()) {
     residuals_ = std::make_unique<ResidualFiles>(communicator_.rank(), communicator_.size(), exchange, folder, setup_.checkpoint.keep, setup_.config_text,
-                                                 communicator_.context().log);
+                                                 communicator_);
   }
   const bool in_parts = setup_.parameters->shard() != nullptr;
   if (is_root() || in_parts) {
     writer_ = std::make_unique<CheckpointWriter>(folder, setup_.checkpoint.keep, setup_.config_text, communicator_.context().log,
-                                                 in_parts ? &communicator_ : nullptr);
+                                                 in_parts ? &communicator_ : nullptr, communicator_.rank_activity());
   }
 }
 

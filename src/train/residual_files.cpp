@@ -67,8 +67,9 @@ struct OnlyCount final : Stateful {
 }  // namespace
 
 ResidualFiles::ResidualFiles(int rank, int ranks, ResidualKeeper& residuals, const fs::path& checkpoints, int keep,
-                             const std::string& configuration, const Log& log)
-    : state_(std::make_unique<State>(residuals, ranks)), writer_(folder_of(checkpoints, rank), keep, configuration, log) {}
+                             const std::string& configuration, const Communicator& communicator)
+    : state_(std::make_unique<State>(residuals, ranks)),
+      writer_(folder_of(checkpoints, rank), keep, configuration, communicator.context().log, nullptr, communicator.rank_activity()) {}
 
 ResidualFiles::~ResidualFiles() = default;
 

@@ -14,9 +14,9 @@ namespace cohort {
 /// name, in the checkpoint's format, into residuals/rank-NNNN beside it. Without them a resumed run would lose what is late, once.
 class ResidualFiles {
  public:
-  /// Where this rank writes, one of so many that do. `checkpoints`: the directory of the checkpoints.
+  /// Where this rank writes, one of so many that do. `checkpoints`: the directory of the checkpoints. `communicator`: this rank's, whose log and activity are told.
   ResidualFiles(int rank, int ranks, ResidualKeeper& residuals, const std::filesystem::path& checkpoints, int keep,
-                const std::string& configuration, const Log& log);
+                const std::string& configuration, const Communicator& communicator);
   ~ResidualFiles();                                  ///< finishes the write; logs its error
   /// As CheckpointWriter does, all ranks at the same steps.
   void save(std::int64_t step, bool best);

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/disk_progress.hpp"
 #include "cohort/base/error.hpp"
 #include "cohort/comm/collective.hpp"
 #include "cohort/comm/thread_ranks.hpp"
@@ -147,6 +148,31 @@ TEST(Judge, NobodyWaitsForARankThatHasLeft) {
   EXPECT_EQ(job.at(101).kind, Verdict::Kind::none);
   job[0].heard = job[1].heard = 102.1;
   EXPECT_THAT(job.at(102.1).text, HasSubstr("rank 1 on node1 has finished already; waiting for it: rank 0 in all_reduce"));
+}
+
+TEST(Judge, ARankThatWaitsForADiskIsLateWhenNothingMovesThere) {
+  Job job(3);
+  DiskProgress disk;
+  const auto hear = [&](double now) {
+    for (int r = 0; r < 3; ++r) job[r].heard = now;
+    return job[1].hear(Report({}, {.step = 17}, &disk), now);
+  };
+  disk.begin("runs/a/checkpoints/.writing-step-0000000017.h5");
+  EXPECT_TRUE(hear(100)) << "it has just begun";
+  for (const double now : {101.5, 103.0, 104.5}) {
+    EXPECT_FALSE(hear(now - 0.5));
+    disk.moved(1 << 20);
+    EXPECT_TRUE(hear(now));
+    EXPECT_EQ(job.at(now).kind, Verdict::Kind::none) << now;
+  }
+  job.waits(0, 1, 104.5);
+  hear(106);
+  EXPECT_EQ(job.at(106).kind, Verdict::Kind::none);
+  hear(107);
+  EXPECT_THAT(job.at(107).text, AllOf(HasSubstr("rank 1 on node1 does not move on (last seen in writing .writing-step-0000000017.h5, "), HasSubstr(" MB/s)"),
+                                      HasSubstr("waiting for it: rank 0 in all_reduce of bucket 3 at step 17")));
+  job[0].report = {};
+  EXPECT_THAT(job.at(107).text, HasSubstr("rank 1 on node1 does not move on")) << "though nobody waits for it";
 }
 
 TEST(Judge, AnErrorExplainsTheEndAndTheWaits) {
@@ -322,6 +348,33 @@ TEST(Detector, NamesTheRankThatHoldsUpTheOthers) {
       EXPECT_THAT(run.lines[0], HasSubstr(verdict.text));
     }
     EXPECT_EQ(run.last_resorts, 0);
+  }
+}
+
+/// The others wait longer than any limit allows, until the disk has done its work; and for one that does nothing no longer than that.
+TEST(Detector, AWaitForASlowDiskIsNoHang) {
+  for (const bool moves : {true, false}) {
+    const Watched run(3, 1, [&](Communicator& world, Detector& detector) {
+      world.set_timeout(moves ? 2.5 : 30);
+      const auto disk = std::make_shared<DiskProgress>();
+      const std::string text = cancelled_text([&] {
+        if (world.rank() == 1) {
+          disk->begin("step-1.h5");
+          world.rank_activity()->begin_disk_wait(disk);
+          for (int tenth = 0; tenth < 50 && !world.cancel_flag()->is_set(); ++tenth) {
+            sleep_for(0.1);
+            if (moves) disk->moved(1000);
+          }
+          world.rank_activity()->end_disk_wait(disk.get());
+        }
+        world.barrier();
+      });
+      detector.acknowledge();
+      if (moves) EXPECT_EQ(text, "no error");
+      else EXPECT_THAT(text, HasSubstr("rank 1 on localhost does not move on (last seen in writing step-1.h5, 0 MB/s)"));
+      if (moves) detector.close();
+    });
+    EXPECT_EQ(run.lines.size(), moves ? 0u : 1u) << ::testing::PrintToString(run.lines);
   }
 }
 

@@ -8,9 +8,11 @@ import os
 import pathlib
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 PROGRAM, MPIRUN, FAULTS = sys.argv[1:4]
@@ -156,6 +158,53 @@ class Lost(Case):
         self.assertIn("at step 4", done.stdout)
         self.assertEqual(self.step_of_latest(self.folder), 6)
         self.assertFalse((self.folder / "run-2").exists())
+
+
+class Slow(Case):
+    """A save takes longer than the watchdog waits for a rank, and longer than the ranks wait for each other."""
+
+    SLOW = ["watchdog.timeout=2", "checkpoint.keep=3"]
+    CASES = {
+        "at the end": (2, ["checkpoint.every_steps=0"]),
+        "mid-run": (2, ["checkpoint.every_steps=2"]),
+        "in pieces": (3, ["train.updater=sharded", "updater.stage=1", "checkpoint.every_steps=0"]),
+        "parameter tasks": (3, ["cluster.ps=1", "train.updater=async", "checkpoint.every_steps=0"]),
+    }
+
+    def slow(self, folder):
+        """Writing a checkpoint takes about seven seconds."""
+        return {"LD_PRELOAD": FAULTS, "COHORT_DISK_FAULTS": f"folder={folder}/run/checkpoints write_microseconds=300000"}
+
+    def test_no_hang_is_seen(self):
+        for name, (ranks, settings) in self.CASES.items():
+            with self.subTest(name):
+                folder = self.folder / name.replace(" ", "-")
+                folder.mkdir()
+                done = train(folder, *self.SLOW, *settings, ranks=ranks, resume=False, environment=self.slow(folder))
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertGreaterEqual(self.step_of_latest(folder), 4)
+
+    def test_after_a_signal(self):
+        command = [MPIRUN, "--oversubscribe", "--bind-to", "none", "-n", "2", PROGRAM, "train", str(JOB)]
+        for setting in [*SETTINGS, *self.SLOW, "checkpoint.every_steps=0", "train.max_steps=0", f'train.directory="{self.folder}/run"']:
+            command += ["--set", setting]
+        with subprocess.Popen(command, env=os.environ | self.slow(self.folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+            metrics = self.folder / "run" / "metrics.jsonl"
+            end = time.monotonic() + LIMIT
+            while not metrics.exists() and time.monotonic() < end:
+                time.sleep(0.05)
+            time.sleep(1)
+            job.send_signal(signal.SIGUSR1)
+            _, errors = job.communicate(timeout=LIMIT)
+        self.assertEqual(job.returncode, 0, errors)
+        self.assertGreater(self.step_of_latest(self.folder), 0)
+
+    def test_a_disk_that_does_nothing_is_named(self):
+        faults = f"folder={self.folder}/run/checkpoints call=1 error=0 write_microseconds=30000000"
+        done = train(self.folder, *self.SLOW, "checkpoint.every_steps=0", ranks=2, resume=False,
+                     environment={"LD_PRELOAD": FAULTS, "COHORT_DISK_FAULTS": faults})
+        self.assertNotEqual(done.returncode, 0)
+        self.assertRegex(done.stderr, r"rank 0 on \S+ does not move on \(last seen in writing \.writing-step-0000000004\.h5, 0 MB/s\)")
 
 
 if __name__ == "__main__":

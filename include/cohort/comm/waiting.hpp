@@ -9,6 +9,8 @@
 
 namespace cohort {
 
+class DiskProgress;
+
 /// What a rank is waiting for.
 struct WaitStatus {
   const char* operation = nullptr;   ///< "barrier", "all_reduce", …; null: not waiting. Static text.
@@ -52,12 +54,24 @@ class RankActivity {
   /// The wait that began first; not waiting if there is none.
   [[nodiscard]] WaitStatus longest_wait() const;
 
+  /// One of the rank's threads waits until a file is on the disk, which may take long and is no hang while something moves.
+  void begin_disk_wait(std::shared_ptr<const DiskProgress> progress);
+  void end_disk_wait(const DiskProgress* progress);
+  /// Null if none does.
+  [[nodiscard]] std::shared_ptr<const DiskProgress> disk_wait() const;
+
+  /// Some rank of the job is seen to write a file that it waits for: no wait for it is too long, and all count from now.
+  void excuse(double now) noexcept { excused_.store(now, std::memory_order_relaxed); }
+  [[nodiscard]] double excused() const noexcept { return excused_.load(std::memory_order_relaxed); }
+
   void arrive(StepPosition position) noexcept;
   [[nodiscard]] StepPosition position() const noexcept;
 
  private:
   mutable std::mutex mutex_;
   std::vector<std::weak_ptr<const Activity>> activities_;
+  std::vector<std::shared_ptr<const DiskProgress>> disk_waits_;
+  std::atomic<double> excused_{0};
   std::atomic<std::int64_t> step_{-1};
   std::atomic<int> bucket_{-1};
 };

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <future>
 #include <memory>
 #include <span>
@@ -28,8 +29,9 @@ namespace cohort {
 /// say which files it needs, and the CRC-32C of all its bytes lies behind what HDF5 knows of it. Copy and move them together.
 
 /// Writes checkpoints into a directory, in the background. `latest` and `best` there are links to a complete checkpoint at any
-/// time, whenever the processes may be killed: a file is written under another name, flushed to the disk, and then renamed; an
-/// index after the files of all ranks. One writer per directory; one thread at a time.
+/// time, whenever the processes may be killed or the disk fails: a file is written under another name, flushed to the disk, read
+/// back, and then renamed; an index after the files of all ranks; older ones go last. Where the file system has no links, `latest` and
+/// `best` are text files with the file's name. One writer per directory; one thread at a time.
 class CheckpointWriter {
  public:
   /// Creates the directory and removes what an interrupted writer left there. After each save the newest `keep` (at least 1)
@@ -38,7 +40,11 @@ class CheckpointWriter {
   /// Without `ranks`, one rank has the whole state. With `ranks`, which must outlive the writer, the state may be in pieces:
   /// the constructor, `save` and `close` are collective, and what is not in pieces is rank 0's. The directory must be on a file
   /// system that all ranks share.
-  CheckpointWriter(std::filesystem::path directory, int keep, std::string configuration, Log log = Log(), Communicator* ranks = nullptr);
+  ///
+  /// While `save` or `close` waits for the disk, `activity` says so (without it, that of `ranks` does), so that nobody takes the
+  /// wait for a hang, and `log` is told now and then which file it is and how fast it grows.
+  CheckpointWriter(std::filesystem::path directory, int keep, std::string configuration, Log log = Log(), Communicator* ranks = nullptr,
+                   std::shared_ptr<RankActivity> activity = nullptr);
   ~CheckpointWriter();                               ///< finishes this rank's write; logs its error
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
@@ -63,6 +69,7 @@ class CheckpointWriter {
   void publish();
   void close_together();
   [[nodiscard]] std::string publishing_error();
+  void wait_for_disk(const std::function<bool(double seconds)>& done) const;
 
   std::unique_ptr<Job> job_;                         // the threads' while they run
   std::unique_ptr<Together> together_;               // null: one rank has the whole state
@@ -81,7 +88,8 @@ struct CheckpointHeader {
   std::int64_t files = 1;                            ///< it is spread over, the index included
 };
 
-/// Loads a file, or the `latest` of a directory, into the parts: all of it, or nothing and an Error: `not_found`;
+/// Loads a file, or the `latest` of a directory (where that is missing or dangles: the newest intact one, with a warning), into the
+/// parts: all of it, or nothing and an Error: `not_found`;
 /// `data_loss` for a damaged file, with the newest intact checkpoint beside it, if there is one; `failed_precondition` with
 /// the names that are missing, extra or of another shape or type. Takes memory for a second copy of the state and one piece or
 /// tensor of the file: of what a part shows as pieces, no more than those are kept. Whether the file is in pieces does not

@@ -21,7 +21,8 @@ TaskService::TaskService(Run& run, Setup& setup, Communicator& service, Communic
       pool_(setup.cluster.dedicated() ? setup.replica->session().pool().threads() : 1), kept_(kept),
       store_(kept, *setup.optimizer, pool_, tasks, options_of(run, layout)), task_(service, layout, task, store_), parts_{&run.state, &kept} {
   store_.start_at(run.state.step);
-  writer_.emplace(run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, service.context().log, tasks.size() > 1 ? &tasks : nullptr);
+  writer_.emplace(run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, service.context().log, tasks.size() > 1 ? &tasks : nullptr,
+                  service.rank_activity());
   task_.on_save([this](std::int64_t step, bool best) { writer_->save(parts_, step, best); });
   task_.on_replace([this](int worker) { replace(worker); });
   if (task != 0) return;

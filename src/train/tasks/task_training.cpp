@@ -72,7 +72,7 @@ std::filesystem::path resume(Run& run, const Parameters& read, Parameters* kept)
 /// What error feedback keeps back goes with checkpoints.
 void save_residuals_of(Worker& worker, int number, const Run& run, std::optional<ResidualFiles>& files) {
   if (!worker.push().keeps_residuals()) return;
-  files.emplace(number, run.replicas, worker.push(), run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, run.world.context().log);
+  files.emplace(number, run.replicas, worker.push(), run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, run.world);
   worker.save_residuals_to(&*files);
 }
 
