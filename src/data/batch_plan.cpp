@@ -13,7 +13,7 @@ AugmentOptions::AugmentOptions(Section& section) {
   section.bind("crop_padding", crop_padding, "pad by this many pixels on each side, then cut the old size out at random",
                between(0, 65536));
   section.bind("flip", flip, "mirror left to right, every other time");
-  section.bind("fill", fill, "value of the padded pixels, after normalisation");
+  section.bind("fill", fill, "value of the padded pixels, after normalisation", between(-1e38, 1e38));
 }
 
 PipelineOptions::PipelineOptions(Section& section) {

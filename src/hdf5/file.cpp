@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <map>
+#include <mutex>
 #include <system_error>
 
 #include "cohort/base/crc32c.hpp"
 #include "cohort/base/error.hpp"
 #include "hdf5/blocks.hpp"
+#include "hdf5/conversion.hpp"
 #include "hdf5/disk_driver.hpp"
+#include "hdf5/sources.hpp"
 #include "hdf5/types.hpp"
 
 namespace cohort::hdf5 {
@@ -109,6 +113,9 @@ bool link_exists(hid_t file, const std::string& path) {
 struct File::Impl {
   Handle file;
   std::shared_ptr<DiskFile> disk{};      // where it goes; null: it is open to read
+  std::string file_name{};
+  mutable std::mutex mutex{};
+  mutable std::map<std::string, std::vector<std::string>> sources{};   // by data set: other files that it needs
 
   ~Impl() {
     if (disk != nullptr) disk->abandon();   // closed without `close`, it is of no use
@@ -124,6 +131,21 @@ struct File::Impl {
     quiet();
     if (!link_exists(file.get(), path)) fail(Code::not_found, where + ": no such data set");
     return own(H5Dopen2(file.get(), path.c_str(), H5P_DEFAULT), H5Dclose, where + ": cannot open the data set");
+  }
+  /// To read its elements: all of them are there, be it in other files. That is looked at when it is opened first; later, whether
+  /// those files still exist.
+  [[nodiscard]] Handle open_complete(const std::string& path, const std::string& where) const {
+    Handle dataset = open_dataset(path, where);
+    const std::lock_guard lock(mutex);
+    const auto known = sources.find(path);
+    if (known == sources.end()) {
+      sources.emplace(path, require_sources(dataset.get(), file_name, where));
+      return dataset;
+    }
+    for (const std::string& source : known->second) {
+      if (!std::filesystem::exists(source)) fail(Code::not_found, where + ": a part of it lies in " + source + ", which is gone");
+    }
+    return dataset;
   }
   [[nodiscard]] Handle create_dataset(const std::string& path, const std::string& where, hid_t type, hid_t space) const {
     quiet();
@@ -174,6 +196,7 @@ File File::open(const std::filesystem::path& path) {
   const Handle access = own(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, name);
   check(H5Pset_file_locking(access.get(), false, true), name);   // parallel file systems often have no locks to give
   auto impl = std::make_unique<Impl>();
+  impl->file_name = name;
   impl->file =
       own(H5Fopen(name.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose, name + ": not an HDF5 file that can be read");
   return File(std::move(impl), name);
@@ -260,6 +283,10 @@ bool File::is_virtual(std::string_view dataset) const {
   return H5Pget_layout(creation.get()) == H5D_VIRTUAL;
 }
 
+void File::require_complete(std::string_view dataset) const {
+  static_cast<void>(impl_->open_complete(absolute(dataset), at(dataset)));
+}
+
 bool File::has(std::string_view object) const {
   quiet();
   return link_exists(impl_->file.get(), absolute(object));
@@ -291,26 +318,28 @@ void File::read(std::string_view dataset, DType dtype, const Shape& shape, void*
 void File::read(std::string_view dataset, const Tensor& host_tensor) const {
   const std::string where = at(dataset);
   require_host(host_tensor, where);
-  const Handle source = impl_->open_dataset(absolute(dataset), where);
+  const Handle source = impl_->open_complete(absolute(dataset), where);
   const Handle space = own(H5Dget_space(source.get()), H5Sclose, where);
   const Shape shape = stored_shape(space.get(), where);
   if (shape != host_tensor.shape()) {
     fail(Code::invalid_argument, where + ": has shape " + shape.text() + ", asked for as " + host_tensor.shape().text());
   }
   if (host_tensor.elements() == 0) return;
-  const Handle type = type_of(host_tensor.dtype());
   const Handle memory = memory_space(host_tensor);
-  check(H5Dread(source.get(), type.get(), memory.get(), H5S_ALL, H5P_DEFAULT, host_tensor.raw()), where + ": cannot read");
+  const bool dense = host_tensor.dense();
+  const Destination to{.out = host_tensor.raw(), .dtype = host_tensor.dtype(), .elements = shape.elements(),
+                       .columns = dense ? shape.elements() : host_tensor.columns(),
+                       .ld = dense ? shape.elements() : host_tensor.ld(), .space = memory.get()};
+  read_elements(source.get(), H5S_ALL, to, shape, 0, where);
 }
 
 void File::read_rows(std::string_view dataset, DType dtype, std::span<const std::uint32_t> rows, void* out) const {
   const std::string where = at(dataset);
-  const Handle source = impl_->open_dataset(absolute(dataset), where);
+  const Handle source = impl_->open_complete(absolute(dataset), where);
   const Handle space = own(H5Dget_space(source.get()), H5Sclose, where);
   const Shape shape = stored_shape(space.get(), where);
   check(shape.rank() > 0, Code::invalid_argument, where + ": is one value, it has no rows");
   const std::int64_t row_elements = shape[0] == 0 ? 0 : shape.elements() / shape[0];
-  const Handle type = type_of(dtype);
   std::array<hsize_t, Shape::kMaxRank> start{}, count{};
   std::copy(shape.begin(), shape.end(), count.begin());
   auto* next = static_cast<std::byte*>(out);
@@ -326,7 +355,9 @@ void File::read_rows(std::string_view dataset, DType dtype, std::span<const std:
     if (elements > 0) {
       check(H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr), where);
       const Handle memory = space_of({elements});
-      check(H5Dread(source.get(), type.get(), memory.get(), space.get(), H5P_DEFAULT, next), where + ": cannot read");
+      const Destination to{.out = next, .dtype = dtype, .elements = elements, .columns = elements, .ld = elements,
+                           .space = memory.get()};
+      read_elements(source.get(), space.get(), to, shape, row_elements * static_cast<std::int64_t>(rows[i]), where);
     }
     next += static_cast<std::size_t>(elements) * size_of(dtype);
     i += run;
@@ -363,7 +394,7 @@ std::uint32_t File::crc32c(std::string_view dataset, DiskProgress* progress) con
 
 std::string File::read_text(std::string_view dataset) const {
   const std::string where = at(dataset);
-  const Handle source = impl_->open_dataset(absolute(dataset), where);
+  const Handle source = impl_->open_complete(absolute(dataset), where);
   const Handle type = own(H5Dget_type(source.get()), H5Tclose, where);
   const Handle space = own(H5Dget_space(source.get()), H5Sclose, where);
   check(H5Sget_simple_extent_npoints(space.get()) == 1, Code::data_loss, where + ": is not one text");
@@ -399,7 +430,10 @@ std::int64_t File::attribute(std::string_view object, std::string_view name) con
 }
 template <>
 std::uint32_t File::attribute(std::string_view object, std::string_view name) const {
-  return impl_->number<std::uint32_t>(absolute(object), name, at(object), H5T_INTEGER, H5T_NATIVE_UINT32);
+  const auto value = impl_->number<std::int64_t>(absolute(object), name, at(object), H5T_INTEGER, H5T_NATIVE_INT64);
+  check(value >= 0 && value <= std::numeric_limits<std::uint32_t>::max(), Code::data_loss,
+        at(object) + ": attribute '" + std::string(name) + "': is " + std::to_string(value) + ", no 32-bit number");
+  return static_cast<std::uint32_t>(value);
 }
 template <>
 double File::attribute(std::string_view object, std::string_view name) const {

@@ -75,6 +75,27 @@ DType dtype_of_stored(hid_t type, std::string_view what) {
   fail(Code::data_loss, std::string(what) + ": holds elements that are neither numbers nor bool");
 }
 
+bool holds_all_of(hid_t outer, hid_t inner) {
+  const auto numbers = [](hid_t type) {
+    struct {
+      bool whole, sign;
+      std::size_t bits;                  // without the sign; of floats: of the mantissa, with the bit that is not stored
+    } result{H5Tget_class(type) == H5T_INTEGER, true, H5Tget_precision(type)};
+    if (result.whole) {
+      result.sign = H5Tget_sign(type) == H5T_SGN_2;
+      result.bits -= result.sign ? 1 : 0;
+    } else {
+      std::size_t sign = 0, exponent_at = 0, exponent = 0, mantissa_at = 0;
+      check(H5Tget_fields(type, &sign, &exponent_at, &exponent, &mantissa_at, &result.bits), "HDF5 float fields");
+      ++result.bits;
+    }
+    return result;
+  };
+  const auto out = numbers(outer), in = numbers(inner);
+  if (out.whole) return in.whole && in.bits <= out.bits && (out.sign || !in.sign);
+  return in.bits <= out.bits && (in.whole || H5Tget_size(inner) < H5Tget_size(outer) || in.bits == out.bits);
+}
+
 Handle text_type(std::size_t bytes) {
   Handle type = own(H5Tcopy(H5T_C_S1), H5Tclose, "HDF5 string type");
   check(H5Tset_size(type.get(), std::max<std::size_t>(bytes, 1)), "HDF5 string size");

@@ -11,6 +11,9 @@ namespace cohort::hdf5 {
 /// The smallest DType that holds every value of a stored type; Error data_loss "`what`: …" if there is none.
 [[nodiscard]] DType dtype_of_stored(hid_t type, std::string_view what);
 
+/// Is every value of the number type `inner` one of `outer` as well? (Of floats: NaN and infinity, too.)
+[[nodiscard]] bool holds_all_of(hid_t outer, hid_t inner);
+
 /// UTF-8, `bytes` long (at least 1).
 [[nodiscard]] Handle text_type(std::size_t bytes);
 

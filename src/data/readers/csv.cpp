@@ -2,7 +2,9 @@
 // the label, the others make one vector of features per sample.
 #include <algorithm>
 #include <charconv>
+#include <clocale>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <utility>
 
@@ -196,8 +198,13 @@ class CsvReader final : public Reader {
       const std::int64_t target = columns.target[column];
       if (target == Columns::kIgnored) continue;
       const double value = number(text, columns.names[column], cell);
-      if (target >= 0) features_[begin + static_cast<std::size_t>(target)] = options.normalise(value);
-      else add_label(text, value, options);
+      const auto in_range = [&](float x) {
+        if (!std::isfinite(x)) refuse_cell(text, columns.names[column], cell, "is beyond float32");
+        return x;
+      };
+      if (target >= 0) features_[begin + static_cast<std::size_t>(target)] = in_range(options.normalise(value));
+      else if (class_labels_) add_class(text, value, options);
+      else values_.push_back(in_range(static_cast<float>(value)));
     }
     if (column < columns.names.size()) {
       text.refuse("the line ends after " + std::to_string(column) + " cells, the header has " +
@@ -213,17 +220,23 @@ class CsvReader final : public Reader {
     if (digits.starts_with('+')) digits.remove_prefix(1);
     double value = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-    if (error != std::errc{} || end != digits.data() + digits.size() || !std::isfinite(value)) {
-      text.refuse("column '" + column + "': '" + std::string(cell.substr(0, 40)) + "' is not a finite number");
-    }
+    if (error == std::errc::result_out_of_range) value = out_of_range(std::string(digits));
+    else if (error != std::errc{}) value = std::numeric_limits<double>::quiet_NaN();
+    if (end != digits.data() + digits.size() || !std::isfinite(value)) refuse_cell(text, column, cell, "is not a finite number");
     return value;
   }
 
-  void add_label(const CsvText& text, double value, const CsvOptions& options) {
-    if (!class_labels_) {
-      values_.push_back(static_cast<float>(value));
-      return;
-    }
+  /// What from_chars does not tell apart: infinity for what is too large, and what is nearest for what is too small.
+  static double out_of_range(const std::string& digits) {
+    static const locale_t with_points = newlocale(LC_ALL_MASK, "C", nullptr);
+    return strtod_l(digits.c_str(), nullptr, with_points);
+  }
+
+  [[noreturn]] static void refuse_cell(const CsvText& text, const std::string& column, std::string_view cell, const char* why) {
+    text.refuse("column '" + column + "': '" + std::string(cell.substr(0, 40)) + "' " + why);
+  }
+
+  void add_class(const CsvText& text, double value, const CsvOptions& options) {
     const double most =
         options.classes > 0 ? static_cast<double>(options.classes) - 1 : std::numeric_limits<std::int32_t>::max();
     if (value < 0 || value > most || value != std::floor(value)) {

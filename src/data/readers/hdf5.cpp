@@ -1,5 +1,7 @@
-// Data sets of an HDF5 file as fields; samples are entries of their first dimension and are read when asked for.
+// Data sets of an HDF5 file as fields; samples are entries of their first dimension and are read when asked for. A value that
+// the field's type cannot hold is an error; NaN and infinity stay what they are in fields of floats.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <type_traits>
 
@@ -61,7 +63,14 @@ class Hdf5Reader final : public Reader {
       if (options_[f].normalise.any()) {
         auto* values = static_cast<float*>(buffers[f]);
         const std::int64_t count = each * static_cast<std::int64_t>(samples.size());
-        std::transform(values, values + count, values, [&](float x) { return options_[f].normalise(x); });
+        for (std::int64_t i = 0; i < count; ++i) {
+          const float stored = values[i];
+          values[i] = options_[f].normalise(stored);
+          if (std::isfinite(values[i]) || !std::isfinite(stored)) continue;
+          fail(Code::data_loss, file_.path() + ": '" + options_[f].dataset + "': sample " +
+                                    std::to_string(samples[static_cast<std::size_t>(i / each)]) + " holds " +
+                                    std::to_string(stored) + ", which scale, mean and std bring beyond float32");
+        }
       }
       if (options_[f].classes > 0) {
         dispatch(fields_[f].dtype,
@@ -84,6 +93,7 @@ class Hdf5Reader final : public Reader {
   }
 
   void add(const FieldOptions& options) {
+    file_.require_complete(options.dataset);
     const hdf5::DatasetInfo info = file_.info(options.dataset);
     const std::string where = file_.path() + ": '" + options.dataset + "'";
     if (info.shape.rank() == 0) fail(Code::data_loss, where + ": is one value, samples are entries of a first dimension");

@@ -23,6 +23,7 @@ struct IdxOptions {
     section.bind("labels", labels, "IDX file of labels, plain or .gz");
     section.bind("classes", classes, "labels are below this", between(1, 256));
     normalise.bind(section);
+    normalise.require_in_range(section, 255);
     check(!images.empty() && !labels.empty(), Code::invalid_argument,
           section.path() + ": reader 'idx' needs the paths images and labels");
   }

@@ -32,6 +32,7 @@ struct ImageFolderOptions {
     decode.full_depth = depth == "full";
     section.bind("apply_gamma", decode.apply_gamma, "bring files that name a gamma to that of screens; else values stay");
     normalise.bind(section);
+    normalise.require_in_range(section, 255);
     check(!directory.empty(), Code::invalid_argument, section.path() + ": reader 'image_folder' needs the path directory");
     check(decode.channels != 2, Code::invalid_argument,
           section.path() + ".channels is 2, it must be 1 (grey) or 3 (red, green, blue)");

@@ -25,7 +25,7 @@ struct SyntheticOptions {
                  between(0, 0x1p52));
     section.bind("shape", shape, "of one image: height, width, channels", between(1, kMost));
     section.bind("classes", classes, "labels are below this", at_least(1));
-    section.bind("noise", noise, "standard deviation of the noise; the patterns have 1", at_least(0));
+    section.bind("noise", noise, "standard deviation of the noise; the patterns have 1", between(0, 1e30));
     section.bind("seed", seed, "another seed is another task");
     check(shape.size() <= Shape::kMaxRank - 1, Code::invalid_argument, section.path() + ".shape: at most 7 dimensions");
   }
