@@ -6,16 +6,22 @@
 //
 // 1. Each rank describes itself.   2. The ranks of each machine try shared memory.   3. Rank 0 prints and warns.
 #include <fmt/core.h>
+#include <netdb.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <future>
+#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "cohort/base/clock.hpp"
 #include "cohort/base/library.hpp"
 #include "cohort/comm/environment.hpp"
 #include "cohort/job/job.hpp"
@@ -32,6 +38,7 @@ struct RankFacts {
   int processors = 0;      ///< of the machine, bound or not
   int process = 0;
   bool shared_memory = false;
+  double own_name = 0, localhost = 0;   ///< seconds that looking them up took; 0: this rank has not tried
 };
 
 template <std::size_t N>
@@ -48,6 +55,33 @@ std::string device_text() {
   return text;
 }
 
+constexpr double kLookUpLimit = 3, kSlowLookUp = 0.5;   // seconds
+
+/// Seconds until the system has found the name, or says that there is none. On a thread, because the system's own look-up cannot
+/// be told to end: it stays behind where a name server is silent.
+std::future<double> look_up(const std::string& name) {
+  auto seconds = std::make_shared<std::promise<double>>();
+  std::future<double> result = seconds->get_future();
+  std::thread([name, seconds] {
+    const double begin = Clock::steady().now();
+    addrinfo* found = nullptr;
+    if (getaddrinfo(name.c_str(), nullptr, nullptr, &found) == 0) freeaddrinfo(found);
+    seconds->set_value(Clock::steady().now() - begin);
+  }).detach();
+  return result;
+}
+
+/// Of the machine that this rank is on.
+void measure_look_ups(RankFacts& facts) {
+  const auto limit = std::chrono::steady_clock::now() + std::chrono::duration<double>(kLookUpLimit);
+  std::future<double> own_name = look_up(facts.host.data()), localhost = look_up("localhost");
+  const auto seconds = [&](std::future<double>& answer) {
+    return answer.wait_until(limit) == std::future_status::ready ? answer.get() : kLookUpLimit;
+  };
+  facts.own_name = seconds(own_name);
+  facts.localhost = seconds(localhost);
+}
+
 RankFacts describe_rank(const Communicator& world) {
   RankFacts facts;
   set_text(facts.host, world.context().host);
@@ -56,6 +90,8 @@ RankFacts describe_rank(const Communicator& world) {
   if (sched_getaffinity(0, sizeof facts.cores, &facts.cores) != 0) CPU_ZERO(&facts.cores);
   facts.processors = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   facts.process = static_cast<int>(getpid());
+  const NodeMap& nodes = world.nodes();
+  if (nodes.ranks_of(nodes.node_of(world.rank())).front() == world.rank()) measure_look_ups(facts);
   return facts;
 }
 
@@ -189,10 +225,23 @@ std::string crowding(std::span<const int> ranks, const std::vector<RankFacts>& a
   return {};
 }
 
+/// What makes programs on a machine start late.
+std::string late_name(const RankFacts& facts, const std::string& name, double seconds, const std::string& address) {
+  if (seconds < kSlowLookUp) return {};
+  const std::string how = seconds < kLookUpLimit ? fmt::format("takes {:.1f} s", seconds) : fmt::format("has no answer within {:.0f} s", seconds);
+  return fmt::format("{}: looking up the name {} {}, and so may each start of a program that does it; the line \"{} {}\" in "
+                     "/etc/hosts answers at once", facts.host.data(), name, how, address, name);
+}
+
 std::vector<std::string> warnings(const Communicator& world, const std::vector<RankFacts>& all) {
   std::vector<std::string> texts;
   for (int node = 0; node < world.nodes().nodes(); ++node) {
-    if (std::string text = crowding(world.nodes().ranks_of(node), all); !text.empty()) texts.push_back(std::move(text));
+    const std::span<const int> ranks = world.nodes().ranks_of(node);
+    const RankFacts& first = all[static_cast<std::size_t>(ranks.front())];
+    for (std::string text : {crowding(ranks, all), late_name(first, first.host.data(), first.own_name, "127.0.1.1"),
+                             late_name(first, "localhost", first.localhost, "127.0.0.1")}) {
+      if (!text.empty()) texts.push_back(std::move(text));
+    }
   }
   for (const RankFacts& facts : all) {
     if (facts.shared_memory) continue;

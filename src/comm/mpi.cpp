@@ -38,6 +38,7 @@ MpiComm::~MpiComm() {
 
 Environment::Environment() {
   int provided = 0;
+  skip_displays();
   check(MpiCode{MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided)});
   check(MpiCode{MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN)});
   check(MpiCode{MPI_Comm_rank(MPI_COMM_WORLD, &rank_)});
@@ -166,6 +167,8 @@ std::string Environment::processor_name() {
   check(MpiCode{MPI_Get_processor_name(text.data(), &length)});
   return {text.data(), static_cast<std::size_t>(length)};
 }
+
+void Environment::skip_displays() noexcept { setenv("HWLOC_COMPONENTS", "-gl", 0); }
 
 void abort_job(int code) noexcept {
   end_process_after(5);   // the launcher, whom MPI_Abort asks, may be in trouble as well

@@ -19,6 +19,7 @@
 
 #include "cohort/base/clock.hpp"
 #include "cohort/base/error.hpp"
+#include "cohort/comm/environment.hpp"
 #include "job/outcome.hpp"
 
 namespace cohort {
@@ -184,6 +185,7 @@ int conclude(const Call& call, int code, const std::optional<Outcome>& outcome) 
 int launch(const std::vector<std::string>& words) {
   const Call call = parse(words);
   const OutcomeFile outcome;
+  Environment::skip_displays();
   Child child(call.command);
   const int code = child.wait(outcome.path());
   std::fflush(nullptr);

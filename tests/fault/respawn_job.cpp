@@ -51,7 +51,7 @@ int run(Communicator& world, JobArguments& arguments) {
   Communicator tasks = world.split(world.rank() < kTasks ? 0 : 1);
   std::vector<int> workers;
   for (int rank = kTasks; rank < world.size(); ++rank) workers.push_back(rank);
-  world.membership()->allow_losses(workers, 2);
+  world.membership()->allow_losses(workers, 30);
   world.barrier();
   if (world.rank() == kTasks) raise(SIGKILL);
   if (world.rank() < kTasks) {

@@ -40,6 +40,10 @@ class Environment {
   [[nodiscard]] static std::string thread_level();      ///< what MPI granted: "multiple", "serialized", …
   [[nodiscard]] static std::string library_version();   ///< "Open MPI v4.1.4"
   [[nodiscard]] static std::string processor_name();
+  /// Before MPI starts, or a process that starts it: keeps Debian's hwloc, which MPI asks what the machine has, from looking for
+  /// graphics cards at ten X displays. Each is a look-up of "localhost", which may wait for a name server for seconds, and
+  /// finds nothing that is used here. A HWLOC_COMPONENTS of the user's own stays.
+  static void skip_displays() noexcept;
 
   static constexpr std::size_t kLargestMessage = std::size_t{1} << 30;   // MPI counts are ints
 
