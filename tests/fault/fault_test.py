@@ -49,7 +49,7 @@ class Run:
             reader.start()
         end = time.monotonic() + HUNG
         try:
-            if meddle is not None and self.ready.wait(HUNG):
+            if meddle is not None and self.ready.wait(HUNG) and len(self.pids) == ranks:
                 meddle(self)
             while (process.poll() is None or any(map(alive, self.pids.values()))) and time.monotonic() < end:
                 time.sleep(0.02)
@@ -74,6 +74,7 @@ class Run:
                 self.pids[int(words[1])] = int(words[2])
                 if len(self.pids) == self.ranks:
                     self.ready.set()
+        self.ready.set()      # there will be no more
 
     def read_err(self, stream):
         for line in stream:

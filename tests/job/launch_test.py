@@ -43,11 +43,12 @@ class Run:
                         self.pids[int(line.split()[1])] = int(line.split()[2])
                         if len(self.pids) == ranks:
                             ready.set()
+                ready.set()      # there will be no more
             readers = [threading.Thread(target=read_out), threading.Thread(target=self.read_err)]
             for reader in readers:
                 reader.start()
             try:
-                if meddle is not None and ready.wait(HUNG):
+                if meddle is not None and ready.wait(HUNG) and len(self.pids) == ranks:
                     meddle(self)
                 self.process.wait(HUNG)
             finally:
