@@ -46,7 +46,8 @@ class ElementwiseKernel {
         return;
       }
       const std::int64_t columns = c.out().columns();
-      c.pool().parallel_for(c.out().rows(), kGrain / std::max<std::int64_t>(columns, 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t grain = kGrain / std::max<std::int64_t>(columns, 1) + 1;
+      c.pool().parallel_for(c.out().rows(), grain, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t row = begin; row < end; ++row) apply(c.stream(), g, columns, (x.template data<float>() + row * x.ld())...);
       });
     }

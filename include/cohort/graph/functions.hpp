@@ -63,7 +63,8 @@ Value log_softmax(Value x);
 /// Per row: −Σ q log softmax(logits), q = (1 − s)·onehot(label) + s / classes. labels int32 [...]; result float32 [...].
 Value softmax_cross_entropy(Value logits, Value labels, float label_smoothing = 0);
 Value mean_squared_error(Value prediction, Value target);            ///< scalar
-Value accuracy(Value logits, Value labels);                           ///< share of rows whose argmax is the label, none of it NaN
+/// The share of rows whose argmax is the label. A row with NaN is none of them.
+Value accuracy(Value logits, Value labels);
 
 // Shapes. One dimension of `reshape` may be -1.
 Value reshape(Value x, std::vector<std::int64_t> shape);

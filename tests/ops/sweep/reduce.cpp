@@ -109,10 +109,10 @@ SweepCase drawn_expansion(Draw& draw) {
     x = draw_broadcast(draw, like);
   }
   draw.work(static_cast<double>(like.elements()));
-  return {
-      .in = {draw.floats(x), draw.floats(like)},
-      .attrs = {
-          {"axes", axes}, {"keep_dims", axes.empty() || keep}, {"average", (!axes.empty() || x == like) && draw.chance()}}};
+  const bool average = (!axes.empty() || x == like) && draw.chance();
+  return {.in = {draw.floats(x), draw.floats(like)},
+          .attrs = {{"axes", axes}, {"keep_dims", axes.empty() || keep}, {"average", average}},
+          .gradients = !average || like.elements() > 0};       // a mean over nothing is NaN
 }
 
 std::vector<Result> expanded(const SweepCase& one, const std::vector<Scalars>& in) {
