@@ -248,7 +248,8 @@ std::vector<std::string> warnings(const Communicator& world, const std::vector<R
     texts.push_back(fmt::format("{}: shared memory windows do not work: is /dev/shm full?", facts.host.data()));
   }
   if (Environment::thread_level() != "multiple") {
-    texts.emplace_back("MPI does not grant MPI_THREAD_MULTIPLE: only one thread of a rank may talk to others");
+    texts.emplace_back("MPI does not grant MPI_THREAD_MULTIPLE: no thread of its own exchanges gradients (exchange.thread), "
+                       "and parameter tasks must be dedicated ([cluster] ps)");
   }
   return texts;
 }

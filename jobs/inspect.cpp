@@ -86,7 +86,8 @@ const Registered<JobType> job{"inspect",
                                .help = "  cohort inspect runs/lenet\n"
                                        "  cohort inspect runs/lenet/checkpoints/best\n"
                                        "  cohort inspect jobs/lenet.toml --set model.hidden=[200,84]\n",
-                               .run = inspect}};
+                               .reads_only = true,
+                              .run = inspect}};
 
 }  // namespace
 }  // namespace cohort

@@ -143,6 +143,7 @@ int list(Communicator& world, JobArguments& arguments) {
 const Registered<JobType> job{"list", {.summary = "names every op, optimizer, model, reader, … with its options",
                                        .argument = JobArgument::text,
                                        .argument_help = "only this kind: section, model, optimizer, op, …",
+                                       .reads_only = true,
                                        .run = list}};
 
 }  // namespace

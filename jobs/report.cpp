@@ -99,6 +99,7 @@ const Registered<JobType> job{"report",
                                .argument_help = "a run's folder, as runs/lenet; the run may still go on",
                                .help = "  cohort report runs/lenet\n"
                                        "  cohort report runs/lenet --set output=lenet.html\n",
+                               .reads_only = true,
                                .run = report}};
 
 }  // namespace

@@ -1,5 +1,6 @@
 // fp32: floats travel as they are.
 
+#include <cmath>
 #include <cstring>
 
 #include "cohort/comm/codec.hpp"
@@ -11,8 +12,16 @@ class Fp32 final : public Codec {
  public:
   std::size_t wire_bytes(std::size_t n) const override { return n * sizeof(float); }
 
-  void encode(const float* x, std::size_t n, std::byte* wire, float*, const ExchangeContext&) const override {
-    if (n > 0) std::memcpy(wire, x, n * sizeof(float));   // exact: there is no error to feed back
+  void encode(const float* x, std::size_t n, std::byte* wire, float* residual, const ExchangeContext&) const override {
+    if (residual == nullptr) {
+      if (n > 0) std::memcpy(wire, x, n * sizeof(float));
+      return;
+    }
+    auto* to = reinterpret_cast<float*>(wire);   // wire buffers are aligned as floats are
+    for (std::size_t i = 0; i < n; ++i) {
+      to[i] = x[i] + residual[i];
+      if (std::isfinite(to[i])) residual[i] = 0;   // all of it is on the wire
+    }
   }
 
   void decode(const std::byte* wire, std::size_t n, float* x, Accumulate how, const ExchangeContext&) const override {
@@ -20,7 +29,7 @@ class Fp32 final : public Codec {
       if (n > 0) std::memcpy(x, wire, n * sizeof(float));
       return;
     }
-    const float* from = reinterpret_cast<const float*>(wire);   // wire buffers are aligned as floats are
+    const float* from = reinterpret_cast<const float*>(wire);
     for (std::size_t i = 0; i < n; ++i) x[i] += from[i];
   }
 

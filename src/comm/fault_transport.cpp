@@ -24,6 +24,7 @@ class FaultTransport final : public Transport, private LibraryCollectives {
   int rank() const noexcept override { return below_->rank(); }
   int size() const noexcept override { return below_->size(); }
   bool thread_ranks() const noexcept override { return below_->thread_ranks(); }
+  std::string why_one_thread() const override { return below_->why_one_thread(); }
   Request isend(int peer, int tag, const void* data, std::size_t bytes) override;
   Request irecv(int peer, int tag, void* data, std::size_t bytes) override {
     return slots_.add({.below = below_->irecv(peer, tag, data, bytes)});

@@ -7,7 +7,10 @@
 #include <csignal>
 #include <cstdlib>
 #include <exception>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cohort/base/error.hpp"
@@ -36,10 +39,27 @@ MpiComm::~MpiComm() {
   MPI_Comm_free(&comm_);
 }
 
-Environment::Environment() {
+namespace {
+
+/// In the order of ThreadLevel.
+constexpr std::array<std::pair<std::string_view, int>, 4> kThreadLevels{{{"single", MPI_THREAD_SINGLE},
+                                                                         {"funneled", MPI_THREAD_FUNNELED},
+                                                                         {"serialized", MPI_THREAD_SERIALIZED},
+                                                                         {"multiple", MPI_THREAD_MULTIPLE}}};
+
+}  // namespace
+
+std::optional<ThreadLevel> thread_level_named(std::string_view name) {
+  for (std::size_t level = 0; level < kThreadLevels.size(); ++level) {
+    if (kThreadLevels[level].first == name) return static_cast<ThreadLevel>(level);
+  }
+  return {};
+}
+
+Environment::Environment(ThreadLevel asked) {
   int provided = 0;
   skip_displays();
-  check(MpiCode{MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided)});
+  check(MpiCode{MPI_Init_thread(nullptr, nullptr, kThreadLevels[static_cast<std::size_t>(asked)].second, &provided)});
   check(MpiCode{MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN)});
   check(MpiCode{MPI_Comm_rank(MPI_COMM_WORLD, &rank_)});
   check(MpiCode{MPI_Comm_size(MPI_COMM_WORLD, &ranks_)});
@@ -144,13 +164,10 @@ Communicator Environment::world(Context context, std::size_t largest_message) co
 std::string Environment::thread_level() {
   int level = MPI_THREAD_SINGLE;
   check(MpiCode{MPI_Query_thread(&level)});
-  switch (level) {
-    case MPI_THREAD_SINGLE: return "single";
-    case MPI_THREAD_FUNNELED: return "funneled";
-    case MPI_THREAD_SERIALIZED: return "serialized";
-    case MPI_THREAD_MULTIPLE: return "multiple";
-    default: return "level " + std::to_string(level);
+  for (const auto& [name, value] : kThreadLevels) {
+    if (value == level) return std::string(name);
   }
+  return "level " + std::to_string(level);
 }
 
 std::string Environment::library_version() {

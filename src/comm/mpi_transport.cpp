@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cohort/base/error.hpp"
+#include "cohort/comm/environment.hpp"
 
 namespace cohort {
 namespace {
@@ -96,6 +97,10 @@ class MpiTransport final : public Transport, private LibraryCollectives {
   int rank() const noexcept override { return rank_; }
   int size() const noexcept override { return size_; }
   bool thread_ranks() const noexcept override { return false; }
+  std::string why_one_thread() const override {
+    const std::string level = Environment::thread_level();
+    return level == "multiple" ? "" : fmt::format("MPI grants its threads the level \"{}\", not \"multiple\"", level);
+  }
   Request isend(int peer, int tag, const void* data, std::size_t bytes) override;
   Request irecv(int peer, int tag, void* data, std::size_t bytes) override;
   bool test(Request& request) override;

@@ -118,6 +118,7 @@ class ThreadTransport final : public Transport {
   int rank() const noexcept override { return rank_; }
   int size() const noexcept override { return static_cast<int>(group_->boxes.size()); }
   bool thread_ranks() const noexcept override { return true; }
+  std::string why_one_thread() const override { return {}; }
   Request isend(int peer, int tag, const void* data, std::size_t bytes) override;
   Request irecv(int peer, int tag, void* data, std::size_t bytes) override;
   bool test(Request& request) override;

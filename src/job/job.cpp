@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -19,6 +18,7 @@
 #include "cohort/comm/membership.hpp"
 #include "job/command_line.hpp"
 #include "job/config.hpp"
+#include "job/launcher.hpp"
 #include "job/launcher_line.hpp"
 #include "job/outcome.hpp"
 #include "job/signals.hpp"
@@ -161,15 +161,26 @@ int conclude(Ending& ending, const Failure& mine, int rank, int ranks) {
   end_all(!causes || !mine.consequence, mine, rank);
 }
 
+/// Of COHORT_MPI_THREAD_LEVEL, for MPI libraries whose highest level is slow or broken.
+ThreadLevel asked_thread_level() {
+  const std::string asked = environment_variable("COHORT_MPI_THREAD_LEVEL");
+  const std::optional<ThreadLevel> level = asked.empty() ? ThreadLevel::multiple : thread_level_named(asked);
+  check(level.has_value(), Code::invalid_argument,
+        "COHORT_MPI_THREAD_LEVEL is '" + asked + "', allowed: single funneled serialized multiple");
+  return *level;
+}
+
 /// What can be done before MPI starts. Its failure is reported when MPI has, so that it is printed once.
 struct Prepared {
   CommandLine line;
+  ThreadLevel threads = ThreadLevel::multiple;
   std::exception_ptr failure;
 };
 
 Prepared prepare(int argc, char** argv) {
   Prepared prepared;
   try {   // kept, not handled: run_job's catch gets it
+    prepared.threads = asked_thread_level();
     prepared.line = parse_command_line(argc, argv);
     for (const std::string& file : prepared.line.plugins) load_plugin(file);
   } catch (...) {
@@ -181,7 +192,7 @@ Prepared prepare(int argc, char** argv) {
 /// This process's number, before MPI says it: 0 if no launcher has set one.
 bool is_first_process() {
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
-    if (const char* rank = std::getenv(name)) return std::string_view(rank) == "0";
+    if (const std::string rank = environment_variable(name); !rank.empty()) return rank == "0";
   }
   return true;
 }
@@ -189,8 +200,7 @@ bool is_first_process() {
 /// Open MPI's mpirun starts further processes. Under srun rank 0 gets an error, and the other ranks wait for ever in
 /// MPI_Comm_spawn (Open MPI 4.1.4 with PMIx 4.2.2), so nobody may try; srun passes on the environment of a caller under mpirun.
 bool launcher_starts_processes() {
-  const char* const mpirun = std::getenv("OMPI_MCA_orte_hnp_uri");
-  return mpirun != nullptr && *mpirun != '\0' && !started_by_srun();
+  return !environment_variable("OMPI_MCA_orte_hnp_uri").empty() && !started_by_srun();
 }
 
 /// True for calls that only ask for a text: they need no MPI.
@@ -213,14 +223,24 @@ void check_use(const CommandLine& line, const JobType& job) {
   if (!job.resumes && !line.resume.empty()) refuse("--resume");
 }
 
+/// Error failed_precondition if the job's processes do not know of each other.
+void check_together(const Communicator& world, const JobType& job) {
+  if (job.reads_only) return;
+  const std::string why = why_apart(world.size(), Environment::library_version(), environment_variable);
+  check(why.empty(), Code::failed_precondition, why);
+}
+
 /// From here on a rank in trouble is named, and ends the job unless the others can do without it.
 void watch(Communicator& world, Section& config, Ending& ending) {
+  check(world.transport().thread_ranks() || Environment::thread_level() != "single", Code::failed_precondition,
+        "MPI grants the thread level \"single\", but a rank has more threads than one, if only one that calls MPI: take "
+        "an MPI library that grants \"funneled\" at least");
   const DetectorOptions options(config.child("watchdog"));
   world.set_timeout(options.communicator_timeout());
-  const auto last_resort = [rank = world.context().rank, &ending](const Verdict& verdict) {
+  const auto last_resort = [rank = world.context().rank, host = world.context().host, &ending](const Verdict& verdict) {
     tell_outcome(ending, rank, kExitError, verdict.text);
     if (verdict.kind != Verdict::Kind::excluded) abort_job(kExitError);
-    print_error(Failure{verdict.text, ""}, rank, Environment::processor_name());
+    print_error(Failure{verdict.text, ""}, rank, host);     // no call of MPI: this may be another thread
     _exit(kExitError);
   };
   if (ending.replacement()) {
@@ -244,6 +264,7 @@ void inject_faults(Communicator& world, Section& config, bool replacement) {
 int run_named_job(Communicator& world, const CommandLine& line, Ending& ending) {
   const JobType& job = Registry<JobType>::instance().get(line.job);
   check_use(line, job);
+  if (!ending.replacement()) check_together(world, job);
   const bool has_file = job.argument == JobArgument::job_file || line.argument.ends_with(".toml");
   Configuration configuration = load_configuration(has_file ? line.argument : "", line.settings);
   configuration.text += fmt::format("job = {}\nargument = {}\n--resume = {}\n", line.job, line.argument, line.resume);
@@ -287,7 +308,7 @@ int run_job(int argc, char** argv) {
   int rank = 0;
   try {
     if (!prepared.failure && print_text(prepared.line)) return kExitDone;
-    environment.emplace();
+    environment.emplace(prepared.threads);
     Context context;
     context.stop = &stop;
     context.launches = launcher_starts_processes();

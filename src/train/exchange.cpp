@@ -66,7 +66,9 @@ ExchangeOptions::ExchangeOptions(Section& section) : collective(section) {
   section.bind("first_bucket_mib", first_bucket_mib, "size of the first bucket, small so that communication starts early (MiB)", above(0));
   section.bind("bucket_mib", bucket_mib, "size of every other bucket (MiB)", above(0));
   section.bind("shared_parameters", shared_parameters, "ranks of a machine keep one copy of the parameters and update a share each, where they can");
-  section.bind("thread", thread, "drive the exchange from a thread of its own; auto: where the rank has a core beside those of its kernels",
+  section.bind("thread", thread,
+               "drive the exchange from a thread of its own; auto: where MPI allows it and the rank has a core beside those of "
+               "its kernels",
                one_of({"auto", "on", "off"}));
   section.bind("dense_steps", dense_steps, "with a codec that is not exact: first steps of the training that go in float32", at_least(0));
   section.bind("error_feedback", error_feedback, "keep what the codec loses and add it to the next gradient; auto: with int8",
@@ -112,7 +114,11 @@ GradientExchange::GradientExchange(Communicator& communicator, const Parameters&
   if (setting.own_thread && communicator.size() > 1) {
     check(device_.info().host_accessible, Code::failed_precondition,
           "exchange.thread = \"on\": gradients of " + device_.info().name() + " pass through host memory on the main thread");
-    thread_ = std::make_unique<DriverThread>([this] { return drive(); });
+    why_no_thread_ = communicator.transport().why_one_thread();
+    check(why_no_thread_.empty() || options.thread != "on", Code::failed_precondition,
+          "exchange.thread = \"on\": " + why_no_thread_ +
+              ", so a second thread must not talk to other ranks; \"auto\" goes without");
+    if (why_no_thread_.empty()) thread_ = std::make_unique<DriverThread>([this] { return drive(); });
   }
 }
 
@@ -195,6 +201,7 @@ std::string GradientExchange::text() const {
   if (group_ != nullptr) text += ", one copy of the parameters per machine";
   if (setting_.blocks) text += ", every rank sums its blocks";
   if (thread_) text += ", from a thread of its own";
+  if (!why_no_thread_.empty()) text += ", without the thread that a free core is there for: " + why_no_thread_;
   if (!lossy_) return text;
   text += "; " + codec_name_ + (keeps_residuals() ? " with error feedback" : "");
   if (dense_steps_ > 0) text += " after " + std::to_string(dense_steps_) + " steps in fp32";

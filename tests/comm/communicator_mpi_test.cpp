@@ -25,6 +25,7 @@ TEST(Mpi, RanksOfOneMachineShareANode) { EXPECT_EQ(world().nodes().nodes(), 1); 
 
 TEST(Mpi, Environment) {
   EXPECT_EQ(Environment::thread_level(), "multiple");
+  EXPECT_EQ(world().transport().why_one_thread(), "");
   EXPECT_FALSE(Environment::library_version().empty());
   EXPECT_EQ(Environment::processor_name(), world().context().host);
 }

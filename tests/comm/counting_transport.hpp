@@ -12,7 +12,7 @@
 namespace cohort::testing {
 
 /// Hands everything to another transport and counts the bytes that this rank sends, in itself and all its subgroups.
-class CountingTransport final : public Transport {
+class CountingTransport : public Transport {
  public:
   CountingTransport(std::unique_ptr<Transport> below, std::shared_ptr<std::atomic<std::int64_t>> bytes)
       : below_(std::move(below)), bytes_(std::move(bytes)) {}
@@ -20,6 +20,7 @@ class CountingTransport final : public Transport {
   int rank() const noexcept override { return below_->rank(); }
   int size() const noexcept override { return below_->size(); }
   bool thread_ranks() const noexcept override { return below_->thread_ranks(); }
+  std::string why_one_thread() const override { return below_->why_one_thread(); }
   Request isend(int peer, int tag, const void* data, std::size_t bytes) override {
     *bytes_ += static_cast<std::int64_t>(bytes);
     return below_->isend(peer, tag, data, bytes);

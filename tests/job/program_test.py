@@ -97,6 +97,23 @@ class Alone(unittest.TestCase):
         self.assertIn("job.toml:2:8: ", run.err)
 
 
+    def test_processes_of_a_launcher_that_mpi_does_not_join_are_refused(self):
+        file = str(SOURCE / "jobs" / "synthetic.toml")
+        srun = ["SLURM_STEP_ID=0", "SLURM_STEP_NUM_TASKS=4", "SLURM_PROCID=1"]
+        for variables, named in ((["PMI_SIZE=3", "PMI_RANK=1"], "3 processes (PMI_SIZE)"),
+                                 (srun, "4 processes (SLURM_STEP_NUM_TASKS)")):
+            for job in (["train", file], ["evaluate", file, "--resume", "nix"], ["doctor"]):
+                run = Run(["env", *variables, PROGRAM, *job])
+                self.assertEqual((run.code, len(run.complaints)), (1, 1), run.err)
+                self.assertIn(named + ", but MPI knows of 1 in all", run.err)
+                self.assertRegex(run.err, r"mpirun of the MPI library that this program uses \(Open MPI v\d")
+                self.assertEqual("srun --mpi=pmix" in run.err, variables is srun)
+            self.assertEqual(Run(["env", *variables, "COHORT_ALONE=1", PROGRAM, "doctor"]).code, 0)
+            self.assertEqual(Run(["env", *variables, *ranks(2, "doctor")]).code, 0)   # mpirun is the nearest
+        for harmless in (["list", "codec"], ["--version"], ["inspect", file], ["train", "--help"], []):
+            self.assertEqual(Run(["env", *srun, PROGRAM, *harmless]).code, 0, harmless)
+
+
 class Together(unittest.TestCase):
     """Ranks under mpirun."""
 
@@ -109,6 +126,33 @@ class Together(unittest.TestCase):
             self.assertIn(word, run.out)
         if (os.cpu_count() or 1) < 3:
             self.assertIn("oversubscribed: 3 ranks share", run.out)
+
+    def test_mpis_thread_level_is_heeded(self):
+        small = ["--set", "train.max_steps=2", "--set", "data.train.samples=64", "--set", "data.validation.samples=8"]
+        file = str(SOURCE / "jobs" / "synthetic.toml")
+
+        def at(level, *arguments):
+            with tempfile.TemporaryDirectory() as folder:
+                own = ["--set", f"train.directory={folder}/run", *small] if arguments[0] == "train" else []
+                return Run(["env", f"COHORT_MPI_THREAD_LEVEL={level}", *ranks(2, *arguments, *own)])
+
+        run = at("funneled", "doctor")
+        self.assertEqual(run.code, 0, run.err)
+        self.assertIn("threads: funneled", run.out)
+        self.assertIn("warning: MPI does not grant MPI_THREAD_MULTIPLE", run.out)
+        run = at("serialized", "train", file)
+        self.assertEqual(run.code, 0, run.err)
+        for setting in ("exchange.thread=on", "train.updater=async"):
+            run = at("serialized", "train", file, "--set", setting)
+            self.assertEqual(run.code, 1, run.err)
+            self.assertEqual(len(run.complaints), 1, run.err)
+            self.assertIn("MPI grants its threads the level \"serialized\"", run.err)
+        run = at("single", "train", file)
+        self.assertEqual((run.code, len(run.complaints)), (1, 1), run.err)
+        self.assertIn("MPI grants the thread level \"single\"", run.err)
+        run = at("many", "train", file)
+        self.assertEqual((run.code, len(run.complaints)), (2, 1), run.err)
+        self.assertIn("COHORT_MPI_THREAD_LEVEL is 'many', allowed: single funneled serialized multiple", run.err)
 
     def test_an_error_of_all_ranks_is_printed_once(self):
         run = faulty(3, "go_wrong", "how=error")

@@ -1,11 +1,11 @@
-// Every optimizer's first steps against its paper, transcribed here in double, and against PyTorch's values.
+// Every optimizer's first steps against its paper (optimizer_rules.hpp), and against PyTorch's values.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <iostream>
 #include <map>
-#include <numeric>
 
+#include "train/optimizer_rules.hpp"
 #include "train/torch_values.hpp"
 #include "train/trainee.hpp"
 
@@ -13,109 +13,6 @@ namespace cohort {
 namespace {
 
 using namespace cohort::testing;
-using Vector = std::vector<double>;
-
-/// What a paper's algorithm works on: weights, three state vectors, the number of the step (from 1), whether the layer
-/// decays.
-struct Paper {
-  Vector w, a, b, c;
-  int t = 1;
-  bool decays = true;
-
-  [[nodiscard]] std::size_t size() const { return w.size(); }
-};
-using Rule = std::function<void(Paper&, Vector g, double lr)>;
-
-double norm(const Vector& x) { return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0)); }
-
-void add_decay(const Paper& p, Vector& g, double lambda) {
-  for (std::size_t i = 0; p.decays && i < g.size(); ++i) g[i] += lambda * p.w[i];
-}
-
-/// Polyak and Nesterov as PyTorch's documentation has them, `momentum` 0: plain.
-Rule sgd(double momentum, bool nesterov, double lambda) {
-  return [=](Paper& p, Vector g, double lr) {
-    add_decay(p, g, lambda);
-    for (std::size_t i = 0; i < p.size(); ++i) {
-      p.a[i] = p.t == 1 ? g[i] : momentum * p.a[i] + g[i];
-      p.w[i] -= lr * (nesterov ? g[i] + momentum * p.a[i] : p.a[i]);
-    }
-  };
-}
-
-/// Nesterov's own two sequences (Sutskever et al. 2013, eq. 3-4), which look ahead: the optimizer's weights are
-/// theta + mu v.
-Rule sutskever(double momentum) {
-  return [=](Paper& p, Vector g, double lr) {   // b: theta
-    if (p.t == 1) p.b = p.w;
-    for (std::size_t i = 0; i < p.size(); ++i) {
-      p.a[i] = momentum * p.a[i] - lr * g[i];
-      p.b[i] += p.a[i];
-      p.w[i] = p.b[i] + momentum * p.a[i];
-    }
-  };
-}
-
-Rule adam(double b1, double b2, double epsilon, double l2, double decoupled) {
-  return [=](Paper& p, Vector g, double lr) {
-    add_decay(p, g, l2);
-    for (std::size_t i = 0; i < p.size(); ++i) {
-      p.a[i] = b1 * p.a[i] + (1 - b1) * g[i];
-      p.b[i] = b2 * p.b[i] + (1 - b2) * g[i] * g[i];
-      const double m = p.a[i] / (1 - std::pow(b1, p.t)), v = p.b[i] / (1 - std::pow(b2, p.t));
-      p.w[i] -= lr * (m / (std::sqrt(v) + epsilon) + (p.decays ? decoupled : 0) * p.w[i]);
-    }
-  };
-}
-
-Rule adagrad(double epsilon, double lambda) {
-  return [=](Paper& p, Vector g, double lr) {
-    add_decay(p, g, lambda);
-    for (std::size_t i = 0; i < p.size(); ++i) {
-      p.a[i] += g[i] * g[i];
-      p.w[i] -= lr * g[i] / (std::sqrt(p.a[i]) + epsilon);
-    }
-  };
-}
-
-Rule rmsprop(double rho, double momentum, double epsilon, bool centered, double lambda) {
-  return [=](Paper& p, Vector g, double lr) {
-    add_decay(p, g, lambda);
-    for (std::size_t i = 0; i < p.size(); ++i) {
-      p.a[i] = rho * p.a[i] + (1 - rho) * g[i] * g[i];
-      p.b[i] = rho * p.b[i] + (1 - rho) * g[i];
-      const double deviation = std::sqrt(p.a[i] - (centered ? p.b[i] * p.b[i] : 0));
-      p.c[i] = momentum * p.c[i] + g[i] / (deviation + epsilon);
-      p.w[i] -= lr * p.c[i];
-    }
-  };
-}
-
-Rule lars(double trust, double momentum, double lambda) {
-  return [=](Paper& p, Vector g, double lr) {
-    const double local = p.decays ? trust * norm(p.w) / (norm(g) + lambda * norm(p.w)) : 1;
-    add_decay(p, g, lambda);
-    for (std::size_t i = 0; i < p.size(); ++i) {
-      p.a[i] = momentum * p.a[i] + lr * local * g[i];
-      p.w[i] -= p.a[i];
-    }
-  };
-}
-
-Rule lamb(double b1, double b2, double epsilon, double lambda) {
-  return [=](Paper& p, const Vector& g, double lr) {
-    Vector u(p.size());
-    for (std::size_t i = 0; i < p.size(); ++i) {
-      p.a[i] = b1 * p.a[i] + (1 - b1) * g[i];
-      p.b[i] = b2 * p.b[i] + (1 - b2) * g[i] * g[i];
-      const double m = p.a[i] / (1 - std::pow(b1, p.t)), v = p.b[i] / (1 - std::pow(b2, p.t));
-      u[i] = m / (std::sqrt(v) + epsilon) + (p.decays ? lambda * p.w[i] : 0);
-    }
-    const double ratio = p.decays ? norm(p.w) / norm(u) : 1;
-    for (std::size_t i = 0; i < p.size(); ++i) p.w[i] -= lr * ratio * u[i];
-  };
-}
-
 struct PaperCase {
   OptimizerCase how;
   Rule rule;

@@ -1,18 +1,26 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "cohort/comm/communicator.hpp"
 
 namespace cohort {
 
-/// MPI from start to end: the constructor initialises it (asking for MPI_THREAD_MULTIPLE), the destructor finalises it.
-/// One per process, made by the thread that calls `main`. Without mpirun the job has one rank.
+/// Which threads of a process may call MPI: there is only one (MPI_THREAD_SINGLE), the one that has initialised it, one at a
+/// time, or all.
+enum class ThreadLevel : std::uint8_t { single, funneled, serialized, multiple };
+[[nodiscard]] std::optional<ThreadLevel> thread_level_named(std::string_view name);   ///< "funneled"
+
+/// MPI from start to end: the constructor initialises it, the destructor finalises it. MPI may grant another level than
+/// `asked`. One per process, made by the thread that calls `main`. Without mpirun the job has one rank.
 class Environment {
  public:
-  Environment();
+  explicit Environment(ThreadLevel asked = ThreadLevel::multiple);
   Environment(const Environment&) = delete;
   Environment& operator=(const Environment&) = delete;
   ~Environment();
@@ -37,7 +45,7 @@ class Environment {
   /// rank dies meanwhile.
   void limit_finalize(unsigned seconds) noexcept { finalize_seconds_ = seconds; }
 
-  [[nodiscard]] static std::string thread_level();      ///< what MPI granted: "multiple", "serialized", …
+  [[nodiscard]] static std::string thread_level();      ///< what MPI granted: "multiple", "serialized", "funneled", "single"
   [[nodiscard]] static std::string library_version();   ///< "Open MPI v4.1.4"
   [[nodiscard]] static std::string processor_name();
   /// Before MPI starts, or a process that starts it: keeps Debian's hwloc, which MPI asks what the machine has, from looking for

@@ -53,6 +53,8 @@ class Transport {
   [[nodiscard]] virtual int size() const noexcept = 0;
   /// True where the ranks are threads of one process.
   [[nodiscard]] virtual bool thread_ranks() const noexcept = 0;
+  /// Empty where threads of a rank may talk at the same time, each over a transport of its own; else why not, for people.
+  [[nodiscard]] virtual std::string why_one_thread() const = 0;
 
   /// Begins to send; `data` must stay as it is until the request has been tested true. 0 <= tag <= 30000. Any size, 0
   /// included; what the library below cannot move at once is cut and joined here.

@@ -41,8 +41,8 @@ class ConditionalAccumulatorBase {
   ConditionalAccumulatorBase(DType dtype, Reduction reduction, Log log);
   ~ConditionalAccumulatorBase() = default;
 
-  /// Calls `add(first)`, unless the gradient is too old; what it throws leaves all as it was. Takes for which this gradient was
-  /// the last one missing have been served when this returns. True if the gradient counts.
+  /// Calls `add(first)`, unless the gradient is too old; what it throws leaves all as it was. Takes that have enough by this
+  /// gradient have been served when this returns. True if the gradient counts.
   template <class Add>
   bool apply(std::int64_t local_step, Add&& add) {
     const std::lock_guard lock(mutex_);

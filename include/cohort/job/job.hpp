@@ -40,6 +40,7 @@ struct JobType {
   std::string argument_help{};                    ///< what it is, for --help
   std::string help{};                             ///< sample runs and more, for --help
   bool resumes = false;                           ///< knows --resume
+  bool reads_only = false;                        ///< no harm where a launcher starts processes that MPI does not join
   std::function<int(Communicator& world, JobArguments& arguments)> run{};
   /// Instead of `run`: one process, without MPI, that gets all words behind the job's name.
   std::function<int(const std::vector<std::string>& words)> alone{};

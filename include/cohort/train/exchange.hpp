@@ -23,7 +23,7 @@ struct ExchangeOptions {
   double first_bucket_mib = 1;      ///< small, so that communication starts early
   double bucket_mib = 25;
   bool shared_parameters = true;    ///< ranks of a machine keep one copy of the parameters, where they can
-  std::string thread = "auto";      ///< "on", "off": drive the exchange from a thread of its own; "auto": where a core is free
+  std::string thread = "auto";      ///< "on", "off": from a thread of its own; "auto": where MPI allows it and a core is free
   std::int64_t dense_steps = 100;   ///< with a codec that is not exact: so many first steps of a training travel in float32
   std::string error_feedback = "auto";    ///< "on", "off": keep what the codec loses for the next step; "auto": with codecs that want it
   std::string small_codec_name = "bf16";  ///< with a codec that is not exact: how small tensors travel
@@ -39,7 +39,7 @@ struct ExchangeOptions {
 /// Which sums a rank gets, and where gradients lie.
 struct ExchangeSetting {
   NodeGroup* group = nullptr;       ///< not null: those of its share of the machine's one copy of the parameters
-  bool own_thread = false;          ///< a thread of its own drives the exchange, not `poll`
+  bool own_thread = false;          ///< a thread of its own drives the exchange, not `poll`, where the transport allows it
   bool blocks = false;              ///< those of its block of each bucket, over all ranks; without a group
   bool parts = false;               ///< with `blocks`: gradients stay no longer than until their bucket is summed
 };
@@ -221,6 +221,7 @@ class GradientExchange final : public ResidualKeeper {
   std::int64_t step_ = -1;
   std::size_t launched_ = 0, launched_between_ = 0;
   std::atomic<bool> all_there_ = false;     // every rank is known to have come to its last bucket
+  std::string why_no_thread_;               // although one is wanted: for people
   std::unique_ptr<DriverThread> thread_;    // last: it uses the others; null: poll drives
 };
 

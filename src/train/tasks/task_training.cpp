@@ -98,6 +98,14 @@ void check_backups(const Run& run, const ClusterOptions& cluster, int workers) {
   }
 }
 
+/// A rank with both roles talks to others from two threads.
+void check_threads(const Communicator& world, const ClusterOptions& cluster) {
+  const std::string why_not = cluster.dedicated() ? "" : world.transport().why_one_thread();
+  check(why_not.empty(), Code::failed_precondition,
+        "every rank is a worker and, in a thread of its own, a parameter task, but " + why_not +
+            ": take dedicated parameter tasks (--set cluster.ps=1), or an MPI library that grants it");
+}
+
 }  // namespace
 
 bool train_with_tasks(Run& run) {
@@ -107,6 +115,7 @@ bool train_with_tasks(Run& run) {
   check_same_model(world, setup.replica->graph());
   const TaskLayout layout(*setup.parameters, setup.cluster, setup.updater.exchange, world.size());
   check_backups(run, setup.cluster, static_cast<int>(layout.workers.size()));
+  check_threads(world, setup.cluster);
   const std::optional<int> task = layout.cluster.task_of("ps", world.rank()), worker = layout.cluster.task_of("worker", world.rank());
 
   Communicator alone = world.alone();
