@@ -14,6 +14,7 @@ class FirstSamples final : public Reader {
   void read(std::span<const std::uint32_t> samples, std::span<void* const> buffers) const override {
     whole_->read(samples, buffers);
   }
+  [[nodiscard]] Classes classes() const override { return whole_->classes(); }
 
  private:
   std::shared_ptr<const Reader> whole_;

@@ -8,6 +8,7 @@
 
 #include "base/disk_file.hpp"
 #include "cohort/train/checkpoint.hpp"
+#include "train/class_names.hpp"
 
 namespace cohort {
 namespace {
@@ -35,6 +36,7 @@ void TrainerState::visit(StateVisitor& v) {
   v.value("train/best", best);
   v.value("train/has_best", has_best);
   v.value("train/seed", seed);
+  if (!classes.empty()) v.text("data/classes", classes);
 }
 
 bool TrainerState::take_score(double score) {
@@ -55,7 +57,11 @@ Run::Run(Communicator& all, Section& config, int ranks)
   state.seed = static_cast<std::int64_t>(plan.train.seed);
 }
 
-Run::Run(Communicator& alone, Section& config, RunDirectory where, int ranks) : Run(alone, config, ranks) { directory = std::move(where); }
+Run::Run(Communicator& alone, Section& config, RunDirectory where, int ranks) : Run(alone, config, ranks) {
+  directory = std::move(where);
+  const std::filesystem::path latest = directory.checkpoints() / "latest";
+  if (std::filesystem::exists(latest)) take_classes(latest);       // of the run, which may have gone on from another one
+}
 
 Run::Run(Communicator& all, Section& config, const std::string& resume) : Run(all, config, all.size()) {
   directory = choose_directory(all, plan.train.directory, resume);
@@ -63,6 +69,15 @@ Run::Run(Communicator& all, Section& config, const std::string& resume) : Run(al
   OnlyPosition position(state);
   Stateful* const part = &position;
   (void)load_checkpoint(directory.resume_from, std::span(&part, 1), Extra::ignore);
+  take_classes(directory.resume_from);
+}
+
+void Run::take_classes(const std::filesystem::path& checkpoint) {
+  const std::vector<std::string> names = classes_in(checkpoint);
+  state.classes = text_of_classes(names);    // if there are none, the checkpoint is loaded without
+  if (names.empty()) return;
+  if (!plan.classes.empty()) require_same_classes(plan.classes, names, checkpoint);
+  plan.name_classes(names);
 }
 
 PhaseLength Run::length(const TrainingPhase& phase) const {
@@ -99,6 +114,7 @@ std::string Run::text(std::size_t index) const {
 }
 
 void Run::begin() {
+  state.classes = text_of_classes(plan.classes);
   total_steps = state.step + steps_left();
   if (plan.train.max_steps > 0) total_steps = std::min(total_steps, plan.train.max_steps);
   progress.set_total(total_steps);
@@ -110,6 +126,7 @@ void Run::begin() {
   for (std::size_t i = 0; plan.phases.phases().size() > 1 && i < plan.phases.phases().size(); ++i) {
     if (plan.phases.phases()[i].begin < plan.train.epochs) progress.note(text(i));
   }
+  if (!plan.classes_note.empty()) progress.note(plan.classes_note);
   if (resumes()) progress.note(fmt::format("resumed from {} at step {}", directory.resume_from.string(), state.step));
 }
 

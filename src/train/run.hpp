@@ -27,6 +27,7 @@ struct TrainerState final : Stateful {
   double best = 0;                          ///< of the metric that chooses the best checkpoint
   std::int64_t has_best = 0;
   std::int64_t seed = 0;
+  std::string classes;                      ///< names of classes, a line for each; empty: labels are numbers
 
   void visit(StateVisitor& v) override;
   /// Is the score above all before? Then it is the best from now on. NaN never is, or nothing could come after it.
@@ -93,6 +94,7 @@ class Run {
 
  private:
   Run(Communicator& world, Section& config, int ranks);
+  void take_classes(const std::filesystem::path& checkpoint);
   [[nodiscard]] std::string text(std::size_t phase) const;
   [[nodiscard]] std::int64_t steps_left() const;
 

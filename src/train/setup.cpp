@@ -8,6 +8,7 @@
 #include "cohort/base/cores.hpp"
 #include "cohort/base/random.hpp"
 #include "cohort/train/checkpoint.hpp"
+#include "train/class_names.hpp"
 #include "train/run_directory.hpp"
 
 namespace cohort {
@@ -54,6 +55,17 @@ ModelBuilder model_of(Section& section) {
   return known.get(type).make(section);
 }
 
+/// The data set of a section. Error invalid_argument if it has no samples.
+std::shared_ptr<const Reader> data_of(Section& section) {
+  std::shared_ptr<const Reader> reader = open_reader(section);
+  if (reader->size() > 0) return reader;
+  std::string given;
+  for (const Section::Bound& option : section.bound()) {
+    if (option.given) given += (given.empty() ? "" : ", ") + option.key + " = " + option.value;
+  }
+  fail(Code::invalid_argument, section.path() + ": the data set has no samples (" + given + ")");
+}
+
 }  // namespace
 
 TrainOptions::TrainOptions(Section& section) {
@@ -88,8 +100,11 @@ Description::Description(Section& config) {
   build = model_of(config.child("model"));
   Section& data = config.child("data");
   pipeline = PipelineOptions(data);
-  training_data = open_reader(data.child("train"));
-  if (data.has("validation")) validation_data = open_reader(data.child("validation"));
+  training_data = data_of(data.child("train"));
+  if (data.has("validation")) {
+    validation_data = with_fields(data_of(data.child("validation")), training_data->fields(), "data.validation", "data.train");
+  }
+  name_classes(training_data->classes().names);
   Section& optimizer_section = config.child("optimizer");
   optimizer = make_optimizer(optimizer_section);
   groups = std::make_shared<ParameterGroups>(optimizer_section);
@@ -106,6 +121,16 @@ Description::Description(Section& config) {
   trace = TraceOptions(config.child("trace"));
   config.finish();
   config_text = config.resolved();
+}
+
+void Description::name_classes(const std::vector<std::string>& names) {
+  if (names.empty()) return;
+  classes = names;
+  training_data = with_classes(training_data, names, "data.train");
+  if (!validation_data || validation_data->classes().names.empty()) return;
+  const std::string missing = missing_classes(names, validation_data->classes().names);
+  if (!missing.empty()) classes_note = "data.validation has no samples of these classes: " + missing;
+  validation_data = with_classes(validation_data, names, "data.validation");
 }
 
 Setup::Setup(Communicator& communicator, Description description) : Description(std::move(description)) {

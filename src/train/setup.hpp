@@ -24,6 +24,8 @@ namespace cohort {
 /// accept the same file. Copies share what is behind pointers.
 struct Description {
   explicit Description(Section& config);
+  /// Labels are places in `names` from now on. Error invalid_argument for a class that is not among them.
+  void name_classes(const std::vector<std::string>& names);
 
   TrainOptions train;
   CheckpointOptions checkpoint;
@@ -36,7 +38,9 @@ struct Description {
   ClusterOptions cluster;
   ModelBuilder build;
   std::string config_text;                         ///< resolved: given values and defaults
-  std::shared_ptr<const Reader> training_data, validation_data;   ///< validation: may be null
+  std::shared_ptr<const Reader> training_data, validation_data;   ///< validation: may be null; its fields are training's
+  std::vector<std::string> classes;                ///< by label, in both; empty: labels are numbers
+  std::string classes_note;                        ///< for people: of which classes there are no validation data
   std::shared_ptr<const Optimizer> optimizer;
   std::shared_ptr<const ParameterGroups> groups;
   std::shared_ptr<const Schedule> schedule;

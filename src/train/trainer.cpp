@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "train/class_names.hpp"
 #include "train/handover.hpp"
 #include "train/phase_trainer.hpp"
 #include "train/report/run_report.hpp"
@@ -120,6 +121,8 @@ Evaluation evaluate(Communicator& communicator, Section& config, const std::stri
   check(setup.validation_data != nullptr, Code::invalid_argument, "evaluate needs a [data.validation] section in the job file");
   check_same_model(communicator, setup.replica->graph());
   load_parameters(communicator, setup, checkpoint);
+  setup.name_classes(classes_in(find_directory(communicator, setup.train.directory, checkpoint).resume_from));
+  if (communicator.rank() == 0 && !setup.classes_note.empty()) communicator.context().log.warning(setup.classes_note);
   BatchPipeline data(setup.validation_data, setup.pipeline, communicator.rank(), communicator.size(), BatchUse::evaluation);
   return evaluate(communicator, *setup.replica, data);
 }

@@ -21,6 +21,12 @@ struct Field {
   Shape shape;               ///< of one sample; a scalar's is []
 };
 
+/// What the labels of a data set stand for.
+struct Classes {
+  std::string field;                     ///< of int32: places in `names`
+  std::vector<std::string> names;        ///< empty: labels are numbers, and nobody knows what they mean
+};
+
 /// A data set with random access to its samples.
 class Reader {
  public:
@@ -30,6 +36,8 @@ class Reader {
   /// Sample `samples[i]`'s field f goes to the i-th place of `buffers[f]` (caller's memory, dense, samples.size() times
   /// fields()[f].shape elements of its dtype). Thread-safe. Errors name file and place.
   virtual void read(std::span<const std::uint32_t> samples, std::span<void* const> buffers) const = 0;
+  /// Of a data set that names its classes. Others may number the same classes in another way: see `with_classes`.
+  [[nodiscard]] virtual Classes classes() const { return {}; }
 };
 
 /// A kind of data set, by name: `const Registered<ReaderType> reader{"idx", {open_idx}};` `open` binds its own options in
@@ -43,5 +51,15 @@ inline constexpr std::string_view kKindOf<ReaderType> = "reader";
 /// The data set that a section describes: `reader` names the kind, `limit` cuts it to its first samples, the rest are that
 /// kind's own options.
 [[nodiscard]] std::shared_ptr<const Reader> open_reader(Section& section);
+
+/// The same data set, of whose classes label i is the one called `names[i]`. Error invalid_argument, beginning with `what`, that
+/// names a class that is not among `names`. A data set without names of classes stays as it is.
+[[nodiscard]] std::shared_ptr<const Reader> with_classes(std::shared_ptr<const Reader> reader,
+                                                         const std::vector<std::string>& names, const std::string& what);
+
+/// The same data set with its fields in the order of `fields`. Error invalid_argument, beginning with `what`, that names the
+/// field, and its types and shapes, unless it has just these; `others`: whose fields they are.
+[[nodiscard]] std::shared_ptr<const Reader> with_fields(std::shared_ptr<const Reader> reader, const std::vector<Field>& fields,
+                                                        const std::string& what, const std::string& others);
 
 }  // namespace cohort

@@ -1,5 +1,5 @@
-// A folder with one folder per class, of PNG and JPEG files: label i is the i-th class by name. Files are decoded when their
-// samples are read, on the threads that prepare batches.
+// A folder with one folder per class, of PNG and JPEG files: label i is the i-th class by name, or of a list that is given.
+// Files are decoded when their samples are read, on the threads that prepare batches.
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
@@ -16,12 +16,15 @@ namespace fs = std::filesystem;
 
 struct ImageFolderOptions {
   std::string directory;
+  std::vector<std::string> classes;
   std::int64_t height = 0, width = 0;
   DecodeOptions decode;
   Normalise normalise{.scale = 1.0 / 255};
 
   explicit ImageFolderOptions(Section& section) {
     section.bind("directory", directory, "has a folder of .png, .jpg and .jpeg files for each class");
+    section.bind("classes", classes,
+                 "names of the classes, label 0 first; a folder that is not listed is an error. Empty: all folders by name");
     section.bind("height", height, "pixels that every image is brought to; 0: those of the first image", at_least(0));
     section.bind("width", width, "pixels that every image is brought to; 0: those of the first image", at_least(0));
     section.bind("channels", decode.channels, "1: grey, 3: red, green, blue; what is stored is converted", between(1, 3));
@@ -64,11 +67,15 @@ class ImageFolderReader final : public Reader {
   explicit ImageFolderReader(const ImageFolderOptions& options) : options_(options) {
     const auto classes = sorted_entries(options.directory, [](const fs::directory_entry& e) { return e.is_directory(); });
     if (classes.empty()) fail(Code::not_found, options.directory + ": has no folders, expected one per class");
-    for (std::size_t label = 0; label < classes.size(); ++label) {
-      const auto files = sorted_entries(
-          classes[label], [](const fs::directory_entry& e) { return e.is_regular_file() && is_image(e.path()); });
-      if (files.empty()) fail(Code::not_found, classes[label].string() + ": has no .png, .jpg or .jpeg files");
-      for (const fs::path& file : files) samples_.push_back({file.string(), static_cast<std::int32_t>(label)});
+    names_ = options.classes;
+    for (std::size_t i = 0; options.classes.empty() && i < classes.size(); ++i) names_.push_back(classes[i].filename().string());
+    require_names(options.directory);
+    for (const fs::path& folder : classes) {
+      const auto files =
+          sorted_entries(folder, [](const fs::directory_entry& e) { return e.is_regular_file() && is_image(e.path()); });
+      if (files.empty()) fail(Code::not_found, folder.string() + ": has no .png, .jpg or .jpeg files");
+      const std::int32_t label = label_of(folder);
+      for (const fs::path& file : files) samples_.push_back({file.string(), label});
     }
     if (options_.height == 0 || options_.width == 0) {
       const DecodedImage first = decode_image(samples_[0].path, options_.decode);
@@ -81,6 +88,8 @@ class ImageFolderReader final : public Reader {
 
   [[nodiscard]] std::int64_t size() const override { return std::ssize(samples_); }
   [[nodiscard]] const std::vector<Field>& fields() const override { return fields_; }
+
+  [[nodiscard]] Classes classes() const override { return {"label", names_}; }
 
   void read(std::span<const std::uint32_t> samples, std::span<void* const> buffers) const override {
     const std::int64_t pixels = fields_[0].shape.elements();
@@ -101,7 +110,25 @@ class ImageFolderReader final : public Reader {
     std::int32_t label;
   };
 
+  void require_names(const std::string& directory) const {
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      const bool printable = !names_[i].empty() && names_[i].find('\n') == std::string::npos;
+      check(printable, Code::invalid_argument, directory + ": a class with the name '" + names_[i] + "'");
+      const auto again = std::find(names_.begin() + static_cast<std::ptrdiff_t>(i) + 1, names_.end(), names_[i]);
+      check(again == names_.end(), Code::invalid_argument, directory + ": class '" + names_[i] + "' is listed twice");
+    }
+  }
+
+  [[nodiscard]] std::int32_t label_of(const fs::path& folder) const {
+    const auto at = std::find(names_.begin(), names_.end(), folder.filename().string());
+    if (at == names_.end()) {
+      fail(Code::invalid_argument, folder.string() + ": " + unknown_name_text("class", folder.filename().string(), names_));
+    }
+    return static_cast<std::int32_t>(at - names_.begin());
+  }
+
   ImageFolderOptions options_;
+  std::vector<std::string> names_;
   std::vector<Sample> samples_;
   std::vector<Field> fields_;
 };
