@@ -1,7 +1,7 @@
-# cohort_unite(TARGET EXCEPT pattern ...): compiles the sources of a folder of src/ six at a time, as one that includes them, which
-# takes the compiler 40 % less (measured). For builds that nobody edits code in: a change compiles its neighbours as well, and a
-# file that forgets an include may find it there. EXCEPT: files that stay as they are, because they give to things of their own
-# names that their neighbours use as well, or have compile options.
+# cohort_unite(TARGET EXCEPT pattern ...): compiles the sources of a folder of src/ six at a time, as one that includes them,
+# which takes the compiler 40 % less (measured). For builds that nobody edits code in: a change compiles its neighbours as well,
+# and a file that forgets an include may find it there. EXCEPT: files that stay as they are, because they give to things of
+# their own names that their neighbours use as well, or have compile options.
 function(cohort_unite target)
   cmake_parse_arguments(arg "" "" "EXCEPT" ${ARGN})
   get_target_property(sources ${target} SOURCES)
@@ -42,5 +42,5 @@ function(cohort_unite target)
   endforeach()
   set_target_properties(${target} PROPERTIES SOURCES "${alone};${united}")
   target_compile_options(${target} PRIVATE -Wno-subobject-linkage)       # GCC takes what is included for a header
-  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})   # names from there: the same in every checkout, for ccache
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})   # the same names in every checkout: ccache
 endfunction()

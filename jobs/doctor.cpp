@@ -57,8 +57,8 @@ std::string device_text() {
 
 constexpr double kLookUpLimit = 3, kSlowLookUp = 0.5;   // seconds
 
-/// Seconds until the system has found the name, or says that there is none. On a thread, because the system's own look-up cannot
-/// be told to end: it stays behind where a name server is silent.
+/// Seconds until the system has found the name, or says that there is none. On a thread, because the system's own look-up
+/// cannot be told to end: it stays behind where a name server is silent.
 std::future<double> look_up(const std::string& name) {
   auto seconds = std::make_shared<std::promise<double>>();
   std::future<double> result = seconds->get_future();
@@ -228,9 +228,10 @@ std::string crowding(std::span<const int> ranks, const std::vector<RankFacts>& a
 /// What makes programs on a machine start late.
 std::string late_name(const RankFacts& facts, const std::string& name, double seconds, const std::string& address) {
   if (seconds < kSlowLookUp) return {};
-  const std::string how = seconds < kLookUpLimit ? fmt::format("takes {:.1f} s", seconds) : fmt::format("has no answer within {:.0f} s", seconds);
-  return fmt::format("{}: looking up the name {} {}, and so may each start of a program that does it; the line \"{} {}\" in "
-                     "/etc/hosts answers at once", facts.host.data(), name, how, address, name);
+  const std::string how = seconds < kLookUpLimit ? fmt::format("takes {:.1f} s", seconds)
+                                                 : fmt::format("has no answer within {:.0f} s", seconds);
+  return fmt::format("{}: looking up the name {} {}, and whatever does so at its start waits as long; with the line \"{} {}\" in "
+                     "/etc/hosts it does not", facts.host.data(), name, how, address, name);
 }
 
 std::vector<std::string> warnings(const Communicator& world, const std::vector<RankFacts>& all) {

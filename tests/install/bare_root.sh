@@ -1,10 +1,10 @@
 #!/bin/bash
-# Runs a command in a clone of this repository's HEAD on a Debian 12 on which nothing is installed: what a user's fresh machine
-# would say. Nothing of this machine is seen there but its network, its devices, and the compiler cache.
+# Runs a command in a clone of this repository's HEAD on a Debian 12 on which nothing is installed: what a user's fresh
+# machine would say. Nothing of this machine is seen there but its network, its devices, and the compiler cache.
 #
 #   tests/install/bare_root.sh './check'
 #   tests/install/bare_root.sh --keep DIR 'COMMAND'        DIR/root stays, and is used again with what is installed in it
-#   tests/install/bare_root.sh --else-here './check'       where no such root can be made: on this machine, and says why at the end
+#   tests/install/bare_root.sh --else-here './check'       where none can be made: on this machine, and says why at the end
 #
 # Needs root, a Debian mirror among this machine's package sources, and the right to mount; debootstrap is installed if it is
 # missing. Exit code: the command's; 77 where this is not possible (with the reason), 1 where something else went wrong.
@@ -116,8 +116,8 @@ while read -r name; do
   case $name in CI) variables+=("$name=${!name}") ;; CCACHE_DIR) ;; CCACHE_*) variables+=("$name=${!name}") ;; esac
 done < <(compgen -e)
 
-# Process 1 of the namespaces. The root becomes that of the mount namespace, because who enters that namespace (nsenter does, to
-# run something on one of several hosts) would leave a mere chroot. /dev/shm is its own: names of shared memory have process
+# Process 1 of the namespaces. The root becomes that of the mount namespace, because who enters that namespace (nsenter does,
+# to run something on one of several hosts) would leave a mere chroot. /dev/shm is its own: names of shared memory have process
 # numbers in them, which begin anew here.
 within() {
   set -euo pipefail

@@ -1,10 +1,10 @@
-"""Every file outside the repository that the project uses belongs to a package of cmake/packages.sh, or to one that those need:
-nothing works only because a machine happens to have it.
+"""Every file outside the repository that the project uses belongs to a package of cmake/packages.sh, or to one that those
+need: nothing works only because a machine happens to have it.
 
 packages_test.py SOURCE_FOLDER [unittest arguments]
 
-Looked for are absolute paths in any file; programs, where a script, a test or a document calls one; modules that Python files
-import; and headers. Whose they are dpkg knows of what is installed, as it is where the tests run. Exit code 77
+Looked for are absolute paths in any file; programs, where a script, a test or a document calls one; modules that Python
+files import; and headers. Whose they are dpkg knows of what is installed, as it is where the tests run. Exit code 77
 where there is no dpkg.
 """
 import ast
@@ -19,9 +19,10 @@ import unittest
 SOURCE = pathlib.Path(sys.argv[1]).resolve()
 PYTHON = "/usr/bin/python3"      # Debian's: another one may have modules of its own
 OURS = ("*.py", "*.sh", "*.toml", "*.md", "*.txt", "*.cmake", "*.cpp", "*.hpp", "check", "quickstart")
-# The one makes the bare system that all others run in, and so runs before anything is installed. The others are run by hand, to
-# make the reference values that lie beside them.
-OUTSIDE = {"tests/install/bare_root.sh", "tests/ops/make_op_values.py", "tests/train/make_trajectories.py", "tests/train/torch_values.py"}
+# The one makes the bare system that all others run in, and so runs before anything is installed. The others are run by hand,
+# to make the reference values that lie beside them.
+OUTSIDE = {"tests/install/bare_root.sh", "tests/ops/make_op_values.py", "tests/train/make_trajectories.py",
+           "tests/train/torch_values.py"}
 # Runs without any of TEST_PACKAGES.
 USERS = ("jobs/", "src/", "include/", "optimizers/", "collectives/", "quickstart")
 
@@ -43,14 +44,15 @@ def installed():
     found = {}
     for line in output("dpkg-query", "-W", "-f", fields).splitlines():
         name, priority, needs, provides = line.split("\t")
-        alternatives = [[re.split(r"[\s:(]", choice.strip())[0] for choice in need.split("|")] for need in needs.split(",") if need.strip()]
+        alternatives = [[re.split(r"[\s:(]", choice.strip())[0] for choice in need.split("|")]
+                        for need in needs.split(",") if need.strip()]
         found[name] = (priority, alternatives, {re.split(r"[\s(]", word.strip())[0] for word in provides.split(",")})
     return found
 
 
 def closure(packages):
-    """These packages, all that they depend on, and what every Debian has. Of alternatives the first counts, which apt-get takes;
-    where nobody is called so, all that provide it."""
+    """These packages, all that they depend on, and what every Debian has. Of alternatives the first counts, which apt-get
+    takes; where nobody is called so, all that provide it."""
     everything = installed()
     todo = set(packages) | {"apt"} | {name for name, (priority, _, _) in everything.items() if priority == "required"}
     done = set()
@@ -146,7 +148,7 @@ def programs_and_modules(name, text):
     if name.endswith(".md"):
         return set(shell_programs("\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)))), set()
     if name.endswith((".txt", ".cmake")):
-        return set(re.findall(r"find_program\(\w+ (?:NAMES )?([\w+-]+)", text)) | set(re.findall(r"COMMAND ([a-z][\w+-]*)", text)), set()
+        return set(re.findall(r"(?:find_program\(\w+|COMMAND) (?:NAMES )?([a-z][\w+-]*)", text)), set()
     if name.endswith(".cpp"):
         return set(re.findall(r'(?:on_path|execvp|system|popen)\("([\w+-]+)', text)), set()
     if name.endswith(".toml"):
@@ -191,12 +193,12 @@ def each_use():
 @functools.cache
 def headers():
     """Every file that the compiler reads for all headers of others that the project includes, by any way."""
-    names = {found for name, text in files() if name.endswith((".cpp", ".hpp")) for found in re.findall(r"^\s*#\s*include <([^>]+)>", text, re.MULTILINE)
-             if not found.startswith("cohort/")}
+    include = re.compile(r"^\s*#\s*include <((?!cohort/)[^>]+)>", re.MULTILINE)
+    names = {found for name, text in files() if name.endswith((".cpp", ".hpp")) for found in include.findall(text)}
     folders = output("mpicc", "--showme:incdirs").split() + ["/usr/include/hdf5/serial"]
-    text = "".join(f"#if __has_include(<{name}>)\n#include <{name}>\n#else\n#error <{name}>\n#endif\n" for name in sorted(names))
-    done = subprocess.run(["g++", "-std=c++20", "-march=haswell", "-M", "-x", "c++", "-", *[f"-I{folder}" for folder in folders]],
-                          input=text, capture_output=True, text=True, check=False)
+    text = "".join(f"#include <{name}>\n" for name in sorted(names))
+    command = ["g++", "-std=c++20", "-march=haswell", "-M", "-x", "c++", "-", *[f"-I{folder}" for folder in folders]]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     return sorted(set(done.stdout.replace("\\\n", " ").split()[2:])), done.stderr
 
 
@@ -217,7 +219,9 @@ class Packages(unittest.TestCase):
         self.assertEqual(foreign(self.EVERYTHING), [])
 
     def test_what_users_run_needs_no_package_of_the_tests(self):
-        self.assertEqual(foreign(listed("BUILD_PACKAGES", "DATA_PACKAGES"), lambda name: name.startswith(USERS) and name != "jobs/doctor.cpp"), [])      # that one asks what there is
+        def theirs(name):
+            return name.startswith(USERS) and name != "jobs/doctor.cpp"      # that one asks what there is
+        self.assertEqual(foreign(listed("BUILD_PACKAGES", "DATA_PACKAGES"), theirs), [])
 
     def test_headers_are_theirs(self):
         found, errors = headers()
@@ -227,9 +231,11 @@ class Packages(unittest.TestCase):
         self.assertEqual([path for path in found if not owners(str(pathlib.Path(path).resolve())) & allowed], [])
 
     def test_one_that_is_taken_off_the_list_is_missed(self):
-        for package, name in (("fortunes", "jobs/gpt.toml"), ("dataset-fashion-mnist", "jobs/lenet.toml"), ("python3-h5py", "tests/train/read_checkpoint.py"),
-                              ("iproute2", "tests/network/network.py"), ("slurm-wlm", "tests/slurm/slurm.py"), ("hdf5-tools", "jobs/doctor.cpp"),
-                              ("chromium-headless-shell", "tests/job/report_test.py"), ("ccache", "cmake/Dependencies.cmake")):
+        users = {"fortunes": "jobs/gpt.toml", "dataset-fashion-mnist": "jobs/lenet.toml", "iproute2": "tests/network/network.py",
+                 "python3-h5py": "tests/train/read_checkpoint.py", "slurm-wlm": "tests/slurm/slurm.py",
+                 "hdf5-tools": "jobs/doctor.cpp", "chromium-headless-shell": "tests/job/report_test.py",
+                 "ccache": "cmake/Dependencies.cmake"}
+        for package, name in users.items():
             with self.subTest(package):
                 self.assertIn(name, {line.split()[0] for line in foreign(self.EVERYTHING - {package})})
 

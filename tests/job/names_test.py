@@ -1,5 +1,5 @@
-"""A machine whose name server is silent, and which knows neither its own name nor "localhost" by itself: no start asks for a name,
-and `cohort doctor` says what is wrong.
+"""A machine whose name server is silent, and which knows neither its own name nor "localhost" by itself: no start asks for a
+name, and `cohort doctor` says what is wrong.
 
 names_test.py PROGRAM MPIRUN [unittest arguments]
 
@@ -56,15 +56,16 @@ class Names(unittest.TestCase):
         mpirun = [MPIRUN, "--oversubscribe", "--bind-to", "none", "-n", "2"]
         for launcher in ([], mpirun, [PROGRAM, "launch", "--", *mpirun]):
             with self.subTest(launcher=launcher), tempfile.TemporaryDirectory() as folder:
-                self.run_it(*launcher, PROGRAM, "train", JOB, "--set", "train.max_steps=2", "--set", f"train.directory={folder}/run")
+                settings = ["--set", "train.max_steps=2", "--set", f"train.directory={folder}/run"]
+                self.run_it(*launcher, PROGRAM, "train", JOB, *settings)
                 self.assertEqual(self.asked(), set())
 
     def test_doctor_names_the_line_that_is_missing(self):
         said, name = self.run_it(PROGRAM, "doctor"), socket.gethostname()
         self.assertEqual({asked.split(".")[0] for asked in self.asked()}, {name.split(".")[0], "localhost"})
         for missing, address in ((name, "127.0.1.1"), ("localhost", "127.0.0.1")):
-            self.assertIn(f'looking up the name {missing} has no answer within 3 s, and so may each start of a program that does it; '
-                          f'the line "{address} {missing}" in /etc/hosts', said)
+            self.assertIn(f"looking up the name {missing} has no answer within 3 s", said)
+            self.assertIn(f'the line "{address} {missing}" in /etc/hosts', said)
 
     def test_doctor_says_nothing_where_all_is_well(self):
         pathlib.Path("/etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {socket.gethostname()}\n", encoding="ascii")
@@ -85,7 +86,8 @@ def main():
         if can.returncode != 0:
             print(f"not possible here: {can.stderr.strip()}")
             sys.exit(77)
-        sys.exit(subprocess.run([*words, own + ' && exec "$@"', folder, sys.executable, *sys.argv], env=os.environ | {WITHIN: "1"}, check=False).returncode)
+        words += [own + ' && exec "$@"', folder, sys.executable, *sys.argv]
+        sys.exit(subprocess.run(words, env=os.environ | {WITHIN: "1"}, check=False).returncode)
 
 
 if __name__ == "__main__":

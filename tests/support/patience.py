@@ -1,7 +1,7 @@
 """Times for tests of real processes: how long to wait for what must come, and how much slower this machine is just now.
 
-Nothing here asserts how fast something is. HUNG bounds what would otherwise wait for ever; patient() stretches the times that
-a test gives to the program, such as a watchdog's, so that a rank that has to wait for a core is not taken for one that hangs.
+Nothing here asserts how fast something is. HUNG bounds what would otherwise wait for ever; patient() stretches the times
+that a test gives to the program, such as a watchdog's: a rank that has to wait for a core must not be taken for one that hangs.
 """
 import os
 import time
