@@ -24,7 +24,7 @@ struct Stage {
   std::int64_t a, r, b, piece, pieces;
 
   Stage(std::int64_t outer, std::int64_t rows, std::int64_t inner) : a(outer), r(rows), b(inner), piece(rows), pieces(1) {
-    if (r * b <= 2 * kRowPiece) return;
+    if (a == 0 || r * b <= 2 * kRowPiece) return;
     const std::int64_t units = a * ceil_div(b, kTile);
     if (b == 1) piece = kRowPiece;
     else if (units < kUnits) piece = std::max<std::int64_t>(64, ceil_div(r, ceil_div(kUnits, units)));
