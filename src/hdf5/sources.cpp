@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <filesystem>
 #include <optional>
 
@@ -16,16 +15,9 @@ namespace fs = std::filesystem;
 
 constexpr int kDeepest = 16;                            // virtual data sets of virtual data sets; more is a circle
 
-/// What an environment variable says, with the file's folder for "${ORIGIN}" at its beginning, as HDF5 reads it.
-std::string prefix_of(const char* variable, const fs::path& folder) {
-  const char* given = std::getenv(variable);
-  const std::string prefix = given == nullptr ? "" : given;
-  constexpr std::string_view kOrigin = "${ORIGIN}";
-  return prefix.starts_with(kOrigin) ? folder.string() + prefix.substr(kOrigin.size()) : prefix;
-}
-
-/// The places in which HDF5 looks for the source file `name` of a virtual data set in the file `path`, in its order.
-std::vector<fs::path> places_of(const std::string& name, const fs::path& path) {
+/// The places in which HDF5 looks for the source file `name` of a virtual data set in the file `path`, in its order. `prefixes`:
+/// what HDF5_VDS_PREFIX says, with the file's folder for "${ORIGIN}", as HDF5 tells it of the data set.
+std::vector<fs::path> places_of(const std::string& name, const fs::path& path, const std::string& prefixes) {
   const fs::path folder = path.has_parent_path() ? path.parent_path() : ".";
   std::vector<fs::path> places;
   std::string relative = name;
@@ -33,14 +25,11 @@ std::vector<fs::path> places_of(const std::string& name, const fs::path& path) {
     places.emplace_back(name);
     relative = fs::path(name).filename().string();
   }
-  const char* given = std::getenv("HDF5_VDS_PREFIX");
-  std::string prefixes = given == nullptr ? "" : given;
   for (std::size_t begin = 0, end = 0; begin < prefixes.size(); begin = end + 1) {
     end = std::min(prefixes.find(':', begin), prefixes.size());
     if (end > begin) places.push_back(fs::path(prefixes.substr(begin, end - begin)) / relative);
   }
-  const std::string prefix = prefix_of("HDF5_VDS_PREFIX", folder);
-  if (!prefix.empty()) places.push_back(fs::path(prefix) / relative);
+  if (!prefixes.empty()) places.push_back(fs::path(prefixes) / relative);
   places.push_back(folder / relative);
   places.emplace_back(relative);
   std::error_code error;
@@ -74,6 +63,7 @@ struct Mapping {
   std::string file, dataset;             // patterns
   Handle part, source;                   // selections in the virtual data set and in its source
   hid_t type;                            // of the virtual data set
+  std::string prefixes;                  // of its sources' files
 };
 
 /// HDF5 would cut off what one type cannot hold of the other.
@@ -101,14 +91,17 @@ class Search {
   void dataset(hid_t dataset, const std::string& path, const std::string& where, int depth) {
     check(depth < kDeepest, Code::data_loss, where + ": is a virtual data set of itself");
     const Handle creation = own(H5Dget_create_plist(dataset), H5Pclose, where);
-    external(creation.get(), dataset, path, where);
+    external(creation.get(), dataset, where);
     if (H5Pget_layout(creation.get()) == H5D_VIRTUAL) mappings(creation.get(), dataset, path, where, depth);
   }
 
  private:
-  void external(hid_t creation, hid_t dataset, const std::string& path, const std::string& where) {
+  void external(hid_t creation, hid_t dataset, const std::string& where) {
     const int files = check(H5Pget_external_count(creation), where);
     const Handle type = own(H5Dget_type(dataset), H5Tclose, where), space = own(H5Dget_space(dataset), H5Sclose, where);
+    const Handle access = own(H5Dget_access_plist(dataset), H5Pclose, where);
+    const std::string prefix =
+        text_of(where, [&](char* to, std::size_t n) { return H5Pget_efile_prefix(access.get(), to, n); });
     const hssize_t elements = std::max<hssize_t>(H5Sget_simple_extent_npoints(space.get()), 0);
     hsize_t rest = static_cast<hsize_t>(elements) * H5Tget_size(type.get());
     for (int i = 0; i < files && rest > 0; ++i) {
@@ -118,7 +111,6 @@ class Search {
       check(H5Pget_external(creation, static_cast<unsigned>(i), name.size() - 1, name.data(), &offset, &bytes), where);
       bytes = std::min(bytes, rest);                     // the last one may be without a limit
       rest -= bytes;
-      const std::string prefix = prefix_of("HDF5_EXTFILE_PREFIX", fs::path(path).parent_path());
       const fs::path file = name[0] == '/' || prefix.empty() ? fs::path(name.data()) : fs::path(prefix) / name.data();
       std::error_code error;
       const std::uintmax_t there = fs::file_size(file, error);
@@ -135,6 +127,9 @@ class Search {
   void mappings(hid_t creation, hid_t dataset, const std::string& path, const std::string& where, int depth) {
     const Handle space = own(H5Dget_space(dataset), H5Sclose, where), type = own(H5Dget_type(dataset), H5Tclose, where);
     const hssize_t all = H5Sget_simple_extent_npoints(space.get());
+    const Handle access = own(H5Dget_access_plist(dataset), H5Pclose, where);
+    const std::string prefixes =
+        text_of(where, [&](char* to, std::size_t n) { return H5Pget_virtual_prefix(access.get(), to, n); });
     std::size_t count = 0;
     check(H5Pget_virtual_count(creation, &count), where);
     hssize_t mapped = 0;
@@ -144,7 +139,8 @@ class Search {
           .dataset = text_of(where, [&](char* to, std::size_t n) { return H5Pget_virtual_dsetname(creation, i, to, n); }),
           .part = own(H5Pget_virtual_vspace(creation, i), H5Sclose, where),
           .source = own(H5Pget_virtual_srcspace(creation, i), H5Sclose, where),
-          .type = type.get()};
+          .type = type.get(),
+          .prefixes = prefixes};
       const hssize_t points = H5Sget_select_npoints(mapping.part.get());
       const bool unlimited = H5Sis_regular_hyperslab(mapping.part.get()) > 0 && grows(mapping.part.get());
       mapped += unlimited || points < 0 ? all : points;
@@ -188,13 +184,15 @@ class Search {
   }
 
   static bool is_there(const Mapping& mapping, std::int64_t number, const std::string& path) {
-    const auto file = open(numbered(mapping.file, number), path);
+    const auto file = open(mapping, number, path);
     return file && H5Lexists(file->first.get(), numbered(mapping.dataset, number).c_str(), H5P_DEFAULT) > 0;
   }
 
-  static std::optional<std::pair<Handle, std::string>> open(const std::string& name, const std::string& path) {
+  static std::optional<std::pair<Handle, std::string>> open(const Mapping& mapping, std::int64_t number,
+                                                            const std::string& path) {
+    const std::string name = numbered(mapping.file, number);
     if (name == ".") return std::pair(try_file(path), path);
-    for (const fs::path& place : places_of(name, path)) {
+    for (const fs::path& place : places_of(name, path, mapping.prefixes)) {
       Handle file = try_file(place);
       if (file.get() >= 0) return std::pair(std::move(file), place.string());
     }
@@ -203,7 +201,7 @@ class Search {
 
   void source(const Mapping& mapping, std::int64_t number, const std::string& path, const std::string& where, int depth) {
     const std::string name = numbered(mapping.file, number), dataset_name = numbered(mapping.dataset, number);
-    const auto file = open(name, path);
+    const auto file = open(mapping, number, path);
     if (!file) fail(Code::not_found, where + ": a part of it lies in the HDF5 file " + name + ", which is not there");
     const std::string there = file->second + ": '" + dataset_name + "'", part = where + ": a part of it, " + there;
     const hid_t in = file->first.get();
