@@ -16,7 +16,8 @@ class OtherLabels final : public Reader {
       : whole_(std::move(whole)), classes_(std::move(classes)), label_(std::move(label)) {
     const auto is_label = [&](const Field& field) { return field.name == classes_.field && field.dtype == DType::int32; };
     const auto at = std::ranges::find_if(whole_->fields(), is_label);
-    check(at != whole_->fields().end(), Code::internal, "a data set names classes, but has no int32 field '" + classes_.field + "'");
+    check(at != whole_->fields().end(), Code::internal,
+          "a data set names classes, but has no int32 field '" + classes_.field + "'");
     field_ = static_cast<std::size_t>(at - whole_->fields().begin());
   }
 
@@ -88,7 +89,8 @@ std::shared_ptr<const Reader> with_fields(std::shared_ptr<const Reader> reader, 
   std::vector<std::size_t> place;
   for (const Field& field : reader->fields()) {
     const auto at = std::ranges::find(there, field.name);
-    if (at == there.end()) fail(Code::invalid_argument, what + ": has a field '" + field.name + "', which " + others + " has not");
+    if (at == there.end())
+      fail(Code::invalid_argument, what + ": has a field '" + field.name + "', which " + others + " has not");
     place.push_back(static_cast<std::size_t>(at - there.begin()));
     const Field& other = fields[place.back()];
     if (other.dtype == field.dtype && other.shape == field.shape) continue;

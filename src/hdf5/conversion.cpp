@@ -55,8 +55,9 @@ bool narrow(Wide value, T& to) {
   return true;
 }
 
-/// HDF5's own conversions are for those that lose nothing: it does not say what it cuts off, and where asked to it is wrong for
-/// some types (1.10: big-endian floats as whole numbers). So elements come as the widest type of their kind, and go on here.
+/// HDF5's own conversions are for those that lose nothing: it does not say what it cuts off, and where asked to it is wrong
+/// for some types (1.10: big-endian floats as whole numbers). So elements come as the widest type of their kind, and go on
+/// here.
 template <class Wide>
 void read_wide(hid_t dataset, hid_t space, hid_t type, const Destination& to, const Shape& shape, std::int64_t begin,
                const std::string& where) {

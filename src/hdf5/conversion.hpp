@@ -17,9 +17,10 @@ struct Destination {
   hid_t space;
 };
 
-/// Reads the elements of a data set of `shape` that `space` selects: those from `begin` on, in row-major order. What the type
-/// asked for cannot hold is Error data_loss, naming the element, where HDF5 itself would cut it off: a number beyond its range,
-/// and for whole numbers also a fraction, NaN and infinity. Floats are rounded, and keep NaN and infinity. Any thread.
+/// Reads the elements of a data set of `shape` that `space` selects: those from `begin` on, in row-major order. What the
+/// type asked for cannot hold is Error data_loss, naming the element, where HDF5 itself would cut it off: a number beyond
+/// its range, and for whole numbers also a fraction, NaN and infinity. Floats are rounded, and keep NaN and infinity. Any
+/// thread.
 void read_elements(hid_t dataset, hid_t space, const Destination& to, const Shape& shape, std::int64_t begin,
                    const std::string& where);
 

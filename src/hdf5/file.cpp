@@ -132,8 +132,8 @@ struct File::Impl {
     if (!link_exists(file.get(), path)) fail(Code::not_found, where + ": no such data set");
     return own(H5Dopen2(file.get(), path.c_str(), H5P_DEFAULT), H5Dclose, where + ": cannot open the data set");
   }
-  /// To read its elements: all of them are there, be it in other files. That is looked at when it is opened first; later, whether
-  /// those files still exist.
+  /// To read its elements: all of them are there, be it in other files. That is looked at when it is opened first; later,
+  /// whether those files still exist.
   [[nodiscard]] Handle open_complete(const std::string& path, const std::string& where) const {
     Handle dataset = open_dataset(path, where);
     const std::lock_guard lock(mutex);
@@ -143,7 +143,8 @@ struct File::Impl {
       return dataset;
     }
     for (const std::string& source : known->second) {
-      if (!std::filesystem::exists(source)) fail(Code::not_found, where + ": a part of it lies in " + source + ", which is gone");
+      if (!std::filesystem::exists(source))
+        fail(Code::not_found, where + ": a part of it lies in " + source + ", which is gone");
     }
     return dataset;
   }

@@ -61,16 +61,16 @@ class File {
   void write_virtual(std::string_view dataset, DType dtype, const Shape& shape, std::span<const Source> sources);
 
   [[nodiscard]] bool is_virtual(std::string_view dataset) const;
-  /// Error not_found or data_loss, naming the file, if elements lie in other files (virtual data sets, external storage) and
-  /// not all of those are there and large enough. Everything that reads elements looks, too.
+  /// Error not_found or data_loss, naming the file, if elements lie in other files (virtual data sets, external storage)
+  /// and not all of those are there and large enough. Everything that reads elements looks, too.
   void require_complete(std::string_view dataset) const;
   [[nodiscard]] bool has(std::string_view object) const;                 ///< data set or group
   [[nodiscard]] DatasetInfo info(std::string_view dataset) const;
   /// All data sets below `group`, by full path, sorted.
   [[nodiscard]] std::vector<std::string> datasets(std::string_view group = "/") const;
 
-  /// Reads the whole data set, converted to `dtype`; its shape must be `shape`. Error data_loss, naming the element, for a value
-  /// that `dtype` cannot hold; numbers are rounded to floats, and NaN and infinity stay among floats.
+  /// Reads the whole data set, converted to `dtype`; its shape must be `shape`. Error data_loss, naming the element, for a
+  /// value that `dtype` cannot hold; numbers are rounded to floats, and NaN and infinity stay among floats.
   void read(std::string_view dataset, DType dtype, const Shape& shape, void* out) const;
   void read(std::string_view dataset, const Tensor& host_tensor) const;
   /// Reads rows (entries of the first dimension) `rows[0]`, `rows[1]`, … into `out`, dense, in that order, converted to

@@ -15,8 +15,8 @@ namespace fs = std::filesystem;
 
 constexpr int kDeepest = 16;                            // virtual data sets of virtual data sets; more is a circle
 
-/// The places in which HDF5 looks for the source file `name` of a virtual data set in the file `path`, in its order. `prefixes`:
-/// what HDF5_VDS_PREFIX says, with the file's folder for "${ORIGIN}", as HDF5 tells it of the data set.
+/// The places in which HDF5 looks for the source file `name` of a virtual data set in the file `path`, in its order.
+/// `prefixes`: what HDF5_VDS_PREFIX says, with the file's folder for "${ORIGIN}", as HDF5 tells it of the data set.
 std::vector<fs::path> places_of(const std::string& name, const fs::path& path, const std::string& prefixes) {
   const fs::path folder = path.has_parent_path() ? path.parent_path() : ".";
   std::vector<fs::path> places;
@@ -226,7 +226,8 @@ class Search {
       const hssize_t points = H5Sget_select_npoints(mapping.part.get());
       fit = grows(mapping.part.get()) || points == H5Sget_simple_extent_npoints(space.get());
     } else {
-      fit = H5Sget_simple_extent_ndims(selection) == rank && H5Sget_select_bounds(selection, first.data(), last.data()) >= 0;
+      fit =
+          H5Sget_simple_extent_ndims(selection) == rank && H5Sget_select_bounds(selection, first.data(), last.data()) >= 0;
       for (std::size_t d = 0; fit && d < static_cast<std::size_t>(rank); ++d) fit = last[d] < dims[d];
     }
     check(fit, Code::data_loss, part + ", does not have the shape that it is taken to have");

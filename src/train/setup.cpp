@@ -102,7 +102,8 @@ Description::Description(Section& config) {
   pipeline = PipelineOptions(data);
   training_data = data_of(data.child("train"));
   if (data.has("validation")) {
-    validation_data = with_fields(data_of(data.child("validation")), training_data->fields(), "data.validation", "data.train");
+    validation_data =
+        with_fields(data_of(data.child("validation")), training_data->fields(), "data.validation", "data.train");
   }
   name_classes(training_data->classes().names);
   Section& optimizer_section = config.child("optimizer");

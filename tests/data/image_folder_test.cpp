@@ -88,7 +88,8 @@ TEST_F(ImageFolder, GreyBecomesColourAndColourGreyAndTransparencyIsLeftOut) {
   put("a/3.png", png_of(1, 1, PNG_FORMAT_RGBA, {10, 20, 30, 0}));
   put("a/4.png", png_of(1, 1, PNG_FORMAT_RGB, {90, 90, 90}));
   const Options raw = Options().with("scale", 1.0);
-  EXPECT_THAT(read(*open(Options(raw).with("channels", 3)), {0, 1, 2}).image, ElementsAre(77, 77, 77, 10, 20, 30, 10, 20, 30));
+  EXPECT_THAT(read(*open(Options(raw).with("channels", 3)), {0, 1, 2}).image,
+              ElementsAre(77, 77, 77, 10, 20, 30, 10, 20, 30));
   EXPECT_THAT(read(*open(Options().with("scale", 1.0).with("channels", 1)), {0, 3}).image, ElementsAre(77, 90));
 }
 

@@ -1,4 +1,5 @@
-// Whatever types are stored and asked for: values come as they are, rounded at most, or one error names the one that cannot.
+// Whatever types are stored and asked for: values come as they are, rounded at most, or one error names the one that
+// cannot.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -93,7 +94,8 @@ with h5py.File(sys.argv[1], "w") as file:
             if (!expected) {
               const std::string at = "element [" + std::to_string(place / 4) + ", " + std::to_string(place / 2 % 2) + ", " +
                                      std::to_string(place % 2) + "] is ";
-              EXPECT_THAT(error, AllOf(HasSubstr("s.h5: '" + dataset + "': " + at), HasSubstr("which " + type + " cannot hold")));
+              EXPECT_THAT(error,
+                          AllOf(HasSubstr("s.h5: '" + dataset + "': " + at), HasSubstr("which " + type + " cannot hold")));
               continue;
             }
             ASSERT_THAT(error, IsEmpty());
@@ -118,7 +120,8 @@ std::string csv_error(const TemporaryFolder& folder, const std::string& cell, Op
 
 float csv_value(const TemporaryFolder& folder, const std::string& cell) {
   write_bytes(folder.file("s.csv"), "y\n" + cell + "\n");
-  const auto reader = open_reader(Options().with("reader", "csv").with("file", folder.file("s.csv")).with("label", "").section());
+  const auto reader =
+      open_reader(Options().with("reader", "csv").with("file", folder.file("s.csv")).with("label", "").section());
   float value = 7;
   void* const buffers[] = {&value};
   reader->read(std::vector<std::uint32_t>{0}, buffers);
@@ -131,14 +134,21 @@ TEST(LosslessValues, OfCsvCells) {
     EXPECT_THAT(csv_error(folder, cell), AllOf(HasSubstr("s.csv:3:3: column 'y': '"), HasSubstr(cell))) << cell;
   }
   EXPECT_THAT(csv_error(folder, "1e30", Options().with("scale", 1e20)), HasSubstr("s.csv:3:3: column 'y': '1e30'"));
-  for (const auto& [cell, value] : std::initializer_list<std::pair<const char*, float>>{
-           {"1e-400", 0.f}, {"-1e-400", -0.f}, {"1e-50", 0.f}, {"0.000e999999", 0.f}, {"3.4e38", 3.4e38f}, {"1e-40", 1e-40f},
-           {"1e-99999", 0.f}, {"-3.4028234e38", -3.4028234e38f}}) {
+  for (const auto& [cell, value] :
+       std::initializer_list<std::pair<const char*, float>>{{"1e-400", 0.f},
+                                                            {"-1e-400", -0.f},
+                                                            {"1e-50", 0.f},
+                                                            {"0.000e999999", 0.f},
+                                                            {"3.4e38", 3.4e38f},
+                                                            {"1e-40", 1e-40f},
+                                                            {"1e-99999", 0.f},
+                                                            {"-3.4028234e38", -3.4028234e38f}}) {
     EXPECT_EQ(csv_value(folder, cell), value) << cell;
   }
   write_bytes(folder.file("v.csv"), "a,label\n1,2\n1,1e39\n");
   const Options label = Options().with("reader", "csv").with("file", folder.file("v.csv")).with("label_kind", "value");
-  EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(label.section())); }), HasSubstr("v.csv:3:3: column 'label': '1e39'"));
+  EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(label.section())); }),
+              HasSubstr("v.csv:3:3: column 'label': '1e39'"));
 }
 
 TEST(LosslessValues, AfterNormalisation) {
@@ -155,7 +165,8 @@ TEST(LosslessValues, AfterNormalisation) {
   const auto reader = open_reader(options.section());
   float value = 0;
   void* const buffers[] = {&value};
-  EXPECT_THAT(error_of([&] { reader->read(std::vector<std::uint32_t>{1}, buffers); }), HasSubstr("s.h5: '/x': sample 1 holds "));
+  EXPECT_THAT(error_of([&] { reader->read(std::vector<std::uint32_t>{1}, buffers); }),
+              HasSubstr("s.h5: '/x': sample 1 holds "));
   reader->read(std::vector<std::uint32_t>{2}, buffers);
   EXPECT_EQ(value, static_cast<float>(kInfinity));
   write_bytes(folder.file("i"), idx_images(12));

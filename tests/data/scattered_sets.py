@@ -127,11 +127,11 @@ for i in (0, 2):
     write_part(case / "s.h5", i, name=f"x{i}")
 write_numbered(case.set, b"s.h5", b"x%b")
 
-for name, wrong, size in (("external", "", 2 * PART), ("external-missing", "raw", 0), ("external-short", "raw", 2 * PART - 1)):
+for name, wrong, size in (("external", "", 8), ("external-missing", "raw", 0), ("external-short", "raw", 7)):
     case = Case(name, wrong)
     raw = case / "raw"
     with h5py.File(case.set, "w") as file:
-        file.create_dataset("x", (2 * PART,), "f4", external=[(str(raw), 8, h5py.h5f.UNLIMITED)])
-    raw.write_bytes(bytes(8) + values(0, 2 * PART)[:size].tobytes())
+        file.create_dataset("x", (8,), "f4", external=[(str(raw), 8, h5py.h5f.UNLIMITED)])
+    raw.write_bytes(bytes(8) + values(0, 8)[:size].tobytes())
     if size == 0:
         raw.unlink()

@@ -1,4 +1,5 @@
-// Data sets whose elements lie in other files are read as they are, or refused: HDF5 itself takes what is missing for zeros.
+// Data sets whose elements lie in other files are read as they are, or refused: HDF5 itself takes what is missing for
+// zeros.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -33,21 +33,26 @@ class DataSets : public ::testing::Test {
       for (int i = 0; i < 3; ++i) {
         const fs::path path = folder_.path() / set / name / (std::to_string(i) + ".png");
         fs::create_directories(path.parent_path());
-        write_bytes(path.string(), png_of(2, 2, PNG_FORMAT_GRAY, Pixels(4, shade_of(name) + static_cast<unsigned char>(i))));
+        write_bytes(path.string(),
+                    png_of(2, 2, PNG_FORMAT_GRAY, Pixels(4, shade_of(name) + static_cast<unsigned char>(i))));
       }
     }
   }
   static unsigned char shade_of(const std::string& name) { return static_cast<unsigned char>(name[0] - 'a') * 10; }
 
   [[nodiscard]] Options folders(const Options& changes = {}) const {
-    return with(common(), with({{"data.train.reader", std::string("image_folder")}, {"data.train.directory", path("train")},
-                                {"data.train.channels", std::int64_t{1}}, {"data.validation.reader", std::string("image_folder")},
-                                {"data.validation.directory", path("validation")}, {"data.validation.channels", std::int64_t{1}}},
+    return with(common(), with({{"data.train.reader", std::string("image_folder")},
+                                {"data.train.directory", path("train")},
+                                {"data.train.channels", std::int64_t{1}},
+                                {"data.validation.reader", std::string("image_folder")},
+                                {"data.validation.directory", path("validation")},
+                                {"data.validation.channels", std::int64_t{1}}},
                                changes));
   }
   [[nodiscard]] Options common() const {
-    return {{"train.directory", path("run")}, {"train.epochs", std::int64_t{2}}, {"model.type", std::string("mlp")},
-            {"model.hidden", OptionList{{std::int64_t{5}, "test"}}}, {"data.batch", std::int64_t{4}}, {"data.threads", std::int64_t{0}}};
+    return {{"train.directory", path("run")},   {"train.epochs", std::int64_t{2}},
+            {"model.type", std::string("mlp")}, {"model.hidden", OptionList{{std::int64_t{5}, "test"}}},
+            {"data.batch", std::int64_t{4}},    {"data.threads", std::int64_t{0}}};
   }
   [[nodiscard]] std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
 
@@ -107,14 +112,16 @@ TEST_F(DataSets, AnUnknownClassIsNamed) {
   EXPECT_THAT(error_with(folders()), AllOf(HasSubstr("data.validation: unknown class 'cow'"), HasSubstr("Known: ant bee")));
   EXPECT_THAT(error_with(folders({{"data.train.classes", texts({"bee"})}})),
               AllOf(HasSubstr("train/ant: unknown class 'ant'"), HasSubstr("Known: bee")));
-  EXPECT_THAT(error_with(folders({{"data.train.classes", texts({"bee", "ant", "bee"})}})), HasSubstr("class 'bee' is listed twice"));
+  EXPECT_THAT(error_with(folders({{"data.train.classes", texts({"bee", "ant", "bee"})}})),
+              HasSubstr("class 'bee' is listed twice"));
 }
 
 TEST_F(DataSets, ClassesAreKeptInTheCheckpointAndGoOnByName) {
   put("train", {"ant", "bee", "cat"});
   put("validation", {"ant", "bee", "cat"});
   for (const int ranks : {1, 2}) {
-    const Options whole = folders({{"train.directory", path("whole")}}), half = folders({{"train.directory", path("half")}});
+    const Options whole = folders({{"train.directory", path("whole")}}),
+                  half = folders({{"train.directory", path("half")}});
     const TrainResult expected = train_with(ranks, whole);
     const TrainResult first = train_with(ranks, with(half, {{"train.epochs", std::int64_t{1}}}));
     EXPECT_EQ(classes_of(first.checkpoint), "ant\nbee\ncat");
@@ -135,7 +142,8 @@ TEST_F(DataSets, OtherClassesAreRefusedOnResumeAndEvaluation) {
   const std::string checkpoint = train_with(1, folders()).checkpoint.string();
   const Options longer = folders({{"train.epochs", std::int64_t{3}}});
   put("train", {"dog"});
-  EXPECT_THAT(error_with(longer, checkpoint), AllOf(HasSubstr("data.train has other classes"), HasSubstr("not in the checkpoint: dog")));
+  EXPECT_THAT(error_with(longer, checkpoint),
+              AllOf(HasSubstr("data.train has other classes"), HasSubstr("not in the checkpoint: dog")));
   fs::remove_all(path("train/dog"));
   fs::rename(path("train/ant"), path("train/eel"));
   fs::remove_all(path("validation/ant"));
@@ -168,7 +176,8 @@ TEST_F(DataSets, ClassesPassThroughPhasesAndParameterTasks) {
   put("validation", {"cat"});
   const Options warm = folders({{"warmup.replicas", std::int64_t{1}}, {"warmup.epochs", std::int64_t{1}}});
   EXPECT_EQ(classes_of(train_with(2, warm).checkpoint), "ant\nbee\ncat");
-  const Options tasks = folders({{"train.updater", std::string("async")}, {"cluster.ps", std::int64_t{1}}, {"train.directory", path("tasks")}});
+  const Options tasks = folders(
+      {{"train.updater", std::string("async")}, {"cluster.ps", std::int64_t{1}}, {"train.directory", path("tasks")}});
   const TrainResult first = train_with(2, with(tasks, {{"train.epochs", std::int64_t{1}}}));
   EXPECT_EQ(classes_of(first.checkpoint), "ant\nbee\ncat");
   EXPECT_EQ(classes_of(train_with(2, tasks, first.checkpoint.string()).checkpoint), "ant\nbee\ncat");
@@ -183,11 +192,14 @@ TEST_F(DataSets, WithoutSamplesAreRefusedAtTheStart) {
   };
   for (const int ranks : {1, 2}) {
     const auto error = [&](const Options& options) { return error_of([&] { train_with(ranks, options); }); };
-    EXPECT_THAT(error(csv("none.csv", "some.csv")), AllOf(HasSubstr("data.train: the data set has no samples"), HasSubstr(path("none.csv"))));
-    EXPECT_THAT(error(csv("some.csv", "none.csv")), AllOf(HasSubstr("data.validation: the data set has no samples"), HasSubstr(path("none.csv"))));
+    EXPECT_THAT(error(csv("none.csv", "some.csv")),
+                AllOf(HasSubstr("data.train: the data set has no samples"), HasSubstr(path("none.csv"))));
+    EXPECT_THAT(error(csv("some.csv", "none.csv")),
+                AllOf(HasSubstr("data.validation: the data set has no samples"), HasSubstr(path("none.csv"))));
     EXPECT_FALSE(fs::exists(path("run"))) << "nothing is left behind";
   }
-  EXPECT_THAT(error_of([&] { evaluate_with(1, csv("some.csv", "none.csv"), ""); }), HasSubstr("data.validation: the data set has no samples"));
+  EXPECT_THAT(error_of([&] { evaluate_with(1, csv("some.csv", "none.csv"), ""); }),
+              HasSubstr("data.validation: the data set has no samples"));
 }
 
 /// An HDF5 set with one field of each name, shape and type.
@@ -210,15 +222,22 @@ TEST_F(DataSets, FieldsMustFitBeforeTrainingStarts) {
   const auto error = [&](const std::vector<Field>& fields) {
     fs::remove(path("validation.h5"));
     write_set(path("validation.h5"), fields);
-    return error_with(with(common(), {{"data.train.reader", std::string("hdf5")}, {"data.train.file", path("train.h5")},
-                                      {"data.validation.reader", std::string("hdf5")}, {"data.validation.file", path("validation.h5")}}));
+    return error_with(with(common(), {{"data.train.reader", std::string("hdf5")},
+                                      {"data.train.file", path("train.h5")},
+                                      {"data.validation.reader", std::string("hdf5")},
+                                      {"data.validation.file", path("validation.h5")}}));
   };
   EXPECT_THAT(error({image({2, 3}), label}), IsEmpty());
   fs::remove_all(path("run"));
-  EXPECT_THAT(error({image({3, 2}), label}), HasSubstr("data.validation: field 'image' is float32[3, 2] in each sample, and float32[2, 3] in those of data.train"));
-  EXPECT_THAT(error({image({2, 3}, DType::float64), label}), AllOf(HasSubstr("field 'image' is float64[2, 3]"), HasSubstr("float32[2, 3]")));
+  EXPECT_THAT(
+      error({image({3, 2}), label}),
+      HasSubstr(
+          "data.validation: field 'image' is float32[3, 2] in each sample, and float32[2, 3] in those of data.train"));
+  EXPECT_THAT(error({image({2, 3}, DType::float64), label}),
+              AllOf(HasSubstr("field 'image' is float64[2, 3]"), HasSubstr("float32[2, 3]")));
   EXPECT_THAT(error({image({2, 3})}), HasSubstr("data.validation: has no field 'label', which data.train has"));
-  EXPECT_THAT(error({image({2, 3}), label, {"weight", DType::float32, {}}}), HasSubstr("data.validation: has a field 'weight', which data.train has not"));
+  EXPECT_THAT(error({image({2, 3}), label, {"weight", DType::float32, {}}}),
+              HasSubstr("data.validation: has a field 'weight', which data.train has not"));
   EXPECT_FALSE(fs::exists(path("run")));
 }
 
@@ -227,7 +246,8 @@ TEST_F(DataSets, FieldsMayComeInAnotherOrder) {
   write_set(path("set.h5"), {{"a", DType::float32, {2}}, {"b", DType::int32, {}}});
   Options options = common();
   Section config = section_of(options);
-  for (const auto& [section, names] : std::initializer_list<std::pair<const char*, std::vector<const char*>>>{{"train", {"a", "b"}}, {"validation", {"b", "a"}}}) {
+  for (const auto& [section, names] : std::initializer_list<std::pair<const char*, std::vector<const char*>>>{
+           {"train", {"a", "b"}}, {"validation", {"b", "a"}}}) {
     Section& set = config.child("data").child(section);
     set.set("reader", {std::string("hdf5"), "test"});
     set.set("file", {path("set.h5"), "test"});

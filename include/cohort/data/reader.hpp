@@ -52,14 +52,15 @@ inline constexpr std::string_view kKindOf<ReaderType> = "reader";
 /// kind's own options.
 [[nodiscard]] std::shared_ptr<const Reader> open_reader(Section& section);
 
-/// The same data set, of whose classes label i is the one called `names[i]`. Error invalid_argument, beginning with `what`, that
-/// names a class that is not among `names`. A data set without names of classes stays as it is.
+/// The same data set, of whose classes label i is the one called `names[i]`. Error invalid_argument, beginning with `what`,
+/// that names a class that is not among `names`. A data set without names of classes stays as it is.
 [[nodiscard]] std::shared_ptr<const Reader> with_classes(std::shared_ptr<const Reader> reader,
                                                          const std::vector<std::string>& names, const std::string& what);
 
-/// The same data set with its fields in the order of `fields`. Error invalid_argument, beginning with `what`, that names the
-/// field, and its types and shapes, unless it has just these; `others`: whose fields they are.
-[[nodiscard]] std::shared_ptr<const Reader> with_fields(std::shared_ptr<const Reader> reader, const std::vector<Field>& fields,
-                                                        const std::string& what, const std::string& others);
+/// The same data set with its fields in the order of `fields`. Error invalid_argument, beginning with `what`, that names
+/// the field, and its types and shapes, unless it has just these; `others`: whose fields they are.
+[[nodiscard]] std::shared_ptr<const Reader> with_fields(std::shared_ptr<const Reader> reader,
+                                                        const std::vector<Field>& fields, const std::string& what,
+                                                        const std::string& others);
 
 }  // namespace cohort

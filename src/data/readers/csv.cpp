@@ -222,7 +222,8 @@ class CsvReader final : public Reader {
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
     if (error == std::errc::result_out_of_range) value = out_of_range(std::string(digits));
     else if (error != std::errc{}) value = std::numeric_limits<double>::quiet_NaN();
-    if (end != digits.data() + digits.size() || !std::isfinite(value)) refuse_cell(text, column, cell, "is not a finite number");
+    if (end != digits.data() + digits.size() || !std::isfinite(value))
+      refuse_cell(text, column, cell, "is not a finite number");
     return value;
   }
 
@@ -232,7 +233,8 @@ class CsvReader final : public Reader {
     return strtod_l(digits.c_str(), nullptr, with_points);
   }
 
-  [[noreturn]] static void refuse_cell(const CsvText& text, const std::string& column, std::string_view cell, const char* why) {
+  [[noreturn]] static void refuse_cell(const CsvText& text, const std::string& column, std::string_view cell,
+                                       const char* why) {
     text.refuse("column '" + column + "': '" + std::string(cell.substr(0, 40)) + "' " + why);
   }
 

@@ -1,5 +1,5 @@
-// Data sets of an HDF5 file as fields; samples are entries of their first dimension and are read when asked for. A value that
-// the field's type cannot hold is an error; NaN and infinity stay what they are in fields of floats.
+// Data sets of an HDF5 file as fields; samples are entries of their first dimension and are read when asked for. A value
+// that the field's type cannot hold is an error; NaN and infinity stay what they are in fields of floats.
 #include <algorithm>
 #include <cmath>
 #include <limits>

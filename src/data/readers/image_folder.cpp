@@ -23,8 +23,9 @@ struct ImageFolderOptions {
 
   explicit ImageFolderOptions(Section& section) {
     section.bind("directory", directory, "has a folder of .png, .jpg and .jpeg files for each class");
-    section.bind("classes", classes,
-                 "names of the classes, label 0 first; a folder that is not listed is an error. Empty: all folders by name");
+    section.bind(
+        "classes", classes,
+        "names of the classes, label 0 first; a folder that is not listed is an error. Empty: all folders by name");
     section.bind("height", height, "pixels that every image is brought to; 0: those of the first image", at_least(0));
     section.bind("width", width, "pixels that every image is brought to; 0: those of the first image", at_least(0));
     section.bind("channels", decode.channels, "1: grey, 3: red, green, blue; what is stored is converted", between(1, 3));
@@ -68,7 +69,8 @@ class ImageFolderReader final : public Reader {
     const auto classes = sorted_entries(options.directory, [](const fs::directory_entry& e) { return e.is_directory(); });
     if (classes.empty()) fail(Code::not_found, options.directory + ": has no folders, expected one per class");
     names_ = options.classes;
-    for (std::size_t i = 0; options.classes.empty() && i < classes.size(); ++i) names_.push_back(classes[i].filename().string());
+    for (std::size_t i = 0; options.classes.empty() && i < classes.size(); ++i)
+      names_.push_back(classes[i].filename().string());
     require_names(options.directory);
     for (const fs::path& folder : classes) {
       const auto files =
