@@ -101,7 +101,8 @@ StoreOptions store_options(const Run& run) {
 
 Replay::Replay(Run& run, Setup& setup)
     : run_(run), setup_(setup), store_(placed(setup), *setup.optimizer, setup.replica->session().pool(), run.world, store_options(run)),
-      maker_(run, setup, run.world, {}), writer_(run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, run.world.context().log, nullptr, run.world.rank_activity()),
+      maker_(run, setup, run.world, {}),
+      writer_(run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, run.world.context().log, nullptr, run.world.rank_activity()),
       parts_{&run.state, setup.parameters.get()}, time_(run.plan.replay), learners_(static_cast<std::size_t>(run.replicas)) {
   if (run.resumes()) (void)load_checkpoint(run.directory.resume_from, parts_);
   store_.start_at(run.state.step);
