@@ -3,12 +3,18 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <iterator>
 #include <limits>
+#include <thread>
 #include <vector>
 
+#include "base/disk_file.hpp"
 #include "support/temporary_folder.hpp"
+#include "train/report/output_file.hpp"
 
 namespace cohort {
 namespace {
@@ -213,6 +219,60 @@ TEST(JsonLines, AResumedRunTakesOverAtItsStep) {
   EXPECT_EQ(go_on("\n\nnot ours\n" + line(5), 3), "\n\nnot ours\n" + line(4));
   EXPECT_EQ(go_on("torn", 3), line(4));
   EXPECT_EQ(go_on("", 3), line(4));
+}
+
+TEST(JsonLines, AValidationThatIsMadeAgainIsWithdrawn) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("m.jsonl");
+  const std::string two = "{\"step\":2,\"time\":9.000,\"loss\":1}\n", validation = "{\"step\":2,\"time\":9.000,\"validation/loss\":1}\n";
+  for (const bool again : {false, true}) {
+    write_bytes(path, two + validation + "{\"step\":3,\"time\":9.000,\"loss\":1}\n");
+    MetricsStart start = start_at(9, 2);
+    start.validates = again;
+    json_lines_writer(path, start)->flush();
+    EXPECT_EQ(read_bytes(path), again ? two : two + validation);
+  }
+}
+
+TEST(MetricsWriters, WhatIsCompleteIsSeenByOthersThoughNothingFollows) {
+  const TemporaryFolder folder;
+  const auto lines = json_lines_writer(folder.file("m.jsonl"), start_at(9));
+  const auto board = tensorboard_writer(folder.path() / "t", start_at(9));
+  const auto seen = [&] {
+    return !read_bytes(folder.file("m.jsonl")).empty() && events(read_bytes(folder.file("t/events.out.tfevents.9.node7"))).size() == 2;
+  };
+  for (MetricsWriter* writer : {lines.get(), board.get()}) {
+    writer->scalar("loss", 1, 0.5);
+    writer->end_step();
+  }
+  for (int i = 0; i < 200 && !seen(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_TRUE(seen());
+  lines->scalar("more", 1, 2);
+  lines->flush();
+  EXPECT_EQ(read_bytes(folder.file("m.jsonl")), "{\"step\":1,\"time\":9.000,\"loss\":0.5}\n{\"step\":1,\"time\":9.000,\"more\":2}\n");
+}
+
+TEST(MetricsWriters, WhatTheThreadCouldNotWriteIsTheNextError) {
+  const auto full = json_lines_writer("/dev/full");
+  std::string error;
+  for (int step = 1; step < 200 && error.empty(); ++step) {
+    error = error_of([&] {
+      full->scalar("loss", step, 1);
+      full->end_step();
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  EXPECT_THAT(error, HasSubstr("/dev/full: cannot write: No space left on device"));
+}
+
+TEST(DiskFile, AWholeFileIsReplacedAtOnce) {
+  const TemporaryFolder folder;
+  replace_file(folder.file("f"), "first");
+  replace_file(folder.file("f"), "second");
+  EXPECT_EQ(read_bytes(folder.file("f")), "second");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), std::filesystem::directory_iterator()), 1);
+  std::filesystem::create_directories(folder.path() / "taken" / "f");
+  EXPECT_THAT(error_of([&] { replace_file(folder.file("taken"), "x"); }), HasSubstr("taken: cannot rename"));
 }
 
 TEST(MetricsWriters, ErrorsNameTheFile) {

@@ -23,25 +23,32 @@ std::optional<std::int64_t> step_of(std::string_view line) {
   return error == std::errc{} ? std::optional(step) : std::nullopt;
 }
 
-/// The length of what stays: whole lines, without the last ones if they are of steps after `after_step` (not -1). Earlier
-/// lines may be of another run, whose steps mean nothing here.
-std::size_t length_to_keep(std::string_view text, std::int64_t after_step) {
+/// Is it of what the run that begins so makes again?
+bool is_withdrawn(std::string_view line, const MetricsStart& start) {
+  const auto step = step_of(line);
+  if (!step) return false;
+  const bool validation = line.find("\"validation/") != std::string_view::npos;
+  return *step > start.after_step || (start.validates && validation && *step == start.after_step);
+}
+
+/// The length of what stays: whole lines, without the last ones if they are withdrawn. Earlier lines may be of another run,
+/// whose steps mean nothing here.
+std::size_t length_to_keep(std::string_view text, const MetricsStart& start) {
   std::size_t end = text.rfind('\n') + 1;   // npos + 1 is 0
-  while (after_step >= 0 && end > 0) {
+  while (start.after_step >= 0 && end > 0) {
     const std::size_t begin = end == 1 ? 0 : text.rfind('\n', end - 2) + 1;
-    const auto step = step_of(text.substr(begin, end - begin));
-    if (!step || *step <= after_step) break;
+    if (!is_withdrawn(text.substr(begin, end - begin), start)) break;
     end = begin;
   }
   return end;
 }
 
-void trim(const std::filesystem::path& file, std::int64_t after_step) {
+void trim(const std::filesystem::path& file, const MetricsStart& start) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(file, error)) return;
   std::ifstream in(file, std::ios::binary);
   const std::string text{std::istreambuf_iterator<char>(in), {}};
-  const std::size_t keep = length_to_keep(text, after_step);
+  const std::size_t keep = length_to_keep(text, start);
   if (keep == text.size()) return;
   std::filesystem::resize_file(file, keep, error);
   if (error)
@@ -51,7 +58,9 @@ void trim(const std::filesystem::path& file, std::int64_t after_step) {
 class JsonLinesWriter final : public MetricsWriter {
  public:
   JsonLinesWriter(const std::filesystem::path& file, const MetricsStart& start)
-      : wall_time_(start.wall_time ? start.wall_time : system_wall_time), out_(file, OutputFile::Mode::append) {}
+      : wall_time_(start.wall_time ? start.wall_time : system_wall_time), out_(file, OutputFile::Mode::append) {
+    out_.flush_soon();
+  }
   ~JsonLinesWriter() override {
     try {
       if (out_.open()) flush();
@@ -71,6 +80,7 @@ class JsonLinesWriter final : public MetricsWriter {
     values_.emplace_back(name, value);
   }
 
+  void end_step() override { finish_line(); }
   void flush() override {
     finish_line();
     out_.flush();
@@ -99,7 +109,7 @@ class JsonLinesWriter final : public MetricsWriter {
 }  // namespace
 
 std::unique_ptr<MetricsWriter> json_lines_writer(const std::filesystem::path& file, const MetricsStart& start) {
-  trim(file, start.after_step);
+  trim(file, start);
   return std::make_unique<JsonLinesWriter>(file, start);
 }
 

@@ -72,6 +72,7 @@ class TensorboardWriter final : public MetricsWriter {
   TensorboardWriter(const std::filesystem::path& folder, const MetricsStart& start)
       : wall_time_(start.wall_time ? start.wall_time : system_wall_time),
         out_(new_event_file(folder, wall_time_(), start.host)) {
+    out_.flush_soon();
     record(Message().real(kWallTime, wall_time_()).text(kFileVersion, "brain.Event:2"));
     if (start.after_step < 0) return;
     // TensorBoard drops what it has read of this step and later ones.
@@ -84,6 +85,7 @@ class TensorboardWriter final : public MetricsWriter {
     record(Message().real(kWallTime, wall_time_()).whole(kStep, step).message(kSummary, Message().message(kValue, one)));
   }
 
+  void end_step() override {}
   void flush() override { out_.flush(); }
   void close() override { out_.close(); }
 
