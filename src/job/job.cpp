@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <exception>
 #include <memory>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "cohort/comm/detector.hpp"
@@ -203,6 +205,17 @@ bool launcher_starts_processes() {
   return !environment_variable("OMPI_MCA_orte_hnp_uri").empty() && !started_by_srun();
 }
 
+/// What people find this job by, if a batch system has started it.
+std::string name_in_batch_system() {
+  constexpr std::array<std::pair<const char*, const char*>, 4> kSystems = {
+      {{"SLURM_JOB_ID", "Slurm"}, {"PBS_JOBID", "PBS"}, {"LSB_JOBID", "LSF"}, {"JOB_ID", "Grid Engine"}}};
+  for (const auto& [variable, system] : kSystems) {
+    const char* const job = std::getenv(variable);
+    if (job != nullptr && *job != '\0') return fmt::format("{} job {}", system, job);
+  }
+  return {};
+}
+
 /// True for calls that only ask for a text: they need no MPI.
 bool print_text(const CommandLine& line) {
   std::string text;
@@ -312,6 +325,7 @@ int run_job(int argc, char** argv) {
     Context context;
     context.stop = &stop;
     context.launches = launcher_starts_processes();
+    context.job = name_in_batch_system();
     if (environment->ranks() > 1) {
       context.log = Log(fmt::format("[rank {} on {}] ", environment->rank(), Environment::processor_name()));
     }

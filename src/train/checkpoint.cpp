@@ -56,6 +56,7 @@ std::string what_is_asked(const StateItem& item) {
 struct Wish {
   std::string what;
   std::optional<FlatRange> piece{};      // nothing: the whole
+  bool needed = true;                    // false: the file may lack it
 };
 using WishList = std::map<std::string, Wish>;   // by data set
 
@@ -68,6 +69,9 @@ class Wishes final : public StateVisitor {
   }
   void value(const std::string& name, std::int64_t& value) override { add(name, {what_is_asked(value)}); }
   void value(const std::string& name, double& value) override { add(name, {what_is_asked(value)}); }
+  void added_value(const std::string& name, std::int64_t& value) override {
+    add(name, {.what = what_is_asked(value), .needed = false});
+  }
   void text(const std::string& name, std::string& value) override { add(name, {what_is_asked(value)}); }
   [[nodiscard]] const WishList& all() const noexcept { return wishes_; }
 
@@ -86,6 +90,9 @@ class Loader final : public StateVisitor {
   void piece(const std::string& name, const Shape&, std::int64_t, const Tensor& values) override { values.copy_from(get<Tensor>(name)); }
   void value(const std::string& name, std::int64_t& value) override { value = get<std::int64_t>(name); }
   void value(const std::string& name, double& value) override { value = get<double>(name); }
+  void added_value(const std::string& name, std::int64_t& value) override {
+    if (items_.contains("/" + name)) value = get<std::int64_t>(name);
+  }
   void text(const std::string& name, std::string& value) override { value = get<std::string>(name); }
 
  private:
@@ -109,8 +116,9 @@ void require_fit(const CheckpointReader& file, const WishList& wishes, Extra ext
   std::vector<std::string> missing, different, unasked;
   const std::vector<std::string> names = file.names();
   for (const auto& [name, wish] : wishes) {
-    if (!std::binary_search(names.begin(), names.end(), name)) missing.push_back(name);
-    else if (const std::string stored = file.what(name); stored != wish.what) {
+    if (!std::binary_search(names.begin(), names.end(), name)) {
+      if (wish.needed) missing.push_back(name);
+    } else if (const std::string stored = file.what(name); stored != wish.what) {
       different.push_back(name + " (" + stored + " in the file, " + wish.what + " here)");
     }
   }
@@ -132,7 +140,9 @@ CheckpointHeader load_checkpoint(const fs::path& path, std::span<Stateful* const
     for (Stateful* part : parts) part->visit(wishes);
     require_fit(file, wishes.all(), extra);
     std::map<std::string, StateItem> items;
-    for (const auto& [name, wish] : wishes.all()) items.emplace(name, file.intact(name, wish.piece));
+    for (const auto& [name, wish] : wishes.all()) {
+      if (wish.needed || file.has(name)) items.emplace(name, file.intact(name, wish.piece));
+    }
     Loader loader(items);
     for (Stateful* part : parts) part->visit(loader);
     return file.header();

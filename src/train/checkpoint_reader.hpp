@@ -22,6 +22,7 @@ class CheckpointReader {
 
   [[nodiscard]] const CheckpointHeader& header() const noexcept { return header_; }
   [[nodiscard]] std::vector<std::string> names() const;   // "/parameters/hidden/weight"; without the configuration
+  [[nodiscard]] bool has(const std::string& name) const { return file_.has(name); }
   [[nodiscard]] std::string kind(const std::string& name) const { return file_.attribute<std::string>(name, "kind"); }
   /// "text", "float32[3, 5]", "int64 value": what a data set is, for messages and comparison.
   [[nodiscard]] std::string what(const std::string& name) const;

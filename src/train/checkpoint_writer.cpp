@@ -4,6 +4,7 @@
 #include <chrono>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <utility>
 
 #include "base/disk_file.hpp"
@@ -142,6 +143,12 @@ struct CheckpointWriter::Job {
     if (!parts.empty()) require_stored(has_intact_seal(path), path, "/");
   }
 
+  /// Of a checkpoint that is written: what was the best before it may go now.
+  void point_to_best() const {
+    folder.point_to(file_name(step), true);
+    folder.remove_old(step, keep, parts);
+  }
+
   void require_parts(int ranks) const {
     for (int rank = 0; rank < ranks; ++rank) {
       const fs::path file = folder.path() / part_file_name(parts, rank);
@@ -272,6 +279,21 @@ std::function<bool(double)> ready(const std::future<T>& future) {
 }
 
 }  // namespace
+
+void CheckpointWriter::mark_best() {
+  if (!leads()) return;
+  if (!pending_) return job_->point_to_best();
+  if (!publishing_.valid()) {          // the ranks' files are not all there yet
+    job_->best = true;
+    return;
+  }
+  publishing_ = std::async(std::launch::async, [job = job_.get(), write = std::move(publishing_)]() mutable {
+    write.get();
+    job->point_to_best();
+  });
+}
+
+void CheckpointWriter::keep_all() noexcept { job_->keep = std::numeric_limits<int>::max(); }
 
 /// Waits for this rank's file and tells rank 0.
 void CheckpointWriter::report_part() {

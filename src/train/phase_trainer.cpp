@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "cohort/base/random.hpp"
 
@@ -93,12 +94,13 @@ void PhaseTrainer::open_writers() {
 void PhaseTrainer::train() {
   open_writers();
   describe();
+  finish_validation();
   window_began_ = profile_.now();
   while (!over()) {
     update();
     const bool epoch_ended = state_.position.sample == 0, last = run_.over();
     if (epoch_ended || last) end_of_epoch(last);
-    else if (run_.saves_at(state_.step)) save(false);
+    else if (run_.saves_at(state_.step)) (void)save(false);
   }
   settle();
   close_writers();
@@ -215,6 +217,7 @@ void PhaseTrainer::after_update(const Outcome& outcome, double rate, std::int64_
   if (writer_) writer_->poll();
   if (setup_.train.check_replicas && outcome.settled) check_replicas();
   if (run_.is_logged(state_.step)) log_step(outcome, rate);
+  run_.end_step();
 }
 
 /// Replicas that drift apart are a bug of ours or of the machine; found at the step where it happens.
@@ -281,12 +284,24 @@ void PhaseTrainer::settle() {
   average_statistics(communicator_, *setup_.parameters);
 }
 
+/// Saves first: validation may fail, and what the epoch made is there then. Ranks that fail do not meet again, so nobody begins
+/// before all have copied their state, and a checkpoint that needs files of all of them is finished before.
 void PhaseTrainer::end_of_epoch(bool last) {
-  const std::int64_t epoch = state_.position.epoch;          // of the next sample: as many have ended
   settle();
-  bool best = false;
-  if (validation_ && !run_.result.stopped && (run_.validates_after(epoch) || last)) best = validate();
-  if (run_.saves_after(epoch) || last || best) save(best);
+  state_.validation_due = run_.validates_here(last) ? 1 : 0;
+  const bool saved = (run_.saves_after(state_.position.epoch) || last) && save(false);
+  if (state_.validation_due == 0 || run_.result.stopped) return;
+  if (saved && setup_.parameters->shard() != nullptr) close_writers();
+  communicator_.barrier();
+  if (!validate()) return;
+  if (saved) mark_best();
+  else (void)save(true);
+}
+
+/// Of a state that was saved before it.
+void PhaseTrainer::finish_validation() {
+  const bool due = std::exchange(state_.validation_due, 0) != 0;
+  if (due && validation_ && validate()) (void)save(true);
 }
 
 bool PhaseTrainer::validate() {
@@ -294,13 +309,28 @@ bool PhaseTrainer::validate() {
   return run_.take_validation(evaluate(communicator_, *setup_.replica, *validation_, [this] { beat(); }));
 }
 
-void PhaseTrainer::save(bool best) {
+bool PhaseTrainer::save(bool best) {
   const PhaseScope saving(profile_, Phase::checkpoint);
+  if (!run_.worth_saving(best)) return false;
+  if (run_.keeps_all()) keep_all();
   settle();
   run_.saved = true;
-  for (const auto& writer : run_.metrics) writer->flush();
+  run_.flush_metrics();
   if (residuals_) residuals_->save(state_.step, best);
   if (writer_) writer_->save(parts_, state_.step, best);
+  return true;
+}
+
+void PhaseTrainer::keep_all() {
+  close_writers();
+  if (residuals_) residuals_->keep_all();
+  if (writer_) writer_->keep_all();
+}
+
+void PhaseTrainer::mark_best() {
+  const PhaseScope saving(profile_, Phase::checkpoint);
+  if (residuals_) residuals_->mark_best(state_.step);
+  if (writer_) writer_->mark_best();
 }
 
 void PhaseTrainer::close_writers() {

@@ -57,7 +57,10 @@ class PhaseTrainer {
   void settle();
   void end_of_epoch(bool last);
   [[nodiscard]] bool validate();
-  void save(bool best);
+  void finish_validation();
+  bool save(bool best);
+  void keep_all();
+  void mark_best();
   void close_writers();
 
   Run& run_;

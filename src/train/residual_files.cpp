@@ -76,6 +76,11 @@ ResidualFiles::~ResidualFiles() = default;
 void ResidualFiles::save(std::int64_t step, bool best) {
   const std::array<Stateful*, 1> parts{state_.get()};
   writer_.save(parts, step, best);
+  saved_step_ = step;
+}
+
+void ResidualFiles::mark_best(std::int64_t step) {
+  if (step == saved_step_) writer_.mark_best();
 }
 
 void ResidualFiles::load(Communicator& communicator, ResidualKeeper& residuals, const fs::path& checkpoint) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -20,7 +21,10 @@ class ResidualFiles {
   ~ResidualFiles();                                  ///< finishes the write; logs its error
   /// As CheckpointWriter does, all ranks at the same steps.
   void save(std::int64_t step, bool best);
+  /// As CheckpointWriter does; nothing where the last save was of another step.
+  void mark_best(std::int64_t step);
   void close() { writer_.close(); }
+  void keep_all() noexcept { writer_.keep_all(); }
 
   /// Collective. Takes up the residuals that belong to `checkpoint`. Were there as many ranks as now, with the same
   /// shares, each takes its own; else they are shared out, and the next step goes in float32 and delivers them. What is missing or damaged counts as zero, with a
@@ -31,6 +35,7 @@ class ResidualFiles {
   class State;
   std::unique_ptr<State> state_;
   CheckpointWriter writer_;
+  std::int64_t saved_step_ = -1;
 };
 
 }  // namespace cohort

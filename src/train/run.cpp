@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <system_error>
 #include <utility>
 
 #include "base/disk_file.hpp"
 #include "cohort/train/checkpoint.hpp"
 #include "train/class_names.hpp"
+#include "train/superseded.hpp"
 
 namespace cohort {
 namespace {
@@ -36,11 +38,12 @@ void TrainerState::visit(StateVisitor& v) {
   v.value("train/best", best);
   v.value("train/has_best", has_best);
   v.value("train/seed", seed);
+  v.added_value("train/validation_due", validation_due);
   if (!classes.empty()) v.text("data/classes", classes);
 }
 
 bool TrainerState::take_score(double score) {
-  if (std::isnan(score) || (has_best != 0 && score <= best)) return false;
+  if (!std::isfinite(score) || (has_best != 0 && score <= best)) return false;
   has_best = 1;
   best = score;
   return true;
@@ -64,7 +67,7 @@ Run::Run(Communicator& alone, Section& config, RunDirectory where, int ranks) : 
 }
 
 Run::Run(Communicator& all, Section& config, const std::string& resume) : Run(all, config, all.size()) {
-  directory = choose_directory(all, plan.train.directory, resume);
+  directory = choose_directory(all, {plan.train.directory, config.child("train").has("directory")}, resume);
   if (!resumes()) return;
   OnlyPosition position(state);
   Stateful* const part = &position;
@@ -78,6 +81,15 @@ void Run::take_classes(const std::filesystem::path& checkpoint) {
   if (names.empty()) return;
   if (!plan.classes.empty()) require_same_classes(plan.classes, names, checkpoint);
   plan.name_classes(names);
+}
+
+/// A run that fails before its first step leaves nothing behind.
+Run::~Run() {
+  const bool fails = std::uncaught_exceptions() > exceptions_before_;
+  if (!fails || directory.lock == nullptr || !directory.fresh || made_steps_ || saved) return;
+  metrics.clear();
+  std::error_code none;
+  std::filesystem::remove_all(directory.path, none);
 }
 
 PhaseLength Run::length(const TrainingPhase& phase) const {
@@ -115,28 +127,38 @@ std::string Run::text(std::size_t index) const {
 
 void Run::begin() {
   state.classes = text_of_classes(plan.classes);
+  if (!directory.has_best) state.has_best = 0;
   total_steps = state.step + steps_left();
   if (plan.train.max_steps > 0) total_steps = std::min(total_steps, plan.train.max_steps);
   progress.set_total(total_steps);
   if (!is_root()) return;
   replace_file(directory.path / "configuration.toml", plan.config_text);
-  const MetricsStart from{.after_step = resumes() ? state.step : -1, .host = world.context().host};
+  const MetricsStart from{.after_step = resumes() ? state.step : -1, .validates = state.validation_due != 0,
+                          .host = world.context().host};
   metrics.push_back(json_lines_writer(directory.path / "metrics.jsonl", from));
   metrics.push_back(tensorboard_writer(directory.path / "tensorboard", from));
   for (std::size_t i = 0; plan.phases.phases().size() > 1 && i < plan.phases.phases().size(); ++i) {
     if (plan.phases.phases()[i].begin < plan.train.epochs) progress.note(text(i));
   }
   if (!plan.classes_note.empty()) progress.note(plan.classes_note);
-  if (resumes()) progress.note(fmt::format("resumed from {} at step {}", directory.resume_from.string(), state.step));
+  if (!resumes()) return;
+  const std::string where = directory.fresh ? ", in " + directory.path.string() : "";
+  progress.note(fmt::format("{} from {} at step {}{}", directory.fresh ? "started" : "resumed", directory.resume_from.string(),
+                            state.step, where));
+  const std::string aside = set_later_aside(directory.checkpoints(), state.step);
+  if (!aside.empty()) progress.note(aside);
 }
 
 void Run::applied(double rate, bool settled) {
   ++state.applied;
   state.previous_rate = rate;
-  if (settled) skipped_in_a_row_ = 0;
+  if (!settled) return;
+  skipped_in_a_row_ = 0;
+  suspect_ = false;
 }
 
-void Run::skip(const std::string& why) {
+void Run::skip(const std::string& why, bool update) {
+  suspect_ = suspect_ || update;
   ++state.skipped;
   log("skipped", static_cast<double>(state.skipped));
   progress.note(fmt::format("step {}: {}", state.step, why));
@@ -145,7 +167,25 @@ void Run::skip(const std::string& why) {
                                        "learning rate or train.clip_norm", skipped_in_a_row_, state.step));
 }
 
+bool Run::validates_here(bool last) const {
+  if (!plan.validation_data) return false;
+  const bool epoch_ended = state.position.sample == 0 && state.position.epoch > 0;
+  return (epoch_ended && validates_after(state.position.epoch)) || (last && !result.stopped);
+}
+
+bool Run::worth_saving(bool best) {
+  if (!suspect_ || best || over()) {
+    put_off_ = false;
+    return true;
+  }
+  if (!std::exchange(put_off_, true)) {
+    progress.note(fmt::format("step {}: no checkpoint while gradients are not finite; it is made after the next update", state.step));
+  }
+  return false;
+}
+
 bool Run::take_validation(const Evaluation& evaluation) {
+  state.validation_due = 0;
   result.validation = evaluation;
   const std::string when = state.position.sample == 0 ? fmt::format("epoch {}", state.position.epoch) : fmt::format("step {}", state.step);
   std::string text = fmt::format("{}: validation loss {:.4f}", when, evaluation.loss);
@@ -157,7 +197,8 @@ bool Run::take_validation(const Evaluation& evaluation) {
     if (name == "accuracy") score = value;
   }
   progress.note(text);
-  return state.take_score(score);
+  flush_metrics();
+  return std::isfinite(evaluation.loss) && state.take_score(score);
 }
 
 Beat Run::beat() const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,6 +29,7 @@ struct TrainerState final : Stateful {
   std::int64_t has_best = 0;
   std::int64_t seed = 0;
   std::string classes;                      ///< names of classes, a line for each; empty: labels are numbers
+  std::int64_t validation_due = 0;          ///< 1: saved before the validation of this state: who resumes it begins with that
 
   void visit(StateVisitor& v) override;
   /// Is the score above all before? Then it is the best from now on. NaN never is, or nothing could come after it.
@@ -42,6 +44,9 @@ class Run {
   Run(Communicator& world, Section& config, const std::string& resume);
   /// Of a process that joins a run of so many ranks at work, and writes what it writes in their directory.
   Run(Communicator& alone, Section& config, RunDirectory directory, int ranks);
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+  ~Run();
 
   /// Do workers send their gradients to parameter tasks? The same in all phases.
   [[nodiscard]] bool with_tasks() const { return bool(plan.phases.phases().front().aggregate); }
@@ -61,18 +66,38 @@ class Run {
 
   /// After an update that was applied, and all ranks know it.
   void applied(double rate, bool settled = true);
-  /// Counts one that was not. Error out_of_range after train.max_skipped of them in a row.
-  void skip(const std::string& why);
-  /// Tells people. True if it is the best so far: by accuracy where the model reports it, else by loss.
+  /// Counts one that was not, or a gradient that came to none. Error out_of_range after train.max_skipped of them in a row.
+  void skip(const std::string& why, bool update = true);
+  /// Is there a validation of the state at hand? Where somebody has asked the run to stop, whoever goes on makes it.
+  [[nodiscard]] bool validates_here(bool last) const;
+  /// False where a save is put off, and that is said: the last update was not made, because a gradient was not finite, and what a
+  /// diverging run has must not push out good checkpoints. It is made after the next update. What is the best so far is good.
+  [[nodiscard]] bool worth_saving(bool best);
+  /// At the end such a state is saved, too, but nothing removed for it.
+  [[nodiscard]] bool keeps_all() const { return suspect_ && over(); }
+  /// Tells people. True if it is the best so far: by accuracy where the model reports it, else by loss. What is not finite,
+  /// or not worth saving, is never the best.
   [[nodiscard]] bool take_validation(const Evaluation& evaluation);
   [[nodiscard]] bool validates_after(std::int64_t epoch) const { return plan.train.validate_every > 0 && epoch % plan.train.validate_every == 0; }
   [[nodiscard]] bool saves_after(std::int64_t epoch) const { return plan.checkpoint.every_epochs > 0 && epoch % plan.checkpoint.every_epochs == 0; }
-  [[nodiscard]] bool saves_at(std::int64_t step) const { return plan.checkpoint.every_steps > 0 && step % plan.checkpoint.every_steps == 0; }
+  [[nodiscard]] bool saves_at(std::int64_t step) const {
+    return (put_off_ && !suspect_) || (plan.checkpoint.every_steps > 0 && step % plan.checkpoint.every_steps == 0);
+  }
 
   /// Once the state is that of the first update: the files of rank 0, and what people see first.
   void begin();
   void log(const std::string& name, double value) {
     for (const auto& writer : metrics) writer->scalar(name, state.step, value);
+  }
+  /// A step is over, and what was logged of it complete, for now. Error failed_precondition if another job has taken the
+  /// directory over.
+  void end_step() {
+    made_steps_ = true;
+    if (directory.lock) directory.lock->check();
+    for (const auto& writer : metrics) writer->end_step();
+  }
+  void flush_metrics() {
+    for (const auto& writer : metrics) writer->flush();
   }
   [[nodiscard]] Beat beat() const;
   void take(const Beat& beat);                ///< a follower hears how far the others are
@@ -99,6 +124,8 @@ class Run {
   [[nodiscard]] std::int64_t steps_left() const;
 
   std::int64_t skipped_in_a_row_ = 0;
+  bool suspect_ = false, put_off_ = false, made_steps_ = false;
+  int exceptions_before_ = std::uncaught_exceptions();
 };
 
 }  // namespace cohort

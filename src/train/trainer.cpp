@@ -109,7 +109,7 @@ TrainResult train(Communicator& communicator, Section& config, const std::string
 
 void train_as_replacement(Communicator& parents, Communicator& alone, Section& config) {
   const Introduction told(parents);
-  Run run(alone, config, RunDirectory{told.directory(), {}}, alone.context().ranks);
+  Run run(alone, config, RunDirectory{.path = told.directory()}, alone.context().ranks);
   run.take(told.beat());
   if (run.plan.train.threads == 0) run.plan.train.threads = told.threads();
   train_in_place_of_worker(run, parents, told);

@@ -2,6 +2,7 @@
 
 program_test.py PROGRAM MPIRUN PLUGIN SOURCE_FOLDER [unittest arguments]
 """
+import json
 import os
 import pathlib
 import re
@@ -336,6 +337,48 @@ class Signals(unittest.TestCase):
         finally:
             process.kill()
         self.assertEqual(process.returncode, -signal.SIGINT)
+
+
+class Killed(unittest.TestCase):
+    """A run that hangs, and is killed."""
+
+    def wait_for(self, what, condition):
+        end = time.monotonic() + LIMIT
+        while not condition():
+            self.assertLess(time.monotonic(), end, what)
+            time.sleep(0.05)
+
+    def test_what_was_logged_is_there_and_the_next_job_goes_on_from_it(self):
+        with tempfile.TemporaryDirectory() as folder:
+            run = pathlib.Path(folder, "run")
+            metrics = run / "metrics.jsonl"
+            options = [PROGRAM, "train", str(SOURCE / "jobs" / "synthetic.toml"), "--resume", "auto", "--set", f"train.directory={run}/", "--set",
+                       "train.log_every=1", "--set", "checkpoint.every_steps=3", "--set"]
+            hangs = [*options, "fault=[{kind='slow', seconds=100, from_step=7}]"]
+            there = {**os.environ, "SLURM_JOB_ID": "4711"}
+            with subprocess.Popen(hangs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=there) as process:
+                try:
+                    # No step ends any more, and nothing else makes it write.
+                    self.wait_for("the last line", lambda: metrics.exists() and '{"step":7,' in metrics.read_text() and metrics.read_text().endswith("}\n"))
+                    events = next((run / "tensorboard").iterdir())
+                    self.wait_for("the last event", lambda: b"\x10\x07\x2a" in events.read_bytes())     # an Event's step 7, then its summary
+                    second = Run(hangs)
+                    self.assertEqual(second.code, 1, second.err)
+                    self.assertRegex(second.err, rf"run(, .*)? is in use by process {process.pid} on \S+ \(Slurm job 4711\), since ")
+                finally:
+                    process.kill()
+            lines = metrics.read_text()
+            metrics.write_text(lines + '{"step":8,"ti')
+            third = Run([*options, "train.max_steps=9"])
+            self.assertEqual(third.code, 0, third.err)
+            self.assertIn(f"process {process.pid} on ", third.err)
+            self.assertIn("taken over", third.err)
+            self.assertIn("at step 6", third.out)
+            steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+            self.assertEqual(sorted(set(steps)), list(range(1, 10)))
+            self.assertEqual(steps, sorted(steps))
+            self.assertEqual([path.name for path in pathlib.Path(folder).iterdir()], ["run"])
+            self.assertFalse((run / "lock").exists())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 /// Saves one state as that step and waits for it.
-void save(CheckpointWriter& writer, SampleState& state, std::int64_t step, bool best = false) {
+void save(CheckpointWriter& writer, Stateful& state, std::int64_t step, bool best = false) {
   Stateful* parts[] = {&state};
   writer.save(parts, step, best);
   writer.close();
@@ -187,6 +187,49 @@ TEST(Checkpoint, KindsAreCompared) {
   EXPECT_THAT(error_of([&] { load(folder.path(), confused, Extra::ignore); }),
               HasSubstr("different: /train/generator (text in the file, int64 value here) /train/step (int64 value in the "
                         "file, float64 value here)"));
+}
+
+/// What a version of this program keeps, and a later one.
+struct Grown final : Stateful {
+  std::int64_t old = 1, added = 7;
+  bool later = true;
+  void visit(StateVisitor& visitor) override {
+    visitor.value("old", old);
+    if (later) visitor.added_value("added", added);
+  }
+};
+
+TEST(Checkpoint, ALaterVersionReadsAnEarlierOnes) {
+  const TemporaryFolder folder;
+  Grown earlier, later;
+  earlier.old = 3;
+  earlier.later = false;
+  CheckpointWriter writer(folder.path(), 5, "");
+  save(writer, earlier, 1);
+  load(folder.path(), later);
+  EXPECT_EQ(later.old, 3);
+  EXPECT_EQ(later.added, 7);
+  later.added = 9;
+  save(writer, later, 2);
+  Grown again;
+  load(folder.path(), again);
+  EXPECT_EQ(again.added, 9);
+  EXPECT_THAT(error_of([&] { load(folder.path(), earlier); }), HasSubstr("only in the file: /added"));
+}
+
+TEST(Checkpoint, TheLastSaveMayTurnOutToBeTheBest) {
+  const TemporaryFolder folder;
+  SampleState state(1);
+  CheckpointWriter writer(folder.path(), 1, "");
+  save(writer, state, 1);                                    // is written by now
+  writer.mark_best();
+  EXPECT_EQ(fs::read_symlink(folder.path() / "best"), "step-0000000001.h5");
+  Stateful* parts[] = {&state};
+  for (const std::int64_t step : {2, 3}) writer.save(parts, step);
+  writer.mark_best();                                        // is being written
+  writer.close();
+  EXPECT_EQ(fs::read_symlink(folder.path() / "best"), "step-0000000003.h5");
+  EXPECT_EQ(list_checkpoints(folder.path()).size(), 1u);     // what was the best is not kept any longer
 }
 
 TEST(Checkpoint, ExtraStateMayBeIgnored) {

@@ -18,6 +18,7 @@ struct Context {
   Log log{};
   Clock* clock = &Clock::steady();
   std::shared_ptr<Profile> profile = std::make_shared<Profile>();   ///< where this rank's time goes; copies share it
+  std::string job{};                         ///< what the batch system calls this job, as "Slurm job 4711"; empty: nothing
   bool launches = false;                     ///< the launcher starts further processes for those at work (MPI_Comm_spawn)
   const std::atomic<bool>* stop = nullptr;   ///< set when the user asked for a clean end (signal); may be null
 

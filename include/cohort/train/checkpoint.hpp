@@ -52,9 +52,16 @@ class CheckpointWriter {
   /// Copies the state into memory that is kept for the next time, and returns while a thread writes it. Waits first for the
   /// previous write, and throws its error, on all ranks the same. `best`: this is the best state so far.
   void save(std::span<Stateful* const> parts, std::int64_t step, bool best = false);
+  /// The state of the last save has turned out to be the best so far: `best` will mean it once it is written. Never blocks;
+  /// with `ranks`, rank 0's call is enough.
+  void mark_best();
   /// Never blocks. To be called now and then with `ranks`: once the files of all ranks are safe, the checkpoint is published.
   /// It is by `save` or `close` at the latest.
   void poll();
+  /// From here on no save removes a checkpoint. With `ranks`, rank 0's call is enough. After `close`.
+  void keep_all() noexcept;
+  /// Never blocks. Will this rank finish the last save, whatever becomes of the others? Not while it waits for their files.
+  [[nodiscard]] bool needs_nobody() const noexcept { return !pending_ || publishing_.valid(); }
   /// Waits for the write and throws its error.
   void close();
 

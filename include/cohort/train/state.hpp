@@ -20,6 +20,8 @@ class StateVisitor {
   virtual void value(const std::string& name, std::int64_t& value) = 0;
   virtual void value(const std::string& name, double& value) = 0;
   virtual void text(const std::string& name, std::string& value) = 0;
+  /// As `value`; a checkpoint of an earlier version may lack it, and then it stays as it is.
+  virtual void added_value(const std::string& name, std::int64_t& value) { this->value(name, value); }
 };
 
 /// Something that a checkpoint must hold.

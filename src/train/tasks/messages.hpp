@@ -56,6 +56,7 @@ enum class TokenKind : std::int32_t {
   evaluate,                                  ///< this share of the validation data
   give_statistics,                           ///< of batch norm and the like
   save_residuals,                            ///< beside the checkpoint of `step`; `share` 1: the best
+  mark_residuals,                            ///< those beside the checkpoint of `step` are the best's
   beat,                                      ///< nothing yet, but others are at work
   end,
   refused,                                   ///< this worker is left out: nothing from it counts any more

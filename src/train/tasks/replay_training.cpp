@@ -9,6 +9,7 @@
 #include <array>
 #include <cmath>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "cohort/train/checkpoint.hpp"
@@ -62,6 +63,8 @@ class Replay {
   void judge(int learner);
   void look_for_boundary();
   void pass_boundary();
+  [[nodiscard]] bool validate();
+  bool save(bool best);
   void enter_phase();
   void average_statistics();
   void put_statistics(const std::vector<float>& statistics);
@@ -119,6 +122,7 @@ void Replay::train() {
   describe();
   first_step_ = run_.state.step;
   time_.begin_at(run_.state.step);
+  if (std::exchange(run_.state.validation_due, 0) != 0 && run_.plan.validation_data && validate()) (void)save(true);
   for (bool ended = run_.over(); !ended;) {
     if (!due_.any()) deal();
     if (!time_.idle()) {
@@ -206,24 +210,35 @@ void Replay::look_for_boundary() {
 /// Nothing is under way.
 void Replay::pass_boundary() {
   average_statistics();
-  bool best = false;
-  if (due_.evaluation) {
-    const PhaseScope validating(run_.profile, Phase::validation);
-    const Done done = maker_.evaluate({.kind = TokenKind::evaluate});
-    std::vector<double> sums(done.sums.begin(), done.sums.begin() + static_cast<std::ptrdiff_t>(updates_->evaluation_sums()) - 1);
-    sums.insert(sums.begin(), static_cast<double>(done.samples));
-    best = updates_->take_evaluation(sums);
-  }
   if (due_.end) log();
-  if (due_.save || best) {
-    const PhaseScope saving(run_.profile, Phase::checkpoint);
-    updates_->saving();
-    writer_.save(parts_, run_.state.step, best);
+  const bool saved = due_.save && save(false);           // first: validation may fail
+  if (due_.evaluation && validate()) {
+    if (saved) writer_.mark_best();
+    else (void)save(true);
   }
   if (!due_.end && updates_->phase_over()) enter_phase();
   due_ = {};
   time_.begin_at(run_.state.step);
   step_began_ = time_.now();
+}
+
+bool Replay::validate() {
+  const PhaseScope validating(run_.profile, Phase::validation);
+  const Done done = maker_.evaluate({.kind = TokenKind::evaluate});
+  std::vector<double> sums(done.sums.begin(), done.sums.begin() + static_cast<std::ptrdiff_t>(updates_->evaluation_sums()) - 1);
+  sums.insert(sums.begin(), static_cast<double>(done.samples));
+  return updates_->take_evaluation(sums);
+}
+
+bool Replay::save(bool best) {
+  const PhaseScope saving(run_.profile, Phase::checkpoint);
+  if (!updates_->may_save(best)) return false;
+  if (run_.keeps_all()) {
+    writer_.close();
+    writer_.keep_all();
+  }
+  writer_.save(parts_, run_.state.step, best);
+  return true;
 }
 
 void Replay::enter_phase() {

@@ -23,10 +23,15 @@ TaskService::TaskService(Run& run, Setup& setup, Communicator& service, Communic
   store_.start_at(run.state.step);
   writer_.emplace(run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, service.context().log, tasks.size() > 1 ? &tasks : nullptr,
                   service.rank_activity());
-  task_.on_save([this](std::int64_t step, bool best) { writer_->save(parts_, step, best); });
+  task_.on_save([this](std::int64_t step, bool best) {
+    writer_->close();
+    if (run_.keeps_all()) writer_->keep_all();
+    writer_->save(parts_, step, best);
+  });
   task_.on_replace([this](int worker) { replace(worker); });
   if (task != 0) return;
   token_.emplace(run, service, layout, task_, kept, setup.replica->metric_names());
+  token_->save_with(*writer_);
   task_.on_arrival([this](int worker, std::int64_t gradient) { token_->arrived(worker, gradient); });
 }
 

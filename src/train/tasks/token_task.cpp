@@ -35,7 +35,9 @@ TokenTask::TokenTask(Run& run, Communicator& service, const TaskLayout& layout, 
   });
   begin_phase();
   last_progress_ = last_beat_ = now();
-  if (run_.over()) stage_ = Stage::ending;
+  due_.end = run_.over();
+  if (due_.end) stage_ = Stage::ending;
+  if (std::exchange(run_.state.validation_due, 0) != 0 && run_.plan.validation_data) begin_evaluation();      // saved before it
 }
 
 void TokenTask::arrived(int worker, std::int64_t) { ++peers_[static_cast<std::size_t>(worker)].arrivals; }

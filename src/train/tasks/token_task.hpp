@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cohort/comm/communicator.hpp"
+#include "cohort/train/checkpoint.hpp"
 #include "train/run.hpp"
 #include "train/tasks/messages.hpp"
 #include "train/tasks/outbox.hpp"
@@ -31,6 +32,8 @@ class TokenTask {
   void replace(int worker, Communicator& line);
   /// The launcher starts no further processes.
   void cannot_replace() noexcept { replacements_left_ = 0; }
+  /// That of this rank's parameter task. It must outlive this object's work.
+  void save_with(CheckpointWriter& writer) noexcept { writer_ = &writer; }
   /// Moves everything on; never blocks. True if anything happened.
   bool turn();
   [[nodiscard]] bool flushed();
@@ -40,7 +43,7 @@ class TokenTask {
   [[nodiscard]] std::string table() const;
 
  private:
-  enum class Stage : std::uint8_t { training, draining, statistics, evaluating, saving, ending, ended };
+  enum class Stage : std::uint8_t { training, draining, statistics, saving, publishing, evaluating, ending, ended };
   enum class Giving : std::uint8_t { nothing, asked, sending, given };      // of statistics, or that residuals are saved
   struct Peer {                              // a worker
     Peer(Communicator& line, int at, int rank, std::size_t statistics);
@@ -99,8 +102,11 @@ class TokenTask {
   void begin_statistics();
   void finish_statistics();
   void begin_evaluation();
-  void finish_boundary();
-  void save();
+  void finish_evaluation();
+  void evaluate_or_go_on();
+  [[nodiscard]] bool save(bool best);
+  void mark_best();
+  void tell_keepers(TokenKind what);
   void go_on();
   [[nodiscard]] bool everyone(bool (*holds)(const Peer&)) const;
   void publish();
@@ -127,7 +133,9 @@ class TokenTask {
   std::vector<LogEntry> held_;               // accepted, and summed in the order of workers when the update is made
 
   Boundary due_;
-  bool best_ = false;
+  bool saved_ = false, best_ = false;        // between these two updates; `best_`: the state at hand is
+  TokenKind residuals_ = TokenKind::save_residuals;          // what the workers are to do with them
+  CheckpointWriter* writer_ = nullptr;
   std::vector<int> shares_;                  // of an evaluation: -1 to do, a worker, -2 done
   std::vector<double> evaluation_;
   std::size_t statistics_ = 0;

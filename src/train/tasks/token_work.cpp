@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "train/tasks/token_task.hpp"
 
@@ -50,7 +51,7 @@ void TokenTask::deal() {
       send(worker, {.kind = TokenKind::give_statistics});
     } else if (stage_ == Stage::saving && peer.giving == Giving::nothing) {
       peer.giving = Giving::asked;
-      send(worker, {.kind = TokenKind::save_residuals, .step = run_.state.step, .share = best_ ? 1 : 0});
+      send(worker, {.kind = residuals_, .step = run_.state.step, .share = best_ ? 1 : 0});
     } else if (stage_ == Stage::evaluating) {
       const auto share = std::ranges::find(shares_, kTodo);
       if (share == shares_.end()) continue;
@@ -109,10 +110,14 @@ void TokenTask::advance() {
       everyone([](const Peer& peer) { return peer.index < 0 || peer.giving == Giving::given || (peer.giving == Giving::nothing && !peer.idle); })) {
     finish_statistics();
   }
-  if (stage_ == Stage::evaluating && std::ranges::all_of(shares_, [](int share) { return share == kFinished; })) finish_boundary();
+  if (stage_ == Stage::publishing) {         // workers that fail at the validation may take tasks along
+    last_progress_ = now();
+    if (writer_->needs_nobody()) begin_evaluation();
+  }
+  if (stage_ == Stage::evaluating && std::ranges::all_of(shares_, [](int share) { return share == kFinished; })) finish_evaluation();
   if (stage_ == Stage::saving &&
       everyone([](const Peer& peer) { return peer.giving == Giving::given || (peer.giving == Giving::nothing && !peer.idle); })) {
-    go_on();
+    evaluate_or_go_on();
   }
   if (stage_ == Stage::ending && everyone([](const Peer& peer) { return peer.ended; })) {
     emit({.kind = LogKind::end, .complete = losses_ == 0 ? 1 : 0});
@@ -149,28 +154,47 @@ void TokenTask::finish_statistics() {
       }
     }
   }
-  best_ = false;
-  if (!due_.evaluation) return finish_boundary();
-  begin_evaluation();
+  saved_ = best_ = false;
+  if (due_.save) saved_ = save(false);       // first: the validation may fail
+  if (stage_ != Stage::saving) evaluate_or_go_on();
+}
+
+void TokenTask::evaluate_or_go_on() {
+  if (due_.evaluation) stage_ = Stage::publishing;
+  else go_on();
 }
 
 void TokenTask::begin_evaluation() {
   stage_ = Stage::evaluating;
+  due_.evaluation = false;
   shares_.assign(peers_.size(), kTodo);
   evaluation_.assign(updates_.evaluation_sums(), 0);
 }
 
-void TokenTask::finish_boundary() {
-  if (stage_ == Stage::evaluating) best_ = updates_.take_evaluation(evaluation_);
-  if (due_.save || best_) return save();
-  go_on();
+void TokenTask::finish_evaluation() {
+  best_ = updates_.take_evaluation(evaluation_);
+  if (best_ && saved_) mark_best();
+  else if (best_) (void)save(true);
+  if (stage_ != Stage::saving) go_on();
 }
 
 /// The tasks write the state, and workers what error feedback has kept back, each beside it; a late worker writes nothing.
-void TokenTask::save() {
-  updates_.saving();
-  emit({.kind = LogKind::save, .best = best_ ? 1 : 0, .step = run_.state.step});
-  if (!layout_.feeds_back) return go_on();
+bool TokenTask::save(bool best) {
+  if (!updates_.may_save(best)) return false;
+  emit({.kind = LogKind::save, .best = best ? 1 : 0, .step = run_.state.step});
+  tell_keepers(TokenKind::save_residuals);
+  return true;
+}
+
+void TokenTask::mark_best() {
+  writer_->mark_best();
+  tell_keepers(TokenKind::mark_residuals);
+}
+
+/// Of residuals, if there are some.
+void TokenTask::tell_keepers(TokenKind what) {
+  if (!layout_.feeds_back) return;
+  residuals_ = what;
   stage_ = Stage::saving;
   for (Peer& peer : peers_) peer.giving = Giving::nothing;
 }

@@ -86,7 +86,8 @@ LogEntry Updates::judge(int index, const Done& news) {
 bool Updates::followed(const LogEntry& entry, const Done& news, const Outcome& outcome) {
   if (entry.applies == 0) {
     if (!std::isfinite(news.norm) && !rules_->in_steps()) {
-      run_.skip(fmt::format("a gradient of worker {} is not finite, it is dropped", entry.worker));
+      run_.skip(fmt::format("a gradient of worker {} is not finite, it is dropped", entry.worker), false);
+      run_.end_step();
     }
     return false;
   }
@@ -102,6 +103,7 @@ bool Updates::followed(const LogEntry& entry, const Done& news, const Outcome& o
   run_.result.loss = words_[0] / std::max<double>(static_cast<double>(word_samples_), 1);
   run_.progress.step(run_.state.step, epoch, word_samples_, run_.result.loss);
   if (run_.is_logged(run_.state.step)) log_step(entry.rate);
+  run_.end_step();
   words_.fill(0);
   word_samples_ = 0;
   if (rules_->in_steps()) run_.state.position = advanced(run_.state.position, std::min(length_.update_samples, samples_left()));
@@ -177,7 +179,7 @@ Boundary Updates::boundary() const {
   const Position& position = run_.state.position;
   const bool last = run_.over(), epoch_ended = position.sample == 0;
   Boundary due{.end = last, .phase = phase_over()};
-  due.evaluation = run_.plan.validation_data && !run_.result.stopped && (last || (epoch_ended && run_.validates_after(position.epoch)));
+  due.evaluation = !run_.result.stopped && run_.validates_here(last);
   due.save = last || (epoch_ended && run_.saves_after(position.epoch)) || (run_.saves_at(run_.state.step) && run_.state.step != saved_step_);
   return due;
 }
@@ -188,15 +190,18 @@ bool Updates::take_evaluation(std::span<const double> sums) {
   return run_.take_validation(result);
 }
 
-void Updates::saving() {
-  run_.saved = true;
+bool Updates::may_save(bool validated) {
   saved_step_ = run_.state.step;
+  if (!run_.worth_saving(validated)) return false;
+  run_.state.validation_due = !validated && run_.validates_here(run_.over()) ? 1 : 0;
+  run_.saved = true;
   log_staleness();
   const std::vector<std::int64_t> all = staleness();
   for (std::size_t s = 0; s < all.size(); ++s) {
     if (all[s] > 0) run_.log(fmt::format("staleness/{}", s), static_cast<double>(all[s]));
   }
-  for (const auto& writer : run_.metrics) writer->flush();
+  run_.flush_metrics();
+  return true;
 }
 
 }  // namespace cohort

@@ -62,7 +62,9 @@ class Updates {
   [[nodiscard]] Boundary boundary() const;
   /// Tells people of an evaluation: `sums` are samples, then what Done::sums are. True if it is the best so far.
   [[nodiscard]] bool take_evaluation(std::span<const double> sums);
-  void saving();                                        ///< before the state is saved; logs how many gradients were how stale
+  /// Before the state is saved, after its validation or before it; logs how many gradients were how stale. False: it is not
+  /// to be.
+  [[nodiscard]] bool may_save(bool validated);
 
   [[nodiscard]] std::size_t evaluation_sums() const noexcept { return 2 + metrics_.size(); }
   /// By staleness, of all gradients that were judged in all phases.

@@ -18,6 +18,7 @@ bool Worker::work() {
       case TokenKind::evaluate: evaluate(token); break;
       case TokenKind::give_statistics: give_statistics(); break;
       case TokenKind::save_residuals: save_residuals(token); break;
+      case TokenKind::mark_residuals: mark_residuals(token); break;
       case TokenKind::beat: break;
       case TokenKind::end: return token.complete != 0;
       case TokenKind::refused:
@@ -76,6 +77,11 @@ void Worker::give_statistics() {
 
 void Worker::save_residuals(const Token& token) {
   if (residuals_ != nullptr) residuals_->save(token.step, token.share != 0);
+  report({.kind = DoneKind::saved});
+}
+
+void Worker::mark_residuals(const Token& token) {
+  if (residuals_ != nullptr) residuals_->mark_best(token.step);
   report({.kind = DoneKind::saved});
 }
 

@@ -36,6 +36,7 @@ class Worker {
   void take_averages();
   void give_statistics();
   void save_residuals(const Token& token);
+  void mark_residuals(const Token& token);
   void train(const Token& token);
   void evaluate(const Token& token);
 
