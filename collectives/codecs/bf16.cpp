@@ -8,6 +8,7 @@ namespace cohort {
 namespace {
 
 struct Bf16 {
+  static constexpr float kLargest = std::bit_cast<float>(0x7f7f7fffu);
   static std::uint16_t to_bits(float x) { return bfloat16(x).bits; }
   static float to_float(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 };

@@ -8,6 +8,7 @@ namespace {
 
 /// The conversions of tensor/dtype.hpp with selections in place of branches.
 struct Fp16 {
+  static constexpr float kLargest = std::bit_cast<float>(0x477fefffu);
   static std::uint16_t to_bits(float x) {
     const auto u = std::bit_cast<std::uint32_t>(x);
     const std::uint32_t sign = (u >> 16) & 0x8000u, magnitude = u & 0x7fffffffu;

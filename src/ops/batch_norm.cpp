@@ -184,6 +184,9 @@ class BatchNormTrainingKernel final : public ChannelsKernel {
     const float *mean = c.out(1).data<float>();
     float* variance = c.out(2).data<float>();
     for (std::int64_t k = 0; k < channels_; ++k) {
+      // Squares beyond all numbers: divided by them the channel would look constant, and the running variance would be
+      // infinite for ever. No number at all is noticed.
+      if (std::isinf(variance[k])) variance[k] = std::numeric_limits<float>::quiet_NaN();
       factor_[k] = scale[k] / std::sqrt(variance[k] / m + epsilon_);
       shift_[k] = offset[k] - mean[k] * factor_[k];
       variance[k] = m == 1.f ? 0.f : variance[k] / (m - 1);
@@ -262,8 +265,9 @@ class BatchNormTrainingGradKernel final : public ChannelsKernel {
     if (joint_) c.sum_over_replicas(sums_);
     const float m = sums_.back();
     for (std::int64_t k = 0; k < channels_; ++k) {
-      // Of no rows there are no statistics, but a sum over them all the same: 0.
-      const float inverse = m == 0.f ? 0.f : 1.f / std::sqrt(variance[k] * (m - 1) / m + epsilon_);
+      if (m == 0.f) dscale[k] = doffset[k] = 0.f;      // no rows: they change nothing
+      if (m == 0.f) continue;
+      const float inverse = 1.f / std::sqrt(variance[k] * (m - 1) / m + epsilon_);
       dscale[k] *= inverse;
       factor_[k] = scale[k] * inverse;
       slope_[k] = -factor_[k] * inverse * inverse * with_x[k] / m;

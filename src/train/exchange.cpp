@@ -87,7 +87,7 @@ GradientExchange::GradientExchange(Communicator& communicator, const Parameters&
                                    const ExchangeOptions& options, const ExchangeSetting& setting)
     : parameters_(parameters), device_(device), profile_(*communicator.context().profile), group_(setting.group), setting_(setting),
       dense_steps_(options.dense_steps), small_codec_name_(options.small_codec_name), dense_codec_(codec_named("fp32")),
-      small_codec_(codec_named(options.small_codec_name)) {
+      small_codec_(codec_named(options.small_codec_name)), each_batch_(setting.parts || options.each_batch) {
   check(!setting.blocks || device_.info().host_accessible, Code::failed_precondition,
         "sums in blocks need a device whose memory the host can reach, " + device_.info().name() + " is none");
   CollectiveOptions within = options.collective;
@@ -98,7 +98,11 @@ GradientExchange::GradientExchange(Communicator& communicator, const Parameters&
   }
   collective_ = make_collective(group_ != nullptr ? group_->node() : communicator, within);
   collective_->trace_to("exchange");
-  if (group_ != nullptr && group_->between() != nullptr) between_ = make_collective(*group_->between(), options.collective);
+  if (group_ != nullptr && group_->between() != nullptr) {
+    CollectiveOptions between = options.collective;
+    between.rank = communicator.rank();                    // ranks of a machine round differently
+    between_ = make_collective(*group_->between(), between);
+  }
   const CollectiveOptions& coded = (between_ ? between_ : collective_)->options();
   lossy_ = !coded.codec->exact();
   codec_name_ = coded.codec_name;
@@ -108,6 +112,9 @@ GradientExchange::GradientExchange(Communicator& communicator, const Parameters&
   if (setting_.blocks) prepare_blocks(communicator, options.collective);
   for (std::size_t b = 0; b < buckets_.size() && !setting_.parts; ++b) prepare(buckets_[b], b);
   if (!lossy_ && !setting_.parts) take(kDense);
+  if (each_batch_ && !setting_.parts) {
+    kept_sums_.resize(std::accumulate(owned_.begin(), owned_.end(), std::size_t{0}, [](std::size_t n, const Owned& mine) { return n + static_cast<std::size_t>(mine.n); }));
+  }
   if (setting_.parts && parameters_.trained().empty()) take_buffer(0);      // no gradient will
   if (group_ != nullptr || (lossy_ && !setting_.blocks)) prepare_words(communicator, options.collective);
   if (!setting_.blocks) squares_ = std::make_unique<UnitTable>(parameters_.flat_size(), 1, group_);
@@ -202,6 +209,7 @@ std::string GradientExchange::text() const {
   if (setting_.blocks) text += ", every rank sums its blocks";
   if (thread_) text += ", from a thread of its own";
   if (!why_no_thread_.empty()) text += ", without the thread that a free core is there for: " + why_no_thread_;
+  if (!kept_sums_.empty()) text += ", every batch of an update by itself";
   if (!lossy_) return text;
   text += "; " + codec_name_ + (keeps_residuals() ? " with error feedback" : "");
   if (dense_steps_ > 0) text += " after " + std::to_string(dense_steps_) + " steps in fp32";
@@ -314,15 +322,7 @@ void GradientExchange::keep_block(std::size_t b) {
   else for (std::int64_t i = 0; i < mine.n; ++i) mine.gradient[i] += sums[i];
 }
 
-void GradientExchange::end_batch() {
-  check(pending_.back().fetch_sub(1, std::memory_order_acq_rel) == 1, Code::internal, "a batch ends before all gradients are there");
-  {
-    const PhaseScope communicating(profile_, Phase::exchange);
-    wait_for_buckets();
-  }
-  ++batch_;
-  launch_all();
-}
+float* GradientExchange::host_sums(std::size_t b) const { return buckets_[b].data() + (owned_[b].begin - buckets_[b].begin); }
 
 void GradientExchange::poll() {
   if (thread_ || (launched_ == 0 && pending_[0].load(std::memory_order_relaxed) > 0)) return;
@@ -353,6 +353,7 @@ void GradientExchange::launch(std::size_t b) {
     device_.stream().copy(bucket.data(), bucket.on_device.raw(), (static_cast<std::size_t>(bucket.n) - words) * sizeof(float));
     device_.stream().synchronize();
   }
+  if (batch_ == 0 && (coded_ || flushes_)) bucket.residual_before = bucket.residual;      // as long: allocates nothing
   if (flushes_) {
     for (std::size_t i = 0; i < bucket.residual.size(); ++i) bucket.data()[i] += std::exchange(bucket.residual[i], 0.f);
   }
@@ -369,9 +370,10 @@ void GradientExchange::finish(std::span<const float> words) {
   const PhaseScope communicating(profile_, Phase::exchange);
   if (words_work_ != nullptr && group_ == nullptr) words_work_->start(step_);
   wait_for_buckets();
+  if (batch_ > 0 && !setting_.parts) add_kept_sums();
   fetch_staged();
   measure();
-  flushes_ = false;
+  flushed_ = std::exchange(flushes_, false);
   if (observes_) report();
   if (!words_apart()) {
     std::copy_n(last.data() + last.n - kWords, kWords, words_.begin());
@@ -425,7 +427,7 @@ void GradientExchange::measure() {
   for (std::size_t b = 0; b < buckets_.size(); ++b) {
     const Owned& mine = owned_[b];
     // Where the sums are in host memory.
-    const float* g = setting_.parts ? mine.gradient : buckets_[b].data() + (mine.begin - buckets_[b].begin);
+    const float* g = setting_.parts ? mine.gradient : host_sums(b);
     for (std::int64_t i = 0; i < mine.n; i += Parameters::kUnit) squares_->row((mine.begin + i) / Parameters::kUnit)[0] = squares_of_unit(g + i);
   }
 }
@@ -437,35 +439,6 @@ void GradientExchange::zero_gradients() {
     else bucket.on_device.copy_from(Tensor::zeros({bucket.n}));
   }
 }
-
-Tensor GradientExchange::accumulated(std::size_t parameter) {
-  accumulated_.resize(static_cast<std::size_t>(parameters_.flat_size()));
-  const Parameter& p = parameters_.trained()[parameter];
-  return {host(), DType::float32, p.shape, accumulated_.data() + p.offset, nullptr, p.ld};
-}
-
-void GradientExchange::accumulate(std::size_t parameter) {
-  const Tensor sum = accumulated(parameter);
-  Tensor mine = gradient(parameter);
-  if (!mine.device().info().host_accessible) {
-    const Tensor copy(host(), DType::float32, mine.shape(), mine.ld());
-    copy.copy_from(mine);
-    mine = copy;
-  }
-  for (std::int64_t row = 0; row < sum.rows(); ++row) {
-    const float* x = mine.data<float>() + row * mine.ld();
-    float* y = sum.data<float>() + row * sum.ld();
-    for (std::int64_t i = 0; i < sum.columns(); ++i) y[i] += x[i];
-  }
-}
-
-void GradientExchange::add_accumulated(std::size_t parameter) {
-  if (accumulated_.empty()) return;
-  accumulate(parameter);
-  gradient(parameter).copy_from(accumulated(parameter));
-}
-
-void GradientExchange::clear_accumulated() { std::fill(accumulated_.begin(), accumulated_.end(), 0.f); }
 
 double GradientExchange::sum_of_squares() const {
   double sum = 0;

@@ -31,7 +31,9 @@ void GradientExchange::keep_residuals(const ExchangeOptions& options) {
   for (Bucket& bucket : buckets_) {
     const Codec& codec = codec_of(bucket);
     const bool feeds = options.error_feedback == "auto" ? codec.wants_feedback() : options.error_feedback == "on";
-    if (feeds && !codec.exact()) bucket.residual.assign(static_cast<std::size_t>(bucket.n), 0.f);
+    if (!feeds || codec.exact()) continue;
+    bucket.residual.assign(static_cast<std::size_t>(bucket.n), 0.f);
+    bucket.residual_before = bucket.residual;
   }
   norms_.resize(buckets_.size());
   alarms_.resize(buckets_.size());
@@ -39,7 +41,7 @@ void GradientExchange::keep_residuals(const ExchangeOptions& options) {
 
 std::int64_t GradientExchange::residual_bytes() const noexcept {
   std::size_t n = 0;
-  for (const Bucket& bucket : buckets_) n += bucket.residual.size();
+  for (const Bucket& bucket : buckets_) n += bucket.residual.size() + bucket.residual_before.size();
   return static_cast<std::int64_t>(n * sizeof(float));
 }
 
@@ -120,12 +122,20 @@ void GradientExchange::report() {
     const double* x = sums.data() + b * kNumbers;
     reports_.push_back({.bucket = static_cast<int>(b), .bytes = x[0], .ratio = ratio(x[0], x[1] * sizeof(float)),
                         .relative_error = std::sqrt(ratio(x[3], x[2])), .residual_ratio = std::sqrt(ratio(x[5], x[4]))});
+    if (!std::isfinite(x[4])) continue;      // of a step that is skipped: its residual stays
     const std::string alarm = alarms_[b].observe(reports_.back().residual_ratio);
     const Context& context = all.context();
-    if (alarm.empty() || context.rank != 0) continue;
+    if (alarm.empty() || !all.is_root()) continue;
     context.log.warning(fmt::format("step {}, bucket {}: {}; what is late is applied at a wrong time: try a smaller learning rate, "
                                     "another exchange.codec or exchange.error_feedback = \"off\"", step_, b, alarm));
   }
+}
+
+void GradientExchange::take_back() {
+  if (coded_) zero_gradients();      // where one number of a coded block is none, none is, and nobody writes what pads rows
+  if (!coded_ && !flushed_) return;
+  for (Bucket& bucket : buckets_) bucket.residual = bucket.residual_before;
+  flushes_ = flushed_;
 }
 
 std::int64_t GradientExchange::residual_layout() const {

@@ -23,6 +23,7 @@ ExchangeOptions alone(ExchangeOptions options) {
   options.collective.codec_name = "fp32";
   options.collective.codec = nullptr;
   options.error_feedback = "auto";
+  options.each_batch = false;
   return options;
 }
 
@@ -99,29 +100,35 @@ class LocalSgd final : public Updater {
     // Gradients are weighted by this rank's share of the batch. Times the number of ranks they are those of its own samples and,
     // where shares differ, such that the mean over the ranks is the gradient of the whole batch.
     const double ranks = communicator_.size(), norm = ranks * std::sqrt(exchange_.sum_of_squares());
-    if (std::isfinite(norm)) {
+    const bool mine = std::isfinite(norm);
+    if (mine) {
       StepInfo scaled = info;
       scaled.gradient_scale = ranks * (clip_norm_ > 0 && norm > clip_norm_ ? clip_norm_ / norm : 1);
       update_->run(scaled, [] {});
+      moved_ = true;
     } else {
-      words_[kSkipped] += 1;
+      words_[kMissed] += 1;
     }
-    moved_ = true;
+    words_[kApplied] = mine ? 1 : 0;
+    stepped_ = true;
     for (std::size_t i = 0; i < GradientExchange::kWords; ++i) words_[i] = exchange_.word(i);
     if ((step_ + 1) % every_ != 0 && communicator_.size() > 1) {
       for (std::size_t i = 0; i < GradientExchange::kWords; ++i) words_[i] *= ranks;
-      return {.applied = true, .gradient_norm = norm, .settled = false};
+      return {.applied = true, .gradient_norm = norm, .settled = false, .missed_here = !mine};
     }
     settle();
     communicator_.all_reduce(std::span<double>(words_), Reduce::sum);
-    const bool skipped = std::exchange(words_[kSkipped], 0) > 0;
-    return {.applied = !skipped, .gradient_norm = norm};
+    const bool missed = std::exchange(words_[kMissed], 0) > 0;
+    return {.applied = words_[kApplied] > 0, .gradient_norm = norm, .missed_here = !mine, .missed = missed};
   }
 
   float word(std::size_t i) const override { return static_cast<float>(words_[i]); }
 
   void settle() override {
-    if (!std::exchange(moved_, false) || communicator_.size() == 1) return;
+    if (!std::exchange(stepped_, false) || communicator_.size() == 1) return;
+    // What nobody has changed is its own mean already, and a mean that is computed may round it.
+    const bool moved = std::exchange(moved_, false);
+    if (communicator_.all_reduce(std::int64_t{moved}, Reduce::max) == 0) return;
     const PhaseScope communicating(*communicator_.context().profile, Phase::exchange);
     average_(device_, [this](std::int64_t at) { return parameters_.values(at); }, step_);
     for (std::size_t s = 0; s < parameters_.slots(); ++s) {
@@ -139,7 +146,8 @@ class LocalSgd final : public Updater {
   }
 
  private:
-  static constexpr std::size_t kSkipped = GradientExchange::kWords;
+  /// Behind the trainer's words: updates that this rank did without since the last average, and 1 if it made this step's.
+  static constexpr std::size_t kMissed = GradientExchange::kWords, kApplied = kMissed + 1;
 
   Communicator& communicator_;
   Parameters& parameters_;
@@ -151,9 +159,9 @@ class LocalSgd final : public Updater {
   Average average_;
   std::optional<UnitTable> partials_;       // the optimizer's sums, if it has some
   std::optional<SliceUpdate> update_;
-  std::array<double, GradientExchange::kWords + 1> words_{};     // the last: updates that this rank did without since the last average
+  std::array<double, kApplied + 1> words_{};
   std::int64_t step_ = -1;
-  bool moved_ = false;                      // since the last average
+  bool stepped_ = false, moved_ = false;    // since the last average: a step has ended, and this rank's parameters have changed
 };
 
 const Registered<UpdaterType> local_sgd{

@@ -26,6 +26,7 @@ PhaseTrainer::PhaseTrainer(Run& run, Communicator& active, const TrainingPhase& 
     : run_(run), state_(run.state), communicator_(active), profile_(run.profile), phase_(phase), followers_(followers),
       length_(run.length(phase)), setup_(active, of_phase(run.plan, phase, run.world.size())),
       data_(setup_.training_data, setup_.pipeline, active.rank(), active.size()), updater_(make_updater()),
+      before_update_(setup_.replica->graph(), *setup_.parameters), before_batch_(setup_.replica->graph(), *setup_.parameters),
       parts_{&state_, setup_.parameters.get()} {
   if (setup_.validation_data) {
     validation_ = std::make_unique<BatchPipeline>(setup_.validation_data, setup_.pipeline, active.rank(), active.size(), BatchUse::evaluation);
@@ -121,16 +122,16 @@ void PhaseTrainer::describe() {
 }
 
 void PhaseTrainer::gradient_ready(std::size_t p, const Tensor* gradient) {
-  const bool in_parts = updater_->exchange().in_parts();
-  if (!last_of_update_ && !in_parts) return;
-  if (setup_.train.accumulate > 1 && !in_parts) updater_->exchange().add_accumulated(p);
+  const bool each_batch = updater_->exchange().each_batch();
+  if (!last_of_update_ && !each_batch) return;
+  if (setup_.train.accumulate > 1 && !each_batch) updater_->exchange().add_accumulated(p);
   updater_->ready(p, gradient);
 }
 
 /// A batch that is not the last of its update: its gradients wait for the others.
 void PhaseTrainer::end_batch() {
   GradientExchange& exchange = updater_->exchange();
-  if (exchange.in_parts()) updater_->end_batch();
+  if (exchange.each_batch()) updater_->end_batch();
   else for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) exchange.accumulate(p);
 }
 
@@ -153,7 +154,10 @@ void PhaseTrainer::forward_backward(const SampleBatch& batch, double update_samp
   const double weight = static_cast<double>(batch.samples) / update_samples;
   const RunOptions options{.seed = setup_.train.seed, .step = micro_step_, .row_offset = batch.row_offset, .row_stride = batch.row_stride};
   if (sums_) sums_->begin(micro_step_);
+  const bool nothing_to_see = batch.samples == 0 && !sums_;      // no rows have no mean, unless there are some on other ranks
+  if (nothing_to_see) before_batch_.keep();
   const BatchResult& result = setup_.replica->train(batch, weight, options);
+  if (nothing_to_see) before_batch_.put_back();
   if (batch.samples > 0) add_words(result, weight);
   if (!last_of_update_) end_batch();
 }
@@ -161,7 +165,7 @@ void PhaseTrainer::forward_backward(const SampleBatch& batch, double update_samp
 /// Nothing reached this rank: it keeps step with the others.
 void PhaseTrainer::contribute_zeros() {
   GradientExchange& exchange = updater_->exchange();
-  if (!last_of_update_ && !exchange.in_parts()) return;
+  if (!last_of_update_ && !exchange.each_batch()) return;
   exchange.zero_gradients();
   for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) gradient_ready(p, nullptr);
   if (!last_of_update_) end_batch();
@@ -184,6 +188,7 @@ void PhaseTrainer::update() {
   const double rate = run_.rate(length_, state_.position);
   const StepInfo info{.step = state_.applied, .learning_rate = rate, .previous_learning_rate = state_.applied > 0 ? state_.previous_rate : rate};
   words_.fill(0);
+  before_update_.keep();
   if (run_.is_logged(state_.step + 1)) updater_->exchange().observe_next_step();
   updater_->begin({.step = state_.step});
   for (std::int64_t i = 0; i < k; ++i) {
@@ -197,6 +202,7 @@ void PhaseTrainer::update() {
   const bool stop = communicator_.context().stop_requested() || (followers_ != nullptr && followers_->want_to_stop());
   words_[kStop] = stop ? 1.f : 0.f;
   const Outcome outcome = updater_->finish(info, words_);
+  if (!outcome.applied || outcome.missed_here) before_update_.put_back();
   if (k > 1) updater_->exchange().clear_accumulated();
   after_update(outcome, rate, samples);
   profile_.end_step();
@@ -208,8 +214,8 @@ void PhaseTrainer::after_update(const Outcome& outcome, double rate, std::int64_
   state_.samples += samples;
   const std::int64_t epoch = state_.position.epoch;
   state_.position = data_.position();
-  if (outcome.applied) run_.applied(rate, outcome.settled);
-  else run_.skip(updater_->skipped_text());
+  if (outcome.applied) run_.applied(rate, outcome.settled && !outcome.missed);
+  if (!outcome.applied || outcome.missed) run_.skip(updater_->skipped_text());
   run_.result.loss = updater_->word(kLoss);
   run_.result.stopped = outcome.settled && updater_->word(kStop) > 0;
   window_samples_ += samples;

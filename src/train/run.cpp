@@ -49,24 +49,24 @@ bool TrainerState::take_score(double score) {
   return true;
 }
 
-Run::Run(Communicator& all, Section& config, int ranks)
+Run::Run(Communicator& all, Section& config, int ranks, bool root)
     : world(all), profile(*all.context().profile), plan(config),
       replicas(is_replay()    ? plan.replay.learners
                : with_tasks() ? plan.cluster.spec(ranks).num_tasks("worker")
                               : ranks),
-      progress(all.context(), plan.train.epochs) {
+      progress(all.context(), root, plan.train.epochs), root_(root) {
   check(with_tasks() || !plan.cluster.dedicated(), Code::invalid_argument,
         "cluster.ps: updater \"" + plan.train.updater + "\" has no parameter tasks; sync_with_backups and async do");
   state.seed = static_cast<std::int64_t>(plan.train.seed);
 }
 
-Run::Run(Communicator& alone, Section& config, RunDirectory where, int ranks) : Run(alone, config, ranks) {
+Run::Run(Communicator& alone, Section& config, RunDirectory where, int ranks) : Run(alone, config, ranks, false) {
   directory = std::move(where);
   const std::filesystem::path latest = directory.checkpoints() / "latest";
   if (std::filesystem::exists(latest)) take_classes(latest);       // of the run, which may have gone on from another one
 }
 
-Run::Run(Communicator& all, Section& config, const std::string& resume) : Run(all, config, all.size()) {
+Run::Run(Communicator& all, Section& config, const std::string& resume) : Run(all, config, all.size(), all.is_root()) {
   directory = choose_directory(all, {plan.train.directory, config.child("train").has("directory")}, resume);
   if (!resumes()) return;
   OnlyPosition position(state);

@@ -39,7 +39,7 @@ struct TrainerState final : Stateful {
 /// What lasts for a whole run, whoever trains in it: where it writes, how far it is, and what it tells people.
 class Run {
  public:
-  /// Collective over the whole job. Chooses the directory; of a checkpoint only the position is read, which says in which phase
+  /// Collective over `world`: the whole job, or a group of its ranks that is one to itself. Chooses the directory; of a checkpoint only the position is read, which says in which phase
   /// the run begins.
   Run(Communicator& world, Section& config, const std::string& resume);
   /// Of a process that joins a run of so many ranks at work, and writes what it writes in their directory.
@@ -52,7 +52,8 @@ class Run {
   [[nodiscard]] bool with_tasks() const { return bool(plan.phases.phases().front().aggregate); }
   /// Does one process compute what workers would?
   [[nodiscard]] bool is_replay() const { return plan.replay.on; }
-  [[nodiscard]] bool is_root() const { return world.context().rank == 0; }
+  /// Does this rank write the files, and tell people?
+  [[nodiscard]] bool is_root() const noexcept { return root_; }
   [[nodiscard]] bool resumes() const { return !directory.resume_from.empty(); }
   [[nodiscard]] const TrainingPhase& phase() const { return plan.phases.phases()[plan.phases.at(state.position.epoch)]; }
   [[nodiscard]] PhaseLength length(const TrainingPhase& phase) const;
@@ -118,11 +119,12 @@ class Run {
   RankSummary summary;                        ///< samples, flops of this rank, and its memory in the phase that took most
 
  private:
-  Run(Communicator& world, Section& config, int ranks);
+  Run(Communicator& world, Section& config, int ranks, bool root);
   void take_classes(const std::filesystem::path& checkpoint);
   [[nodiscard]] std::string text(std::size_t phase) const;
   [[nodiscard]] std::int64_t steps_left() const;
 
+  bool root_;
   std::int64_t skipped_in_a_row_ = 0;
   bool suspect_ = false, put_off_ = false, made_steps_ = false;
   int exceptions_before_ = std::uncaught_exceptions();

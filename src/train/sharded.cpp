@@ -41,7 +41,6 @@ class Sharded final : public Updater {
   GradientExchange& exchange() noexcept override { return *exchange_; }
   void begin(const StepInfo& info) override { exchange_->begin(info.step); }
   void ready(std::size_t parameter, const Tensor* gradient) override { exchange_->ready(parameter, gradient); }
-  void end_batch() override { exchange_->end_batch(); }
   void poll() override {
     exchange_->poll();
     if (window_) window_->poll();
@@ -56,7 +55,10 @@ class Sharded final : public Updater {
   Outcome finish(const StepInfo& info, std::span<const float> words) override {
     exchange_->finish(words);
     const double norm = std::sqrt(exchange_->sum_of_squares());       // the same bits everywhere
-    if (!std::isfinite(norm)) return {.applied = false, .gradient_norm = norm};
+    if (!std::isfinite(norm)) {
+      exchange_->take_back();
+      return {.applied = false, .gradient_norm = norm};
+    }
     StepInfo scaled = info;
     if (clip_norm_ > 0 && norm > clip_norm_) scaled.gradient_scale = clip_norm_ / norm;
     {

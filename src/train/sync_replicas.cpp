@@ -28,7 +28,10 @@ class SyncReplicas final : public Updater {
     exchange_.finish(words);
     // All ranks hold the same sums of squares, so they reach the same verdict without asking each other.
     const double norm = std::sqrt(exchange_.sum_of_squares());
-    if (!std::isfinite(norm)) return {.applied = false, .gradient_norm = norm};
+    if (!std::isfinite(norm)) {
+      exchange_.take_back();
+      return {.applied = false, .gradient_norm = norm};
+    }
     StepInfo scaled = info;
     if (clip_norm_ > 0 && norm > clip_norm_) scaled.gradient_scale = clip_norm_ / norm;
     const TraceSpan span(profile_, profile_.main(), update_name_);

@@ -16,7 +16,7 @@ namespace {
 /// The ranks of one phase and what they have; the rest follow.
 class PhaseRanks {
  public:
-  /// Collective over the whole job.
+  /// Collective over all ranks of the run.
   PhaseRanks(Run& run, const TrainingPhase& phase) : run_(run), active_(phase.active(run.world.size())) {
     Communicator& world = run.world;
     if (active_ < world.size()) group_.emplace(world.split(world.rank() < active_ ? 0 : 1));

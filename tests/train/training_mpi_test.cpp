@@ -71,5 +71,33 @@ TEST(TrainingOverMpi, WarmsUpWithOneRankThatTheOthersFollow) {
   }
 }
 
+/// The job's odd ranks and its even ones, each with data, seed and directory of its own.
+TEST(TrainingOverMpi, GroupsSideBySideAreJobsOfTheirOwn) {
+  Communicator& world = testing::world();
+  const testing::TemporaryFolder folder;                     // each rank has one; those of the groups' roots are used
+  const int which = world.rank() % 2;
+  Communicator mine = world.split(which);
+  for (const std::string& updater : Registry<UpdaterType>::instance().names()) {
+    if (updater == "async") continue;                        // the order of its updates is nobody's choice
+    const auto options = [&](const std::string& where) {
+      return testing::Options{{"train.directory", (folder.path() / (updater + where)).string()}, {"train.epochs", std::int64_t{2}},
+                              {"train.updater", updater}, {"train.deterministic", true}, {"train.seed", std::int64_t{1 + which}},
+                              {"warmup.epochs", std::int64_t{updater == "sync_with_backups" ? 0 : 1}}, {"model.hidden", testing::numbers({9 + which})},
+                              {"data.train.reader", std::string("synthetic")}, {"data.train.samples", std::int64_t{22}},
+                              {"data.train.shape", testing::numbers({4, 4, 1})}, {"data.batch", std::int64_t{4}},
+                              {"optimizer.type", std::string("adam")}};
+    };
+    Section config = testing::section_of(options("-group"));
+    const TrainResult result = train(mine, config);
+    if (mine.is_root()) {
+      const TrainResult alone = testing::train_with(mine.size(), options("-alone"));
+      testing::expect_same_bits(alone.checkpoint, result.checkpoint);
+      EXPECT_EQ(alone.loss, result.loss) << updater;
+      EXPECT_TRUE(std::filesystem::exists(result.directory / "metrics.jsonl")) << updater;
+    }
+    world.barrier();
+  }
+}
+
 }  // namespace
 }  // namespace cohort

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -24,7 +25,7 @@ struct Segment {
 struct ExchangeContext {
   std::int64_t step = 0;
   int bucket = 0;
-  int rank = 0;                           ///< of the job, that encodes or decodes: a stream of its own for stochastic rounding
+  int rank = 0;                           ///< among those that train, of who encodes: a stream of its own for stochastic rounding
   std::size_t offset = 0;                 ///< index in the bucket of the run's first element
   std::span<const Segment> segments{};    ///< of the whole bucket, in order; empty: unknown
   Stream* stream = nullptr;               ///< of the device where the floats live; null: the host
@@ -57,6 +58,8 @@ class Codec {
 
   /// True if decode(encode(x)) is x, bit by bit.
   [[nodiscard]] virtual bool exact() const noexcept = 0;
+  /// The largest size of a number that is sure to arrive as one.
+  [[nodiscard]] virtual float largest() const noexcept { return std::numeric_limits<float>::max(); }
   /// True if errors are so large that they should be fed back, unless somebody decides otherwise.
   [[nodiscard]] virtual bool wants_feedback() const noexcept { return false; }
   /// True if the wire format is the floats as they lie in memory: a collective may then send them without encoding.

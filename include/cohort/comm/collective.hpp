@@ -129,6 +129,7 @@ struct CollectiveOptions {
   std::string inter = "auto";             ///< what `hierarchical` uses between nodes; anything but hierarchical
   std::shared_ptr<const Codec> codec;     ///< made from codec_name if null
   NetworkConstants network;               ///< for `auto`; what is not given is measured
+  int rank = -1;                          ///< of this rank among those that train, for codecs; -1: that of the communicator
 
   CollectiveOptions() = default;
   /// Keys algorithm, codec, chunk_bytes, inter; the codec's own options are in a child of its name, the constants in `network`.

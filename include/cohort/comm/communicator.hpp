@@ -35,10 +35,13 @@ class Communicator {
 
   [[nodiscard]] int rank() const noexcept { return transport_->rank(); }
   [[nodiscard]] int size() const noexcept { return transport_->size(); }
+  /// The one rank of this group that decides, prints and writes for all of it: rank 0.
+  [[nodiscard]] bool is_root() const noexcept { return rank() == 0; }
   [[nodiscard]] Transport& transport() noexcept { return *transport_; }
   [[nodiscard]] const Transport& transport() const noexcept { return *transport_; }
 
-  /// Log, clock and stop flag of this rank. `context().rank` is the rank in the whole job, also in a subgroup.
+  /// Log, clock and stop flag of this rank. `context().rank` is the rank in the whole job, also in a subgroup: for messages, and for
+  /// what is one for the whole job (`membership`, faults, who is watched). What a group does must not depend on it.
   [[nodiscard]] const Context& context() const noexcept { return context_; }
   [[nodiscard]] const NodeMap& nodes() const noexcept { return nodes_; }
   /// Pretends another placement, the same on all ranks: for tests and for one replica of a hierarchy.

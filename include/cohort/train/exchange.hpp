@@ -28,6 +28,7 @@ struct ExchangeOptions {
   std::string error_feedback = "auto";    ///< "on", "off": keep what the codec loses for the next step; "auto": with codecs that want it
   std::string small_codec_name = "bf16";  ///< with a codec that is not exact: how small tensors travel
   std::int64_t small_elements = 4096;     ///< fewer make a tensor small; so does having one dimension
+  bool each_batch = false;                ///< every batch of an update is summed over the ranks by itself, and the sums are added up
   CollectiveOptions collective;
 
   ExchangeOptions() = default;
@@ -99,17 +100,21 @@ class GradientExchange final : public ResidualKeeper {
   /// Where the gradient of a parameter is to be written; empty in parts: `ready` copies it.
   [[nodiscard]] Tensor gradient(std::size_t parameter) const;
   [[nodiscard]] bool in_parts() const noexcept { return setting_.parts; }
+  /// Is every batch of an update summed over the ranks by itself? Else each rank adds up its own with `accumulate`.
+  [[nodiscard]] bool each_batch() const noexcept { return each_batch_; }
 
   /// Collective, each: one step is begin, ready(p) once for every p in any order, poll any number of times, finish.
   void begin(std::int64_t step);
   /// `gradient`: in parts, what to copy, null for zero.
   void ready(std::size_t parameter, const Tensor* gradient = nullptr);
   void poll();
-  /// In parts, between the batches of a step: waits for the sums and keeps them. Then every p becomes ready anew.
+  /// With each_batch(), between the batches of a step: waits for the sums and keeps them. Then every p becomes ready anew.
   void end_batch();
   /// Launches what is left and waits. Afterwards the gradients of `owned()` and the words are sums over the ranks, and no rank
   /// computes gradients any more.
   void finish(std::span<const float> words);
+  /// After `finish`, where the step is skipped: what its gradients would have delivered of the residuals is as late as before.
+  void take_back();
 
   /// Parts of the flat index space whose sums this rank gets, in order; they begin and end at multiples of Parameters::kUnit.
   struct Owned {
@@ -151,7 +156,7 @@ class GradientExchange final : public ResidualKeeper {
     Buffer memory{};                        // host memory of the collective; in parts one of the buffers
     Tensor on_device{};                     // staging: empty where the host sees the device's memory
     const Codec* codec = nullptr;           // null: the collective's
-    std::vector<float> residual{};
+    std::vector<float> residual{}, residual_before{};     // of the step
     Work* work = nullptr;
     Work* between = nullptr;                // this rank's share, summed over the machines
     std::array<Work*, 2> ways{};            // of `between` in a group, else of `work`
@@ -177,6 +182,9 @@ class GradientExchange final : public ResidualKeeper {
   void copy_gradient(std::size_t parameter, const Tensor* gradient);
   void wait_for_block(std::size_t bucket);
   void keep_block(std::size_t bucket);
+  void keep_sums();
+  void add_kept_sums();
+  [[nodiscard]] float* host_sums(std::size_t bucket) const;
   void launch_all();
   void prepare(Bucket& bucket, std::size_t id);
   void prepare_words(Communicator& communicator, const CollectiveOptions& options);
@@ -207,6 +215,8 @@ class GradientExchange final : public ResidualKeeper {
   std::vector<std::size_t> bucket_of_;      // by parameter
   std::vector<std::atomic<std::size_t>> pending_;   // by bucket: what must be there before it starts
   std::vector<float> accumulated_;          // by flat index; empty until the first use
+  bool each_batch_;
+  std::vector<float> kept_sums_;            // with each_batch_, not in parts: of earlier batches, one owned range behind the other
   struct Held { Buffer memory; std::int64_t bucket = -1; };
   std::vector<Held> buffers_;               // in parts: each with the last bucket that lay in it
   std::vector<std::int64_t> buffer_of_;     // in parts, by bucket; -1: not known before the first step
@@ -214,7 +224,7 @@ class GradientExchange final : public ResidualKeeper {
   Tensor parts_{};                          // in parts: this rank's sums, block by block
   std::size_t kept_ = 0;                    // in parts: so many buckets have been summed and kept
   std::int64_t batch_ = 0;                  // of the update
-  bool observes_ = false, flushes_ = false, coded_ = false;     // this step's
+  bool observes_ = false, flushes_ = false, flushed_ = false, coded_ = false;     // this step's
   std::vector<Norms> norms_;                // by bucket, of an observed step
   std::vector<BucketReport> reports_;
   std::vector<ResidualAlarm> alarms_;       // by bucket

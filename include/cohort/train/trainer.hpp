@@ -83,8 +83,9 @@ struct TrainResult {
   std::vector<WorkerCounts> workers;                ///< what has become of their gradients, on rank 0
 };
 
-/// Collective. One training run as the job file describes it. `resume`: empty, a checkpoint or a run's directory, or "auto".
-/// Error failed_precondition if another job is at work in the run's directory.
+/// Collective. One training run as the job file describes it, by all ranks of the communicator; groups of a job may train side by
+/// side, each by its own configuration. `resume`: empty, a checkpoint or a run's directory, or "auto". Error failed_precondition
+/// if another job is at work in the run's directory.
 TrainResult train(Communicator& communicator, Section& config, const std::string& resume = {});
 
 /// In a process that parameter tasks have started in place of a worker that they lost: goes on with its work to the end of the

@@ -31,8 +31,8 @@ std::string duration(double seconds) {
 
 }  // namespace
 
-ProgressLine::ProgressLine(const Context& context, std::int64_t epochs)
-    : context_(context), print_(context.rank == 0), terminal_(print_ && watched_on_a_terminal()), epochs_(epochs),
+ProgressLine::ProgressLine(const Context& context, bool print, std::int64_t epochs)
+    : context_(context), print_(print), terminal_(print_ && watched_on_a_terminal()), epochs_(epochs),
       started_(context.clock->now()), last_print_(started_), window_start_(started_) {}
 
 std::string ProgressLine::line(std::int64_t step, std::int64_t epoch, double loss) const {

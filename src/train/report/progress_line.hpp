@@ -8,10 +8,11 @@
 
 namespace cohort {
 
-/// What a person watching sees: on a terminal one live line, elsewhere plain lines now and then. Only rank 0 prints.
+/// What a person watching sees: on a terminal one live line, elsewhere plain lines now and then.
 class ProgressLine {
  public:
-  ProgressLine(const Context& context, std::int64_t epochs);
+  /// `print`: this rank does; the others only count.
+  ProgressLine(const Context& context, bool print, std::int64_t epochs);
 
   void set_total(std::int64_t steps) noexcept { total_ = steps; }
   /// Who trains now, said in every line; empty: nothing.

@@ -13,6 +13,7 @@ ExchangeOptions alone(const ExchangeOptions& options) {
   ExchangeOptions result = options;
   result.first_bucket_mib = result.bucket_mib = kEverything;
   result.collective = {};
+  result.each_batch = false;
   return result;
 }
 

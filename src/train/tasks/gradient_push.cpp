@@ -1,9 +1,26 @@
 #include "train/tasks/gradient_push.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <utility>
 
 namespace cohort {
+namespace {
+
+/// Is any |x + residual| beyond a limit? Without branches, so that the loops vectorise.
+bool exceeds(float most, const float* x, const float* residual, std::int64_t n) {
+  if (most == std::numeric_limits<float>::max()) return false;
+  int beyond = 0;
+  if (residual == nullptr) {
+    for (std::int64_t i = 0; i < n; ++i) beyond |= std::fabs(x[i]) > most ? 1 : 0;
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) beyond |= std::fabs(x[i] + residual[i]) > most ? 1 : 0;
+  }
+  return beyond != 0;
+}
+
+}  // namespace
 
 GradientPush::GradientPush(Communicator& client, const TaskLayout& layout, const Parameters& parameters, GradientExchange& gradients, Device& device)
     : client_(client), layout_(layout), parameters_(parameters), gradients_(gradients), device_(device), tasks_(layout.tasks.size()),
@@ -22,11 +39,12 @@ GradientPush::GradientPush(Communicator& client, const TaskLayout& layout, const
     tasks_[t].gone = tasks_[t].out.size();
   }
   if (layout.feeds_back) residual_.assign(static_cast<std::size_t>(parameters.flat_size()), 0.f);
+  kept_ = residual_;
   if (!device.info().host_accessible) staged_.resize(static_cast<std::size_t>(parameters.flat_size()));
 }
 
 std::int64_t GradientPush::bytes() const noexcept {
-  std::size_t bytes = (residual_.size() + staged_.size()) * sizeof(float);
+  std::size_t bytes = (residual_.size() + kept_.size() + staged_.size()) * sizeof(float);
   for (const Task& task : tasks_) bytes += task.wire.size();
   return static_cast<std::int64_t>(bytes);
 }
@@ -41,6 +59,7 @@ void GradientPush::begin(std::int64_t step) {
     client_.wait(WaitStatus{.operation = "push", .peer = layout_.tasks[t], .step = step}, [&] { return left(tasks_[t]); });
   }
   ++number_;
+  overflows_ = false;
   coded_ = layout_.lossy && step >= layout_.dense_steps && !flushes_;
   for (std::size_t t = 0; t < tasks_.size(); ++t) {
     Task& task = tasks_[t];
@@ -76,14 +95,25 @@ const float* GradientPush::gradient(std::int64_t flat) const {
   fail(Code::internal, "a gradient outside all buckets");
 }
 
+void GradientPush::keep() {
+  kept_ = residual_;                           // as long: allocates nothing
+  kept_flushes_ = flushes_;
+}
+
+void GradientPush::take_back() {
+  residual_ = kept_;
+  flushes_ = kept_flushes_;
+}
+
 /// What travels of a piece: the gradient as it lies there, what the codec makes of it, or the gradient with all that is late.
 const void* GradientPush::encoded(Task& task, std::size_t number, const Piece& piece) {
   const float* const from = gradient(piece.flat);
   float* const residual = residual_.empty() ? nullptr : residual_.data() + piece.flat;
   std::byte* const wire = task.wire.data() + piece.wire;
   if (!piece.codec->plain()) {
+    overflows_ = overflows_ || exceeds(piece.codec->largest(), from, residual, piece.n);
     piece.codec->encode(from, static_cast<std::size_t>(piece.n), wire, residual,
-                        {.step = task.header.step, .bucket = static_cast<int>(number), .rank = client_.context().rank,
+                        {.step = task.header.step, .bucket = static_cast<int>(number), .rank = client_.rank(),
                          .offset = static_cast<std::size_t>(piece.position)});
     return wire;
   }

@@ -25,6 +25,12 @@ class GradientPush final : public ResidualKeeper {
   bool poll();
   /// All parameters are ready; what has not left does so from here on. The gradient's number.
   std::int64_t finish();
+  /// After `finish`: would a value of it arrive as infinity, since its codec has no such large numbers?
+  [[nodiscard]] bool overflows() const noexcept { return overflows_; }
+
+  /// Between gradients: what has not been delivered by now is what `take_back` returns to, where those that follow do not count.
+  void keep();
+  void take_back();
 
   [[nodiscard]] std::int64_t bytes() const noexcept;
 
@@ -56,9 +62,9 @@ class GradientPush final : public ResidualKeeper {
   Device& device_;
   std::vector<Task> tasks_;
   std::vector<std::vector<std::pair<std::size_t, std::size_t>>> pieces_of_;   // by parameter: task, piece
-  std::vector<float> residual_, staged_;
+  std::vector<float> residual_, kept_, staged_;
   std::int64_t number_ = 0;
-  bool coded_ = false, flushes_ = false;
+  bool coded_ = false, flushes_ = false, kept_flushes_ = false, overflows_ = false;
 };
 
 }  // namespace cohort

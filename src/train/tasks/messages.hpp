@@ -75,6 +75,7 @@ struct Token {
   std::int32_t averages = 0;                 ///< 1: statistics follow
   std::int32_t complete = 0;                 ///< at the end, 1: no rank was lost
   std::int32_t unused = 0;
+  std::int64_t skipped = -1;                 ///< the update that the worker's last gradient was meant for, if it was skipped
 };
 
 enum class DoneKind : std::int32_t { ready, trained, outdated, evaluated, statistics, saved };

@@ -176,7 +176,7 @@ ParameterTask::Snapshot& ParameterTask::snapshot() {
   }
   unused->wire.resize(layout.bytes());
   unused->data = unused->wire.data();
-  store_.encode(layout, unused->wire.data(), {.step = store_.version(), .bucket = task_, .rank = service_.context().rank});
+  store_.encode(layout, unused->wire.data(), {.step = store_.version(), .bucket = task_, .rank = service_.rank()});
   return *unused;
 }
 

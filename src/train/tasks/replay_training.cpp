@@ -51,6 +51,8 @@ class Replay {
  private:
   struct Learner {
     std::vector<float> gradient, statistics;
+    std::vector<float> kept;                 // statistics, as a worker keeps them for a step that is skipped
+    std::int64_t version = -1;               // of the values, that they are of
     Done done;
     bool busy = false;
     std::int64_t clock = 0;                  // gradients that it has completed in this phase
@@ -168,9 +170,12 @@ void Replay::compute(int learner, const Token& token) {
     const PhaseScope computing(run_.profile, Phase::compute);
     store_.note_read(learner);
     put_statistics(mine.statistics);
+    if (token.in_steps == 0 || token.version != mine.version) mine.kept = mine.statistics;
+    mine.version = token.version;
     mine.done = maker_.make(token);
     mine.done.read = token.version;
     take_statistics(mine.statistics);
+    if (!std::isfinite(mine.done.norm)) mine.statistics = mine.kept;
     const float* const gradient = maker_.memory().owned().front().gradient;
     std::copy_n(gradient, mine.gradient.size(), mine.gradient.begin());
   }
@@ -198,6 +203,9 @@ void Replay::judge(int learner) {
     step_began_ = time_.now();
   }
   if (!updates_->followed(entry, mine.done, outcome)) return;
+  for (Learner& each : learners_) {
+    if (!outcome.applied && each.version == mine.done.read) each.statistics = each.kept;
+  }
   run_.result.stopped = run_.result.stopped || run_.world.context().stop_requested();
   writer_.poll();
   look_for_boundary();

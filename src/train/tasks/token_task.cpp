@@ -249,6 +249,9 @@ void TokenTask::judge(int worker) {
   entry.worker = worker;
   const Outcome outcome = emit_gradient(entry);
   if (!updates_.followed(entry, news, outcome)) return;
+  for (Peer& each : peers_) {                // late ones as well: they are told when they ask
+    if (!outcome.applied && each.version == news.read) each.skipped = news.read;
+  }
   run_.result.stopped = run_.result.stopped || service_.context().stop_requested();
   look_for_boundary();
 }

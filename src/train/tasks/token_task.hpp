@@ -58,6 +58,8 @@ class TokenTask {
     std::unique_ptr<Done> done = std::make_unique<Done>();    // as it comes in
     Done news;                               // of its gradient
     std::int64_t number = 0;                 // of its work
+    std::int64_t version = -1;               // that its last gradient was to be of
+    std::int64_t skipped = -1;               // that version, if there was no update to it, until it is told
     std::int64_t heard = -1;                 // number of the work that it has answered last
     int arrivals = 0;                        // parameter tasks that have its gradient
     bool has_news = false;

@@ -70,6 +70,8 @@ void TokenTask::send(int worker, Token token) {
   Peer& peer = peers_[static_cast<std::size_t>(worker)];
   peer.idle = token.kind == TokenKind::beat;
   token.number = ++peer.number;
+  token.skipped = std::exchange(peer.skipped, -1);
+  if (token.kind == TokenKind::train) peer.version = token.version;
   token.averages = (token.kind == TokenKind::train || token.kind == TokenKind::evaluate) && !peer.knows_averages ? 1 : 0;
   peer.outbox.send(peer.at, task_tag::kToken, token);
   if (token.averages == 0) return;

@@ -1,17 +1,22 @@
 #include "train/tasks/worker.hpp"
 
+#include <cmath>
+#include <limits>
+
 namespace cohort {
 
 Worker::Worker(Run& run, Setup& setup, Communicator& client, Communicator& group, const TaskLayout& layout)
     : run_(run), setup_(setup), client_(client), layout_(layout), profile_(run.profile),
       maker_(run, setup, group, {.ready = [this](std::size_t p) { push_.ready(p); }, .poll = [this] { (void)push_.poll(); }}),
       push_(client, layout, *setup.parameters, maker_.memory(), setup.replica->session().device()),
-      pull_(client, layout, *setup.parameters, setup.replica->session().device()), token_in_(client.transport()), out_(client.transport()) {}
+      pull_(client, layout, *setup.parameters, setup.replica->session().device()),
+      statistics_(setup.replica->graph(), *setup.parameters), token_in_(client.transport()), out_(client.transport()) {}
 
 bool Worker::work() {
   report({});
   for (;;) {
     const Token token = next_token();
+    if (token.skipped >= 0 && token.skipped == kept_) take_back();
     if (token.averages != 0) take_averages();
     switch (token.kind) {
       case TokenKind::train: train(token); break;
@@ -85,6 +90,19 @@ void Worker::mark_residuals(const Token& token) {
   report({.kind = DoneKind::saved});
 }
 
+/// An update that is skipped takes back what all gradients for it have left here, and there may be several of one worker.
+void Worker::keep(const Token& token) {
+  if (token.in_steps != 0 && token.version == kept_) return;
+  kept_ = token.version;
+  statistics_.keep();
+  push_.keep();
+}
+
+void Worker::take_back() {
+  statistics_.put_back();
+  push_.take_back();
+}
+
 void Worker::train(const Token& token) {
   profile_.begin_step(token.step + 1);
   const PhaseScope computing(profile_, Phase::compute);
@@ -97,11 +115,14 @@ void Worker::train(const Token& token) {
     return profile_.end_step();
   }
   client_.begin_step(token.step);            // with what it has read: a slow worker's gradient is late
+  keep(token);
   push_.begin(token.step);
   Done done = maker_.make(token);
   done.read = pull_.oldest();
   const PhaseScope pushing(profile_, Phase::exchange);
   done.gradient = push_.finish();
+  if (push_.overflows()) done.norm = std::numeric_limits<double>::infinity();
+  if (!std::isfinite(done.norm)) take_back();      // dropped, or its update is skipped
   report(done);
   profile_.end_step();
 }

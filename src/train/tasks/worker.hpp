@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "train/run.hpp"
+#include "train/kept_statistics.hpp"
 #include "train/residual_files.hpp"
 #include "train/setup.hpp"
 #include "train/tasks/gradient_maker.hpp"
@@ -37,6 +38,8 @@ class Worker {
   void give_statistics();
   void save_residuals(const Token& token);
   void mark_residuals(const Token& token);
+  void keep(const Token& token);
+  void take_back();
   void train(const Token& token);
   void evaluate(const Token& token);
 
@@ -48,6 +51,8 @@ class Worker {
   GradientMaker maker_;
   GradientPush push_;
   ValuePull pull_;
+  KeptStatistics statistics_;                // before the gradient at hand, or where updates are steps, before the first of its step
+  std::int64_t kept_ = -1;                   // the version that they are of
   ResidualFiles* residuals_ = nullptr;
   Transfer token_in_, out_;
   Token token_;
