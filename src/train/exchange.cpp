@@ -113,7 +113,8 @@ GradientExchange::GradientExchange(Communicator& communicator, const Parameters&
   for (std::size_t b = 0; b < buckets_.size() && !setting_.parts; ++b) prepare(buckets_[b], b);
   if (!lossy_ && !setting_.parts) take(kDense);
   if (each_batch_ && !setting_.parts) {
-    kept_sums_.resize(std::accumulate(owned_.begin(), owned_.end(), std::size_t{0}, [](std::size_t n, const Owned& mine) { return n + static_cast<std::size_t>(mine.n); }));
+    kept_sums_.resize(std::accumulate(owned_.begin(), owned_.end(), std::size_t{0},
+                                      [](std::size_t n, const Owned& mine) { return n + static_cast<std::size_t>(mine.n); }));
   }
   if (setting_.parts && parameters_.trained().empty()) take_buffer(0);      // no gradient will
   if (group_ != nullptr || (lossy_ && !setting_.blocks)) prepare_words(communicator, options.collective);

@@ -39,8 +39,8 @@ struct TrainerState final : Stateful {
 /// What lasts for a whole run, whoever trains in it: where it writes, how far it is, and what it tells people.
 class Run {
  public:
-  /// Collective over `world`: the whole job, or a group of its ranks that is one to itself. Chooses the directory; of a checkpoint only the position is read, which says in which phase
-  /// the run begins.
+  /// Collective over `world`: the whole job, or a group of its ranks that is one to itself. Chooses the directory; of a
+  /// checkpoint only the position is read, which says in which phase the run begins.
   Run(Communicator& world, Section& config, const std::string& resume);
   /// Of a process that joins a run of so many ranks at work, and writes what it writes in their directory.
   Run(Communicator& alone, Section& config, RunDirectory directory, int ranks);

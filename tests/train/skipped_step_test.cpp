@@ -247,7 +247,8 @@ TEST_F(SkippedStep, ALocalUpdateIsSkippedWithItsStatistics) {
 
 /// Workers that compute at the same time, in whatever order: nothing that is not finite stays.
 TEST_F(SkippedStep, LeavesNothingBehindWhereWorkersDoNotWait) {
-  for (const Options& updater : {Options{{"train.updater", std::string("async")}}, Options{{"train.updater", std::string("async")}, {"updater.soft_sync", std::int64_t{2}}},
+  for (const Options& updater : {Options{{"train.updater", std::string("async")}},
+                                 Options{{"train.updater", std::string("async")}, {"updater.soft_sync", std::int64_t{2}}},
                                  Options{{"train.updater", std::string("sync_with_backups")}, {"updater.replicas_to_aggregate", std::int64_t{2}}}}) {
     for (const std::string bad : {"nan", "inf"}) {
       const Way way{"async", 4, 3, with(updater, {{"cluster.ps", std::int64_t{1}}, {"train.epochs", std::int64_t{3}}})};
