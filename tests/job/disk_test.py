@@ -4,6 +4,7 @@ disk_test.py PROGRAM MPIRUN FAULTS SOURCE_FOLDER [unittest arguments]
 
 FAULTS: the library of tests/support/disk_faults.cpp, to be preloaded. COHORT_DISK_SIZES: how many sizes of a full disk (default 6).
 """
+import concurrent.futures
 import os
 import pathlib
 import resource
@@ -15,10 +16,12 @@ import tempfile
 import time
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from patience import HUNG, patient   # pylint: disable=wrong-import-position
+
 PROGRAM, MPIRUN, FAULTS = sys.argv[1:4]
 SOURCE = pathlib.Path(sys.argv[4])
 SIZES = int(os.environ.get("COHORT_DISK_SIZES", "6"))
-LIMIT = 60   # seconds that any run may last
 JOB = SOURCE / "jobs" / "synthetic.toml"
 SETTINGS = ["model.hidden=[64]", "train.threads=1", "train.max_steps=4", "train.epochs=100", "checkpoint.every_steps=1", "checkpoint.keep=1", "train.log_every=1"]
 
@@ -28,7 +31,7 @@ def run(command, cwd, environment=None, limit=None):
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     return subprocess.run(command, cwd=cwd, env=os.environ | (environment or {}), preexec_fn=prepare, capture_output=True, text=True,
-                          timeout=LIMIT, check=False)
+                          timeout=HUNG, check=False)
 
 
 def train(folder, *settings, ranks=1, resume=True, **how):
@@ -163,7 +166,7 @@ class Lost(Case):
 class Slow(Case):
     """A save takes longer than the watchdog waits for a rank, and longer than the ranks wait for each other."""
 
-    SLOW = ["watchdog.timeout=2", "checkpoint.keep=3"]
+    SLOW = [f"watchdog.timeout={patient(2)}", "checkpoint.keep=3"]
     CASES = {
         "at the end": (2, ["checkpoint.every_steps=0"]),
         "mid-run": (2, ["checkpoint.every_steps=2"]),
@@ -173,16 +176,20 @@ class Slow(Case):
 
     def slow(self, folder):
         """Writing a checkpoint takes about seven seconds."""
-        return {"LD_PRELOAD": FAULTS, "COHORT_DISK_FAULTS": f"folder={folder}/run/checkpoints write_microseconds=300000"}
+        return {"LD_PRELOAD": FAULTS, "COHORT_DISK_FAULTS": f"folder={folder}/run/checkpoints write_microseconds={patient(300000):.0f}"}
 
     def test_no_hang_is_seen(self):
-        for name, (ranks, settings) in self.CASES.items():
-            with self.subTest(name):
-                folder = self.folder / name.replace(" ", "-")
-                folder.mkdir()
-                done = train(folder, *self.SLOW, *settings, ranks=ranks, resume=False, environment=self.slow(folder))
-                self.assertEqual(done.returncode, 0, done.stderr)
-                self.assertGreaterEqual(self.step_of_latest(folder), 4)
+        def one(name):
+            folder = self.folder / name.replace(" ", "-")
+            folder.mkdir()
+            ranks, settings = self.CASES[name]
+            return folder, train(folder, *self.SLOW, *settings, ranks=ranks, resume=False, environment=self.slow(folder))
+
+        with concurrent.futures.ThreadPoolExecutor() as pool:      # they sleep most of the time
+            for name, (folder, done) in zip(self.CASES, pool.map(one, self.CASES)):
+                with self.subTest(name):
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    self.assertGreaterEqual(self.step_of_latest(folder), 4)
 
     def test_after_a_signal(self):
         command = [MPIRUN, "--oversubscribe", "--bind-to", "none", "-n", "2", PROGRAM, "train", str(JOB)]
@@ -190,12 +197,12 @@ class Slow(Case):
             command += ["--set", setting]
         with subprocess.Popen(command, env=os.environ | self.slow(self.folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
             metrics = self.folder / "run" / "metrics.jsonl"
-            end = time.monotonic() + LIMIT
+            end = time.monotonic() + HUNG
             while not metrics.exists() and time.monotonic() < end:
                 time.sleep(0.05)
             time.sleep(1)
             job.send_signal(signal.SIGUSR1)
-            _, errors = job.communicate(timeout=LIMIT)
+            _, errors = job.communicate(timeout=HUNG)
         self.assertEqual(job.returncode, 0, errors)
         self.assertGreater(self.step_of_latest(self.folder), 0)
 
