@@ -16,11 +16,12 @@
 #include "cohort/base/clock.hpp"
 #include "cohort/base/error.hpp"
 #include "cohort/data/accumulator.hpp"
+#include "support/patience.hpp"
 
 namespace cohort {
 namespace {
 
-constexpr double kLimit = 20;                     // seconds, for whatever one test waits for
+constexpr double kLimit = testing::kHung;         // seconds, for whatever one test waits for
 const Log kSilent("", LogLevel::error, [](LogLevel, std::string_view) {});   // a global step that is set back is warned of
 constexpr std::int64_t kFuture = 1 << 20;         // a local step that is never too old
 

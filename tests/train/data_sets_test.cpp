@@ -77,7 +77,7 @@ class DataSets : public ::testing::Test {
       Section config = section_of(options);
       const Evaluation mine = evaluate(communicator, config, checkpoint);
       if (communicator.rank() == 0) result = mine;
-    }, {.timeout = 30});
+    }, {.timeout = testing::kHung});
     return result;
   }
   static std::string classes_of(const fs::path& checkpoint) {

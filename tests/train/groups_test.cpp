@@ -80,7 +80,7 @@ class Groups : public ::testing::Test {
       if (mine.is_root()) {
         EXPECT_NEAR(evaluation.loss, result.validation->loss, 1e-5 * result.validation->loss);
       }
-    }, {.nodes = division.nodes, .timeout = 30});
+    }, {.nodes = division.nodes, .timeout = testing::kHung});
     return results;
   }
 

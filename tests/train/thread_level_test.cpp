@@ -35,7 +35,7 @@ TrainResult train_with_one_thread(int ranks, const Options& options) {
     Section config = testing::section_of(options);
     const TrainResult mine = train(world, config, {});
     if (c.rank() == 0) result = mine;
-  }, {.nodes = machines, .timeout = 30});
+  }, {.nodes = machines, .timeout = testing::kHung});
   return result;
 }
 
