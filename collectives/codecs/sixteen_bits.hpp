@@ -10,9 +10,9 @@
 namespace cohort {
 
 /// Two bytes for each float, one by one: what bf16 and fp16 have in common. `Format` has static `to_bits(float) → uint16_t`
-/// and `to_float(uint16_t) → float` without branches, so that the loops vectorise, and `kLargest` is the last float that does not
-/// round to infinity. Where the decoded value is not finite
-/// (the step is going to be skipped) the residual stays as it was.
+/// and `to_float(uint16_t) → float` without branches, so that the loops vectorise, and `kLargest` is the last float that
+/// does not round to infinity. Where the decoded value is not finite (the step is going to be skipped) the residual stays as
+/// it was.
 template <class Format>
 class SixteenBits final : public Codec {
  public:

@@ -157,7 +157,8 @@ class Auto final : public Collective {
 
 /// A lossy codec whose error grows with the ranks is somebody's wish, so it is obeyed, and said.
 void warn_of_growing_error(const Communicator& c, const CollectiveOptions& options, const std::string& algorithm) {
-  if ((options.rank >= 0 ? options.rank : c.rank()) != 0 || !is_lossy(options) || !Registry<CollectiveType>::instance().get(algorithm).error_grows) return;
+  const int rank = options.rank >= 0 ? options.rank : c.rank();
+  if (rank != 0 || !is_lossy(options) || !Registry<CollectiveType>::instance().get(algorithm).error_grows) return;
   c.context().log.warning(fmt::format("collective '{}' encodes sums again at every hop: with codec {} the error grows with the square "
                                       "root of the number of ranks; direct, recursive_halving and auto keep it flat",
                                       algorithm, options.codec_name));

@@ -37,7 +37,8 @@ int Work::tag() const noexcept { return payload_tag(sequence_); }
 
 ExchangeContext Work::context(std::size_t offset) const noexcept {
   const int rank = collective_->options().rank;
-  return {.step = step_, .bucket = bucket_.id, .rank = rank >= 0 ? rank : communicator().rank(), .offset = offset, .segments = bucket_.segments};
+  return {.step = step_, .bucket = bucket_.id, .rank = rank >= 0 ? rank : communicator().rank(), .offset = offset,
+          .segments = bucket_.segments};
 }
 
 std::size_t Work::chunk_floats() const {

@@ -113,8 +113,9 @@ GradientExchange::GradientExchange(Communicator& communicator, const Parameters&
   for (std::size_t b = 0; b < buckets_.size() && !setting_.parts; ++b) prepare(buckets_[b], b);
   if (!lossy_ && !setting_.parts) take(kDense);
   if (each_batch_ && !setting_.parts) {
-    kept_sums_.resize(std::accumulate(owned_.begin(), owned_.end(), std::size_t{0},
-                                      [](std::size_t n, const Owned& mine) { return n + static_cast<std::size_t>(mine.n); }));
+    std::int64_t n = 0;
+    for (const Owned& mine : owned_) n += mine.n;
+    kept_sums_.resize(static_cast<std::size_t>(n));
   }
   if (setting_.parts && parameters_.trained().empty()) take_buffer(0);      // no gradient will
   if (group_ != nullptr || (lossy_ && !setting_.blocks)) prepare_words(communicator, options.collective);
@@ -323,7 +324,9 @@ void GradientExchange::keep_block(std::size_t b) {
   else for (std::int64_t i = 0; i < mine.n; ++i) mine.gradient[i] += sums[i];
 }
 
-float* GradientExchange::host_sums(std::size_t b) const { return buckets_[b].data() + (owned_[b].begin - buckets_[b].begin); }
+float* GradientExchange::host_sums(std::size_t b) const {
+  return buckets_[b].data() + (owned_[b].begin - buckets_[b].begin);
+}
 
 void GradientExchange::poll() {
   if (thread_ || (launched_ == 0 && pending_[0].load(std::memory_order_relaxed) > 0)) return;

@@ -1,5 +1,5 @@
-// Several batches per update. Either every batch is summed over the ranks by itself and the sums are added up, the same whoever
-// keeps which of them, or each rank adds up its own gradients and exchanges them once.
+// Several batches per update. Either every batch is summed over the ranks by itself and the sums are added up, the same
+// whoever keeps which of them, or each rank adds up its own gradients and exchanges them once.
 #include <algorithm>
 
 #include "cohort/train/exchange.hpp"
@@ -11,7 +11,8 @@ namespace cohort {
 void GradientExchange::end_batch() {
   Bucket& last = buckets_.back();
   if (!words_apart()) std::fill_n(last.data() + last.n - kWords, kWords, 0.f);      // they travel with the last batch
-  check(pending_.back().fetch_sub(1, std::memory_order_acq_rel) == 1, Code::internal, "a batch ends before all gradients are there");
+  check(pending_.back().fetch_sub(1, std::memory_order_acq_rel) == 1, Code::internal,
+        "a batch ends before all gradients are there");
   {
     const PhaseScope communicating(profile_, Phase::exchange);
     wait_for_buckets();

@@ -7,8 +7,8 @@
 
 namespace cohort {
 
-/// A copy of what a forward pass writes (running statistics, and whatever else a model assigns in each step), so that a step that
-/// turns out not to count leaves no trace of its samples. Allocates when it is made only. One thread.
+/// A copy of what a forward pass writes (running statistics, and whatever else a model assigns in each step), so that a step
+/// that turns out not to count leaves no trace of its samples. Allocates when it is made only. One thread.
 class KeptStatistics {
  public:
   /// Of the variables without gradients that the graph writes. The parameters have been placed.

@@ -161,7 +161,8 @@ class LocalSgd final : public Updater {
   std::optional<SliceUpdate> update_;
   std::array<double, kApplied + 1> words_{};
   std::int64_t step_ = -1;
-  bool stepped_ = false, moved_ = false;    // since the last average: a step has ended, and this rank's parameters have changed
+  bool stepped_ = false;                    // a step has ended since the last average
+  bool moved_ = false;                      // and this rank's parameters have changed
 };
 
 const Registered<UpdaterType> local_sgd{

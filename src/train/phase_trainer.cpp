@@ -26,8 +26,8 @@ PhaseTrainer::PhaseTrainer(Run& run, Communicator& active, const TrainingPhase& 
     : run_(run), state_(run.state), communicator_(active), profile_(run.profile), phase_(phase), followers_(followers),
       length_(run.length(phase)), setup_(active, of_phase(run.plan, phase, run.world.size())),
       data_(setup_.training_data, setup_.pipeline, active.rank(), active.size()), updater_(make_updater()),
-      before_update_(setup_.replica->graph(), *setup_.parameters), before_batch_(setup_.replica->graph(), *setup_.parameters),
-      parts_{&state_, setup_.parameters.get()} {
+      before_update_(setup_.replica->graph(), *setup_.parameters),
+      before_batch_(setup_.replica->graph(), *setup_.parameters), parts_{&state_, setup_.parameters.get()} {
   if (setup_.validation_data) {
     validation_ = std::make_unique<BatchPipeline>(setup_.validation_data, setup_.pipeline, active.rank(), active.size(), BatchUse::evaluation);
   }
@@ -154,7 +154,8 @@ void PhaseTrainer::forward_backward(const SampleBatch& batch, double update_samp
   const double weight = static_cast<double>(batch.samples) / update_samples;
   const RunOptions options{.seed = setup_.train.seed, .step = micro_step_, .row_offset = batch.row_offset, .row_stride = batch.row_stride};
   if (sums_) sums_->begin(micro_step_);
-  const bool nothing_to_see = batch.samples == 0 && !sums_;      // no rows have no mean, unless there are some on other ranks
+  // No rows have no mean, unless there are some on other ranks.
+  const bool nothing_to_see = batch.samples == 0 && !sums_;
   if (nothing_to_see) before_batch_.keep();
   const BatchResult& result = setup_.replica->train(batch, weight, options);
   if (nothing_to_see) before_batch_.put_back();

@@ -76,7 +76,7 @@ class PhaseTrainer {
   std::unique_ptr<BatchPipeline> validation_;
   std::unique_ptr<ReplicaSums> sums_;                         // if the model takes statistics over all replicas
   std::unique_ptr<Updater> updater_;
-  KeptStatistics before_update_, before_batch_;               // what a skipped update, and a batch of no samples, must not change
+  KeptStatistics before_update_, before_batch_;  // what a skipped update, and a batch of no samples, must not change
   std::unique_ptr<ResidualFiles> residuals_;                  // if the exchange keeps some
   std::unique_ptr<CheckpointWriter> writer_;                  // rank 0 only, unless the parameters are in parts
   std::array<Stateful*, 2> parts_;

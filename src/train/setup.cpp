@@ -112,7 +112,7 @@ Description::Description(Section& config) {
   schedule = std::make_shared<Schedule>(config.child("schedule"));
   updater.exchange = ExchangeOptions(config.child("exchange"));
   if (train.deterministic) updater.exchange.collective.rank_order = true;
-  updater.exchange.each_batch = train.deterministic && train.accumulate > 1;      // the only order that no updater has to leave
+  updater.exchange.each_batch = train.deterministic && train.accumulate > 1;  // the only order that no updater has to leave
   updater.clip_norm = train.clip_norm;
   const TrainingPhase usual(train.updater, config.child("updater"));
   make_updater = usual.make_updater;

@@ -147,8 +147,12 @@ TEST_F(Allocations, NoneHoweverTheSumsComeAbout) {
   expect_none(2, testing::with(mlp(), {{"train.accumulate", std::int64_t{2}}}));
   expect_none(2, testing::with(mlp(), {{"train.accumulate", std::int64_t{2}}, {"train.deterministic", true}}));
   SCOPED_TRACE("error feedback between machines");
-  expect_none(2, testing::with(mlp(), {{"train.accumulate", std::int64_t{2}}, {"exchange.codec", std::string("int8")}, {"exchange.dense_steps", std::int64_t{0}},
-                                       {"exchange.algorithm", std::string("direct")}}), {0, 1});
+  expect_none(2,
+              testing::with(mlp(), {{"train.accumulate", std::int64_t{2}},
+                                    {"exchange.codec", std::string("int8")},
+                                    {"exchange.dense_steps", std::int64_t{0}},
+                                    {"exchange.algorithm", std::string("direct")}}),
+              {0, 1});
 }
 
 /// An hour of a worker that is always late, at a gradient a second: every one is received and dropped, and nothing piles up.

@@ -1,5 +1,5 @@
-// A job whose ranks are split into groups that train side by side: each group is a job of its own, bit by bit, and writes what such
-// a job writes.
+// A job whose ranks are split into groups that train side by side: each group is a job of its own, bit by bit, and writes
+// what such a job writes.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -53,14 +53,27 @@ class Groups : public ::testing::Test {
  protected:
   /// Of one group: a seed, a width and a directory of its own.
   [[nodiscard]] Options options(int group, const std::string& where, const Options& changes) const {
-    return with({{"train.directory", (folder_.path() / (where + std::to_string(group))).string()}, {"train.seed", std::int64_t{1 + group}},
-                 {"train.epochs", std::int64_t{3}}, {"train.log_every", std::int64_t{1}}, {"train.threads", std::int64_t{1}},
-                 {"train.deterministic", true}, {"model.type", std::string("mlp")}, {"model.hidden", numbers({64, 33 + group})},
-                 {"data.train.reader", std::string("synthetic")}, {"data.train.samples", std::int64_t{44}},
-                 {"data.train.shape", numbers({6, 6, 1})}, {"data.validation.reader", std::string("synthetic")},
-                 {"data.validation.samples", std::int64_t{11}}, {"data.validation.shape", numbers({6, 6, 1})},
-                 {"data.batch", std::int64_t{4}}, {"data.threads", std::int64_t{0}}, {"optimizer.type", std::string("adam")},
-                 {"schedule.learning_rate", 0.01}, {"exchange.first_bucket_mib", 0.004}, {"exchange.bucket_mib", 0.01}, {"trace.record", true}},
+    return with({{"train.directory", (folder_.path() / (where + std::to_string(group))).string()},
+                 {"train.seed", std::int64_t{1 + group}},
+                 {"train.epochs", std::int64_t{3}},
+                 {"train.log_every", std::int64_t{1}},
+                 {"train.threads", std::int64_t{1}},
+                 {"train.deterministic", true},
+                 {"model.type", std::string("mlp")},
+                 {"model.hidden", numbers({64, 33 + group})},
+                 {"data.train.reader", std::string("synthetic")},
+                 {"data.train.samples", std::int64_t{44}},
+                 {"data.train.shape", numbers({6, 6, 1})},
+                 {"data.validation.reader", std::string("synthetic")},
+                 {"data.validation.samples", std::int64_t{11}},
+                 {"data.validation.shape", numbers({6, 6, 1})},
+                 {"data.batch", std::int64_t{4}},
+                 {"data.threads", std::int64_t{0}},
+                 {"optimizer.type", std::string("adam")},
+                 {"schedule.learning_rate", 0.01},
+                 {"exchange.first_bucket_mib", 0.004},
+                 {"exchange.bucket_mib", 0.01},
+                 {"trace.record", true}},
                 changes);
   }
 
@@ -89,7 +102,8 @@ class Groups : public ::testing::Test {
     for (int group = 0; group < division.count(); ++group) {
       SCOPED_TRACE("group " + std::to_string(group));
       const std::vector<int> nodes = division.nodes_of(group);
-      const TrainResult alone = testing::train_with(static_cast<int>(nodes.size()), options(group, "alone-", changes), {}, nodes);
+      const TrainResult alone =
+          testing::train_with(static_cast<int>(nodes.size()), options(group, "alone-", changes), {}, nodes);
       const TrainResult& mine = together[static_cast<std::size_t>(group)];
       EXPECT_EQ(mine.steps, alone.steps);
       EXPECT_EQ(mine.loss, alone.loss);
@@ -101,7 +115,8 @@ class Groups : public ::testing::Test {
       for (const char* file : {"configuration.toml", "summary.json", "trace.json", "checkpoints/best"}) {
         EXPECT_TRUE(std::filesystem::exists(mine.directory / file)) << file;
       }
-      for (const auto& entry : std::filesystem::recursive_directory_iterator(alone.directory)) {      // the same files, but for the clock in their names
+      for (const auto& entry : std::filesystem::recursive_directory_iterator(
+               alone.directory)) {  // the same files, but for the clock in their names
         const auto name = std::filesystem::relative(entry.path(), alone.directory);
         if (name.string().find("tfevents") != std::string::npos) continue;
         EXPECT_TRUE(std::filesystem::exists(mine.directory / name)) << name;
@@ -112,7 +127,8 @@ class Groups : public ::testing::Test {
   TemporaryFolder folder_;
 };
 
-const std::vector<Division> kDivisions = {{{0, 0, 1, 1}, {0, 0, 0, 0}}, {{0, 1, 1, 1}, {0, 0, 0, 0}}, {{1, 0, 1, 0}, {0, 0, 1, 1}}};
+const std::vector<Division> kDivisions = {
+    {{0, 0, 1, 1}, {0, 0, 0, 0}}, {{0, 1, 1, 1}, {0, 0, 0, 0}}, {{1, 0, 1, 0}, {0, 0, 1, 1}}};
 
 TEST_F(Groups, AreJobsOfTheirOwnWithEveryUpdater) {
   for (const std::string& name : Registry<UpdaterType>::instance().names()) {
@@ -128,17 +144,26 @@ TEST_F(Groups, AreJobsOfTheirOwnWithEveryUpdater) {
 }
 
 TEST_F(Groups, RoundAtRandomAsAJobOfTheirOwnDoes) {
-  const Options coded = {{"exchange.codec", std::string("int8")}, {"exchange.int8.rounding", std::string("stochastic")}, {"exchange.dense_steps", std::int64_t{0}},
-                         {"exchange.small_elements", std::int64_t{64}}, {"exchange.algorithm", std::string("direct")}};
+  const Options coded = {{"exchange.codec", std::string("int8")},
+                         {"exchange.int8.rounding", std::string("stochastic")},
+                         {"exchange.dense_steps", std::int64_t{0}},
+                         {"exchange.small_elements", std::int64_t{64}},
+                         {"exchange.algorithm", std::string("direct")}};
   const Division machines{{0, 0, 1, 1}, apart(4)};
-  for (const Options& updater : {Options{}, Options{{"train.updater", std::string("sharded")}, {"updater.stage", std::int64_t{3}}},
-                                 Options{{"train.updater", std::string("sync_with_backups")}}}) {
+  for (const Options& updater :
+       {Options{}, Options{{"train.updater", std::string("sharded")}, {"updater.stage", std::int64_t{3}}},
+        Options{{"train.updater", std::string("sync_with_backups")}}}) {
     expect_jobs_of_their_own(machines, with(coded, updater));
   }
-  // Two ranks of each group on each of two machines keep one copy of the parameters there, and sum their shares between the machines.
+  // Two ranks of each group on each of two machines keep one copy of the parameters there, and sum their shares between the
+  // machines.
   const Division shared{{0, 0, 1, 1, 0, 0, 1, 1}, {0, 0, 0, 0, 1, 1, 1, 1}};
-  Options between = with(coded, {{"train.deterministic", false}, {"exchange.network.latency_us", 5.0}, {"exchange.network.bandwidth_gbs", 12.5},
-                                 {"exchange.network.node_latency_us", 0.5}, {"exchange.network.node_bandwidth_gbs", 10.0}, {"exchange.network.sum_gbs", 20.0}});
+  Options between = with(coded, {{"train.deterministic", false},
+                                 {"exchange.network.latency_us", 5.0},
+                                 {"exchange.network.bandwidth_gbs", 12.5},
+                                 {"exchange.network.node_latency_us", 0.5},
+                                 {"exchange.network.node_bandwidth_gbs", 10.0},
+                                 {"exchange.network.sum_gbs", 20.0}});
   between.erase("exchange.algorithm");
   expect_jobs_of_their_own(shared, between);
 }
@@ -150,7 +175,8 @@ TEST_F(Groups, WarmUpWithRanksThatFollow) {
 }
 
 TEST_F(Groups, ReplayBesideOthers) {
-  expect_jobs_of_their_own({{0, 1, 2}, {0, 0, 0}}, {{"train.updater", std::string("async")}, {"updater.schedule", std::string("replay")}});
+  expect_jobs_of_their_own({{0, 1, 2}, {0, 0, 0}},
+                           {{"train.updater", std::string("async")}, {"updater.schedule", std::string("replay")}});
 }
 
 TEST_F(Groups, GoOnFromTheirOwnCheckpoints) {
@@ -181,9 +207,14 @@ TEST_F(Groups, TellOfTheirOwnRuns) {
 
 TEST_F(Groups, WriteTextsWithTheirOwnModels) {
   std::ofstream(folder_.file("text")) << std::string(200, 'a') + "bcd";
-  const Options gpt = {{"train.directory", folder_.file("gpt")}, {"train.max_steps", std::int64_t{2}}, {"model.type", std::string("gpt")},
-                       {"model.width", std::int64_t{8}}, {"model.layers", std::int64_t{1}}, {"data.train.reader", std::string("text")},
-                       {"data.train.files", OptionList{{folder_.file("text"), "test"}}}, {"data.train.context", std::int64_t{8}},
+  const Options gpt = {{"train.directory", folder_.file("gpt")},
+                       {"train.max_steps", std::int64_t{2}},
+                       {"model.type", std::string("gpt")},
+                       {"model.width", std::int64_t{8}},
+                       {"model.layers", std::int64_t{1}},
+                       {"data.train.reader", std::string("text")},
+                       {"data.train.files", OptionList{{folder_.file("text"), "test"}}},
+                       {"data.train.context", std::int64_t{8}},
                        {"data.batch", std::int64_t{2}}};
   const TrainResult trained = testing::train_with(1, gpt);
   std::array<std::string, 4> texts;
@@ -199,13 +230,16 @@ TEST_F(Groups, WriteTextsWithTheirOwnModels) {
 
 /// Losing workers is an agreement of the whole job: a part of it cannot promise that.
 TEST_F(Groups, APartOfTheJobDoesNotSurviveLosses) {
-  for (const Options& option : {Options{{"cluster.survive", std::string("on")}}, Options{{"cluster.replace", std::int64_t{1}}}}) {
+  for (const Options& option :
+       {Options{{"cluster.survive", std::string("on")}}, Options{{"cluster.replace", std::int64_t{1}}}}) {
     std::mutex mutex;
     std::vector<std::string> errors;
     run_as_threads(4, [&](Communicator& world) {
       Communicator mine = world.split(world.rank() / 2);
-      Section config = testing::section_of(options(world.rank() / 2, "group-", with({{"train.updater", std::string("async")}, {"train.deterministic", false},
-                                                                                    {"cluster.ps", std::int64_t{1}}}, option)));
+      Section config = testing::section_of(options(
+          world.rank() / 2, "group-",
+          with({{"train.updater", std::string("async")}, {"train.deterministic", false}, {"cluster.ps", std::int64_t{1}}},
+               option)));
       try {
         (void)train(mine, config);
       } catch (const Error& error) {
@@ -216,8 +250,9 @@ TEST_F(Groups, APartOfTheJobDoesNotSurviveLosses) {
     EXPECT_EQ(errors.size(), 4u);
     for (const std::string& error : errors) EXPECT_NE(error.find("cluster."), std::string::npos) << error;
   }
-  const std::vector<TrainResult> results = side_by_side({{0, 0, 1, 1}, {0, 0, 0, 0}}, {{"train.updater", std::string("async")}, {"train.deterministic", false},
-                                                                                     {"cluster.ps", std::int64_t{1}}});
+  const std::vector<TrainResult> results = side_by_side(
+      {{0, 0, 1, 1}, {0, 0, 0, 0}},
+      {{"train.updater", std::string("async")}, {"train.deterministic", false}, {"cluster.ps", std::int64_t{1}}});
   for (const TrainResult& result : results) EXPECT_GT(result.steps, 0);
 }
 

@@ -65,17 +65,23 @@ TEST_F(Sharded, EveryStageHasTheBitsOfReplicasWithEveryOptimizer) {
   }
 }
 
-/// Sums go over the ranks first, then over the batches of an update, whoever keeps them; the last update and its last batch are short.
+/// Sums go over the ranks first, then over the batches of an update, whoever keeps them; the last update and its last batch
+/// are short.
 TEST_F(Sharded, EveryStageHasTheBitsOfReplicasWithSeveralBatchesPerUpdate) {
   for (const int ranks : kBrief ? std::vector{3} : std::vector{1, 2, 3, 4}) {
     for (const std::int64_t accumulate : {1, 2, 3}) {
-      const Options base = mlp({{"optimizer.type", std::string("lamb")}, {"train.clip_norm", 0.5}, {"train.accumulate", accumulate},
-                                {"data.train.samples", std::int64_t{109}}, {"data.global_batch", std::int64_t{12}}, {"train.max_steps", std::int64_t{10}},
+      const Options base = mlp({{"optimizer.type", std::string("lamb")},
+                                {"train.clip_norm", 0.5},
+                                {"train.accumulate", accumulate},
+                                {"data.train.samples", std::int64_t{109}},
+                                {"data.global_batch", std::int64_t{12}},
+                                {"train.max_steps", std::int64_t{10}},
                                 {"train.epochs", std::int64_t{2}}});
       const TrainResult replicas = train_with(ranks, base);
-      std::vector<std::pair<std::string, Options>> ways = {{"replicas with parameters of their own", {{"exchange.shared_parameters", false}}},
-                                                           {"from a thread", {{"exchange.thread", std::string("on")}}},
-                                                           {"by messages", {{"exchange.algorithm", std::string("direct")}, {"exchange.shared_parameters", false}}}};
+      std::vector<std::pair<std::string, Options>> ways = {
+          {"replicas with parameters of their own", {{"exchange.shared_parameters", false}}},
+          {"from a thread", {{"exchange.thread", std::string("on")}}},
+          {"by messages", {{"exchange.algorithm", std::string("direct")}, {"exchange.shared_parameters", false}}}};
       for (const std::int64_t n : {1, 2, 3}) ways.emplace_back("stage " + std::to_string(n), stage(n));
       for (const auto& [name, changes] : ways) {
         SCOPED_TRACE(name + ", " + std::to_string(ranks) + " ranks, accumulate " + std::to_string(accumulate));
@@ -87,19 +93,26 @@ TEST_F(Sharded, EveryStageHasTheBitsOfReplicasWithSeveralBatchesPerUpdate) {
   }
 }
 
-/// With a codec that is not exact replicas round their sums once more than stages do, which sum in blocks that nobody sends on.
+/// With a codec that is not exact replicas round their sums once more than stages do, which sum in blocks that nobody sends
+/// on.
 TEST_F(Sharded, StagesHaveTheSameBitsWithEveryCodecAndSeveralBatchesPerUpdate) {
   for (const std::string codec : {"int8", "bf16", "fp16"}) {
     for (const std::string feedback : {"on", "off"}) {
       if (kBrief && (codec != "int8" || feedback == "off")) continue;
       for (const std::int64_t accumulate : {1, 2, 3}) {
-        const Options base = mlp({{"train.accumulate", accumulate}, {"data.train.samples", std::int64_t{109}}, {"data.global_batch", std::int64_t{12}},
-                                  {"exchange.codec", codec}, {"exchange.error_feedback", feedback}, {"exchange.algorithm", std::string("direct")},
-                                  {"exchange.dense_steps", std::int64_t{1}}, {"exchange.small_elements", std::int64_t{64}}});
+        const Options base = mlp({{"train.accumulate", accumulate},
+                                  {"data.train.samples", std::int64_t{109}},
+                                  {"data.global_batch", std::int64_t{12}},
+                                  {"exchange.codec", codec},
+                                  {"exchange.error_feedback", feedback},
+                                  {"exchange.algorithm", std::string("direct")},
+                                  {"exchange.dense_steps", std::int64_t{1}},
+                                  {"exchange.small_elements", std::int64_t{64}}});
         const std::vector<int> machines = {0, 1, 2};
         const TrainResult first = train_with(3, with(base, stage(1)), {}, machines);
         for (const std::int64_t n : {2, 3}) {
-          SCOPED_TRACE(codec + ", feedback " + feedback + ", accumulate " + std::to_string(accumulate) + ", stage " + std::to_string(n));
+          SCOPED_TRACE(codec + ", feedback " + feedback + ", accumulate " + std::to_string(accumulate) + ", stage " +
+                       std::to_string(n));
           expect_same_bits(first.checkpoint, train_with(3, with(base, stage(n)), {}, machines).checkpoint);
         }
       }

@@ -80,11 +80,17 @@ TEST(TrainingOverMpi, GroupsSideBySideAreJobsOfTheirOwn) {
   for (const std::string& updater : Registry<UpdaterType>::instance().names()) {
     if (updater == "async") continue;                        // the order of its updates is nobody's choice
     const auto options = [&](const std::string& where) {
-      return testing::Options{{"train.directory", (folder.path() / (updater + where)).string()}, {"train.epochs", std::int64_t{2}},
-                              {"train.updater", updater}, {"train.deterministic", true}, {"train.seed", std::int64_t{1 + which}},
-                              {"warmup.epochs", std::int64_t{updater == "sync_with_backups" ? 0 : 1}}, {"model.hidden", testing::numbers({9 + which})},
-                              {"data.train.reader", std::string("synthetic")}, {"data.train.samples", std::int64_t{22}},
-                              {"data.train.shape", testing::numbers({4, 4, 1})}, {"data.batch", std::int64_t{4}},
+      return testing::Options{{"train.directory", (folder.path() / (updater + where)).string()},
+                              {"train.epochs", std::int64_t{2}},
+                              {"train.updater", updater},
+                              {"train.deterministic", true},
+                              {"train.seed", std::int64_t{1 + which}},
+                              {"warmup.epochs", std::int64_t{updater == "sync_with_backups" ? 0 : 1}},
+                              {"model.hidden", testing::numbers({9 + which})},
+                              {"data.train.reader", std::string("synthetic")},
+                              {"data.train.samples", std::int64_t{22}},
+                              {"data.train.shape", testing::numbers({4, 4, 1})},
+                              {"data.batch", std::int64_t{4}},
                               {"optimizer.type", std::string("adam")}};
     };
     Section config = testing::section_of(options("-group"));

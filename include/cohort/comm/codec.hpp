@@ -25,7 +25,7 @@ struct Segment {
 struct ExchangeContext {
   std::int64_t step = 0;
   int bucket = 0;
-  int rank = 0;                           ///< among those that train, of who encodes: a stream of its own for stochastic rounding
+  int rank = 0;  ///< among those that train, of who encodes: a stream of its own for stochastic rounding
   std::size_t offset = 0;                 ///< index in the bucket of the run's first element
   std::span<const Segment> segments{};    ///< of the whole bucket, in order; empty: unknown
   Stream* stream = nullptr;               ///< of the device where the floats live; null: the host

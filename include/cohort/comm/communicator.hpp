@@ -40,8 +40,8 @@ class Communicator {
   [[nodiscard]] Transport& transport() noexcept { return *transport_; }
   [[nodiscard]] const Transport& transport() const noexcept { return *transport_; }
 
-  /// Log, clock and stop flag of this rank. `context().rank` is the rank in the whole job, also in a subgroup: for messages, and for
-  /// what is one for the whole job (`membership`, faults, who is watched). What a group does must not depend on it.
+  /// Log, clock and stop flag of this rank. `context().rank` is the rank in the whole job, also in a subgroup: for messages,
+  /// and for what is one for the whole job (`membership`, faults, who is watched). What a group does must not depend on it.
   [[nodiscard]] const Context& context() const noexcept { return context_; }
   [[nodiscard]] const NodeMap& nodes() const noexcept { return nodes_; }
   /// Pretends another placement, the same on all ranks: for tests and for one replica of a hierarchy.

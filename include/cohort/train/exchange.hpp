@@ -28,7 +28,7 @@ struct ExchangeOptions {
   std::string error_feedback = "auto";    ///< "on", "off": keep what the codec loses for the next step; "auto": with codecs that want it
   std::string small_codec_name = "bf16";  ///< with a codec that is not exact: how small tensors travel
   std::int64_t small_elements = 4096;     ///< fewer make a tensor small; so does having one dimension
-  bool each_batch = false;                ///< every batch of an update is summed over the ranks by itself, and the sums are added up
+  bool each_batch = false;  ///< every batch of an update is summed over the ranks by itself, and the sums are added up
   CollectiveOptions collective;
 
   ExchangeOptions() = default;
@@ -113,7 +113,8 @@ class GradientExchange final : public ResidualKeeper {
   /// Launches what is left and waits. Afterwards the gradients of `owned()` and the words are sums over the ranks, and no rank
   /// computes gradients any more.
   void finish(std::span<const float> words);
-  /// After `finish`, where the step is skipped: what its gradients would have delivered of the residuals is as late as before.
+  /// After `finish`, where the step is skipped: what its gradients would have delivered of the residuals is as late as
+  /// before.
   void take_back();
 
   /// Parts of the flat index space whose sums this rank gets, in order; they begin and end at multiples of Parameters::kUnit.
@@ -216,7 +217,7 @@ class GradientExchange final : public ResidualKeeper {
   std::vector<std::atomic<std::size_t>> pending_;   // by bucket: what must be there before it starts
   std::vector<float> accumulated_;          // by flat index; empty until the first use
   bool each_batch_;
-  std::vector<float> kept_sums_;            // with each_batch_, not in parts: of earlier batches, one owned range behind the other
+  std::vector<float> kept_sums_;  // with each_batch_, not in parts: of earlier batches, one owned range behind the other
   struct Held { Buffer memory; std::int64_t bucket = -1; };
   std::vector<Held> buffers_;               // in parts: each with the last bucket that lay in it
   std::vector<std::int64_t> buffer_of_;     // in parts, by bucket; -1: not known before the first step

@@ -15,7 +15,7 @@ namespace cohort {
 
 /// What came of one step; all but `missed_here` are the same on all ranks.
 struct Outcome {
-  bool applied = false;              ///< false: skipped because a gradient was not finite on some rank, and nothing has changed
+  bool applied = false;  ///< false: skipped because a gradient was not finite on some rank, and nothing has changed
   double gradient_norm = 0;          ///< of the averaged gradient, before clipping
   bool settled = true;               ///< false: parameters differ between the ranks for now, as do norm and words
   bool missed_here = false;          ///< applied elsewhere: this rank did without, and its samples are to leave no trace
@@ -44,7 +44,8 @@ class Updater {
   virtual void poll() = 0;
   /// `words` are summed over the ranks (exchange().word(i)); parameters may be read again afterwards.
   virtual Outcome finish(const StepInfo& info, std::span<const float> words) = 0;
-  /// Collective, between batches of one update, if exchange().each_batch(): what was ready is summed over the ranks and kept.
+  /// Collective, between batches of one update, if exchange().each_batch(): what was ready is summed over the ranks and
+  /// kept.
   void end_batch() { exchange().end_batch(); }
   /// A node is about to read these parameters; only where reads_on_demand().
   virtual void before_read(std::span<const std::size_t> /*parameters*/) {}

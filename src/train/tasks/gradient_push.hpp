@@ -28,7 +28,8 @@ class GradientPush final : public ResidualKeeper {
   /// After `finish`: would a value of it arrive as infinity, since its codec has no such large numbers?
   [[nodiscard]] bool overflows() const noexcept { return overflows_; }
 
-  /// Between gradients: what has not been delivered by now is what `take_back` returns to, where those that follow do not count.
+  /// Between gradients: what has not been delivered by now is what `take_back` returns to, where those that follow do not
+  /// count.
   void keep();
   void take_back();
 

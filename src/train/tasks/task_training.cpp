@@ -77,11 +77,15 @@ void save_residuals_of(Worker& worker, int number, const Run& run, std::optional
 }
 
 /// Who may be lost is one agreement of the whole job.
-bool survives(const Run& run, const ClusterOptions& cluster) { return cluster.survives() && run.world.size() == run.world.context().ranks; }
+bool survives(const Run& run, const ClusterOptions& cluster) {
+  return cluster.survives() && run.world.size() == run.world.context().ranks;
+}
 
 void check_setup(const Run& run, const Setup& setup) {
-  check(survives(run, setup.cluster) || (setup.cluster.survive != "on" && setup.cluster.replace == 0), Code::invalid_argument,
-        fmt::format("cluster.survive, cluster.replace: these {} ranks are a group of a job of {}, and only a whole job goes on without workers that it loses",
+  check(survives(run, setup.cluster) || (setup.cluster.survive != "on" && setup.cluster.replace == 0),
+        Code::invalid_argument,
+        fmt::format("cluster.survive, cluster.replace: these {} ranks are a group of a job of {}, and only a whole job goes "
+                    "on without workers that it loses",
                     run.world.size(), run.world.context().ranks));
   check(setup.cluster.replace == 0 || run.world.context().launches, Code::invalid_argument,
         "cluster.replace: only mpirun starts processes for a job at work, and this job has another launcher or none: leave it out, and go on without "

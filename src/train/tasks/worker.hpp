@@ -51,7 +51,7 @@ class Worker {
   GradientMaker maker_;
   GradientPush push_;
   ValuePull pull_;
-  KeptStatistics statistics_;                // before the gradient at hand, or where updates are steps, before the first of its step
+  KeptStatistics statistics_;  // before the gradient at hand, or where updates are steps, before the first of its step
   std::int64_t kept_ = -1;                   // the version that they are of
   ResidualFiles* residuals_ = nullptr;
   Transfer token_in_, out_;
