@@ -2,6 +2,7 @@
 
 architecture_test.py SOURCE_FOLDER [unittest arguments]
 """
+import ast
 import pathlib
 import re
 import sys
@@ -185,6 +186,19 @@ class Habits(unittest.TestCase):
                 if len(line) > MOST_COLUMNS:
                     wrong.append(f"{path}:{number} has {len(line)} columns")
         self.assertEqual(wrong, [])
+
+    def test_no_test_is_forgotten(self):
+        """Where CTest runs the classes of a Python test one by one, it runs all of them."""
+        forgotten = []
+        for path in sorted((ROOT / "tests").rglob("*_test.py")):
+            lists = (path.parent / "CMakeLists.txt").read_text(encoding="utf-8")
+            groups = re.findall(r"foreach\(group ([^)]*)\)", lists)
+            classes = ast.parse(path.read_text(encoding="utf-8")).body
+            tests = {c.name for c in classes if isinstance(c, ast.ClassDef)
+                     and any(getattr(f, "name", "").startswith("test_") for f in c.body)}
+            if groups and tests & set(" ".join(groups).split()):
+                forgotten += [f"{path.relative_to(ROOT)}: {name}" for name in tests if not re.search(rf"\b{name}\b", lists)]
+        self.assertEqual(forgotten, [])
 
     def test_headers_are_guarded(self):
         wrong = [str(path) for path in self.files()
