@@ -384,7 +384,7 @@ TEST_F(CodecTraining, ResidualsOfOtherRanksAreDeliveredByOneDenseStep) {
     run_as_threads(before, [&, n = before](Communicator& c) {
       Rig rig(c, options());
       (void)rig.step(6, [&](std::size_t p, std::size_t i) { return noise(c.rank(), 1, p, i); });
-      ResidualFiles files(c.rank(), c.size(), rig.exchange(), checkpoint.parent_path(), 2, "", c.context().log);
+      ResidualFiles files(c.rank(), c.size(), rig.exchange(), checkpoint.parent_path(), 2, "", c);
       files.save(7, false);
       files.close();
       std::vector<double> mine = rig.residuals();
