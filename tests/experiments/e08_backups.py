@@ -48,7 +48,7 @@ def run(place):
     for backups, runs in found.items():
         times[backups] = []
         for r in runs:
-            ends = [0] + [row["virtual_time"] for row in r["metrics"] if "virtual_time" in row]
+            ends = [0, *{row["step"]: row["virtual_time"] for row in r["metrics"] if "virtual_time" in row}.values()]
             times[backups] += [end - begin for begin, end in zip(ends, ends[1:])]
         predicted = lab.mean([gradients[LEARNERS - backups - 1] for gradients in drawn])
         p50, p95, p99 = (quantile(times[backups], q) for q in (0.5, 0.95, 0.99))
