@@ -28,7 +28,7 @@ def faults(slow):
 
 
 def train(place, settings, slow, seed):
-    """Updates per second after the start, and accuracy in per cent."""
+    """Updates per second after the start, accuracy in per cent, and worker 3's share of all gradients that were applied."""
     place.runs += 1
     directory = place.folder / f"run-{place.runs}"
     everything = place.images() | {"train.directory": str(directory), "train.seed": seed, "data.seed": seed, "train.threads": 1, "data.threads": 0,
@@ -49,28 +49,33 @@ def train(place, settings, slow, seed):
     steps = [(row["step"], row["time"]) for row in rows if "updates_per_second" in row]
     (first, begin), (last, end) = steps[1], steps[-1]
     accuracy = next(row["validation/accuracy"] for row in reversed(rows) if "validation/accuracy" in row)
-    return (last - first) / (end - begin), 100 * accuracy
+    counts = next(row for row in reversed(rows) if "workers/0/applied" in row)
+    applied = [counts[f"workers/{worker}/applied"] for worker in range(WORKERS)]
+    return (last - first) / (end - begin), 100 * accuracy, applied[WORKERS - 1] / sum(applied)
 
 
 def run(place):
     seeds = place.seeds(3)
     modes = list(MODES)[:1] + list(MODES)[2:3] if place.brief else list(MODES)
     result = lab.Result(header=["mode", "updates/s, all alike", "one 5 times slower", "kept", "accuracy, all alike, %", "one slower", "difference"])
-    kept, accuracy, rates = {}, {}, {}
+    kept, accuracy, rates, shares = {}, {}, {}, {}
     for mode in modes:
         even = [train(place, MODES[mode], False, seed) for seed in seeds]
         slow = [train(place, MODES[mode], True, seed) for seed in seeds]
         kept[mode] = lab.mean([s[0] for s in slow]) / lab.mean([e[0] for e in even])
         accuracy[mode] = lab.differences([s[1] for s in slow], [e[1] for e in even])
+        shares[mode] = [s[2] for s in slow]
         rates[mode] = (lab.mean([e[0] for e in even]), lab.mean([s[0] for s in slow]))
         result.rows.append((mode, f"{rates[mode][0]:.1f}", f"{rates[mode][1]:.1f}", f"{kept[mode]:.1%}", lab.text_of([e[1] for e in even]),
                             lab.text_of([s[1] for s in slow]), lab.text_of(accuracy[mode], signed=True)))
     backups = "sync_with_backups, 3 of 4"
-    slack = 0.1 if place.brief else 0                # a loaded machine
-    result.check("3 of 4: steps per second kept", f"{kept[backups]:.1%}", "≥ 95 %", kept[backups] >= 0.95 - slack)
-    result.check("async: updates per second kept (80 % is the bound)", f"{kept['async']:.1%}", "≥ 76 %", kept["async"] >= 0.76 - slack)
-    if place.brief:
+    if place.brief:                                  # rates of a busy machine say nothing: whose gradients count does
+        for mode in modes:
+            share = lab.mean(shares[mode])
+            result.check(f"{mode}: the slow worker's share of the gradients", f"{share:.1%}", "< 20 %", share < 0.2)
         return result
+    result.check("3 of 4: steps per second kept", f"{kept[backups]:.1%}", "≥ 95 %", kept[backups] >= 0.95)
+    result.check("async: updates per second kept (80 % is the bound)", f"{kept['async']:.1%}", "≥ 76 %", kept["async"] >= 0.76)
     result.check("bound 1: updates per second kept (theory 20 %)", f"{kept['async, bound 1']:.1%}", "15 to 25 %", 0.15 <= kept["async, bound 1"] <= 0.25)
     for mode in modes:
         result.check(f"{mode}: accuracy, one slower", lab.text_of(accuracy[mode], signed=True), "within 1", abs(lab.mean(accuracy[mode])) <= 1)
