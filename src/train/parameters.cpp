@@ -147,7 +147,7 @@ void Parameters::visit_others(StateVisitor& visitor) const {
 
 void Parameters::visit(StateVisitor& visitor) {
   const auto show = [&](const std::string& name, const Tensor& flat, bool compact, const Parameter& parameter) {
-    if (shard_ && shard_->size() < flat_size_) {
+    if (shard_ && !shard_->alone()) {
       const FlatRange mine = shard_->part_of({parameter.offset, parameter.n});
       const std::int64_t at = mine.n == 0 ? 0 : compact ? shard_->position(mine.begin) : mine.begin;
       show_piece(visitor, name, flat.data<float>() + at, parameter);

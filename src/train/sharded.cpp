@@ -101,11 +101,12 @@ class Sharded final : public Updater {
     options.rank_order = false;      // nothing is summed
     if (stage_ == 3) {
       window_.emplace(communicator_, parameters_, session.graph(), ranges_, options);
-      parameters_.place_window(session, Shard(owned), [&](std::size_t p) { return window_->window(session.device(), p); });
+      parameters_.place_window(session, Shard(owned, communicator_.size()), [&](std::size_t p) { return window_->window(session.device(), p); });
       return;
     }
     collective_ = make_collective(communicator_, options);
-    parameters_.place(session, {.allocate = [this](std::size_t bytes) { return collective_->allocate(bytes); }}, Shard(owned));
+    parameters_.place(session, {.allocate = [this](std::size_t bytes) { return collective_->allocate(bytes); }},
+                      Shard(owned, communicator_.size()));
     for (std::size_t b = 0; b < ranges_.size(); ++b) {
       gathers_.push_back(&collective_->all_gather(
           {.id = static_cast<int>(b), .data = parameters_.values(ranges_[b].begin), .n = static_cast<std::size_t>(ranges_[b].n)}));

@@ -7,6 +7,8 @@
 #include <numeric>
 
 #include "cohort/comm/codec.hpp"
+#include "cohort/graph/functions.hpp"
+#include "cohort/train/model.hpp"
 #include "cohort/train/optimizer.hpp"
 #include "comm/counting_transport.hpp"
 #include "support/training.hpp"
@@ -27,6 +29,13 @@ constexpr bool kBrief = COHORT_BRIEF;   // a sanitizer's build: a slice of the l
 const std::vector<std::int64_t> kStages = kBrief ? std::vector<std::int64_t>{3} : std::vector<std::int64_t>{1, 2, 3};
 
 Options stage(std::int64_t n) { return {{"train.updater", std::string("sharded")}, {"updater.stage", n}}; }
+
+/// All of its parameters are one block.
+const Registered<ModelType> one_block{"test_one_block", {[](Section&) -> ModelBuilder {
+                                        return [](Graph& g, const Batch& b) {
+                                          return classifier(b, matmul(flatten(b["image"]), g.variable("weight", {20, 10}, "he_normal")));
+                                        };
+                                      }}};
 
 class Sharded : public ::testing::Test {
  protected:
@@ -91,6 +100,25 @@ TEST_F(Sharded, EveryStageHasTheBitsOfReplicasWithSeveralBatchesPerUpdate) {
       }
     }
   }
+}
+
+/// Where every bucket is a single block, one rank has all of them: it keeps a part of the state like the others nevertheless.
+TEST_F(Sharded, AStateThatOneRankHasAloneIsSavedAndGoesOn) {
+  const Options tiny = mlp({{"model.hidden", numbers({3})}, {"exchange.first_bucket_mib", 1e-5}, {"exchange.bucket_mib", 1e-5}});
+  const Options tasks = {{"train.updater", std::string("sync_with_backups")}, {"cluster.ps", std::int64_t{2}},
+                         {"model.type", std::string("test_one_block")}};
+  const TrainResult whole = train_with(3, tiny);
+  for (const std::int64_t n : {1, 2, 3}) {
+    SCOPED_TRACE("stage " + std::to_string(n));
+    const Options blocks = with(tiny, stage(n));
+    expect_same_bits(whole.checkpoint, train_with(3, blocks).checkpoint);
+    const TrainResult half = train_with(3, with(blocks, {{"train.max_steps", std::int64_t{3}}}));
+    expect_same_bits(whole.checkpoint, train_with(3, blocks, half.directory.string()).checkpoint);
+  }
+  Options by_tasks = with(tiny, tasks);
+  by_tasks.erase("model.hidden");
+  const TrainResult half = train_with(4, with(by_tasks, {{"train.max_steps", std::int64_t{3}}}));
+  expect_same_bits(train_with(4, by_tasks).checkpoint, train_with(4, by_tasks, half.directory.string()).checkpoint);
 }
 
 /// With a codec that is not exact replicas round their sums once more than stages do, which sum in blocks that nobody sends

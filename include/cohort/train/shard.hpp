@@ -18,8 +18,9 @@ struct FlatRange {
 /// The parts of the flat index space that one rank keeps, laid out one behind the other.
 class Shard {
  public:
-  /// `owned`: ascending, without overlap; empty ones are dropped.
-  explicit Shard(std::span<const FlatRange> owned) {
+  /// `owned`: ascending, without overlap; empty ones are dropped. `keepers`: so many ranks have all of it between them, and
+  /// know so even where one of them happens to have everything.
+  Shard(std::span<const FlatRange> owned, int keepers) : keepers_(keepers) {
     for (const FlatRange& range : owned) {
       if (range.n == 0) continue;
       owned_.push_back(range);
@@ -30,6 +31,7 @@ class Shard {
 
   [[nodiscard]] std::span<const FlatRange> owned() const noexcept { return owned_; }
   [[nodiscard]] std::int64_t size() const noexcept { return size_; }
+  [[nodiscard]] bool alone() const noexcept { return keepers_ == 1; }
   /// Where an element lies. Precondition: the shard has it.
   [[nodiscard]] std::int64_t position(std::int64_t flat) const {
     const auto after = std::ranges::upper_bound(owned_, flat, {}, &FlatRange::begin);
@@ -49,6 +51,7 @@ class Shard {
   std::vector<FlatRange> owned_;
   std::vector<std::int64_t> positions_;
   std::int64_t size_ = 0;
+  int keepers_;
 };
 
 }  // namespace cohort

@@ -47,7 +47,7 @@ std::vector<Shard> deal_out(const Parameters& parameters, const std::string& str
     }
   }
   std::vector<Shard> shards;
-  for (const auto& mine : ranges) shards.emplace_back(mine);
+  for (const auto& mine : ranges) shards.emplace_back(mine, tasks);
   return shards;
 }
 

@@ -91,7 +91,7 @@ class Replay {
 
 Shard everything(const Parameters& parameters) {
   const FlatRange all{0, parameters.flat_size()};
-  return Shard(std::span(&all, 1));
+  return Shard(std::span(&all, 1), 1);
 }
 
 /// The parameters get memory in which the session computes and the store updates: nobody has to copy them.
