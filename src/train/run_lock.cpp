@@ -195,6 +195,12 @@ bool take_over(const fs::path& lock, const Holder& dead, const Candidate& mine, 
   return still;
 }
 
+/// Which file it is, and when it was changed last.
+std::array<std::int64_t, 4> version_of(const struct stat& facts) {
+  return {static_cast<std::int64_t>(facts.st_dev), static_cast<std::int64_t>(facts.st_ino), facts.st_mtim.tv_sec,
+          facts.st_mtim.tv_nsec};
+}
+
 }  // namespace
 
 RunLock::RunLock(const fs::path& directory, const std::string& job, const Log& log) : file_(directory / "lock"), token_(new_token()) {
@@ -234,12 +240,19 @@ void RunLock::check() const {
                    file_.parent_path().string(), Holder(file_).text()));
 }
 
-/// What is not there, or cannot be read just now, nobody has taken over.
+/// What is not there, or cannot be read just now, nobody has taken over. The file is read again only where somebody else has
+/// changed it: this happens beside training, in whose steps nothing allocates.
 void RunLock::renew() {
   const std::lock_guard lock(mutex_);
-  const std::string token = Holder(file_).token();
-  if (token == token_) ::utimensat(AT_FDCWD, file_.c_str(), nullptr, 0);
-  else if (!token.empty()) lost_ = true;
+  struct stat facts {};
+  if (::stat(file_.c_str(), &facts) != 0) return;
+  if (version_of(facts) != mine_) {
+    const std::string token = Holder(file_).token();
+    if (!token.empty() && token != token_) lost_ = true;
+    if (token != token_) return;
+  }
+  ::utimensat(AT_FDCWD, file_.c_str(), nullptr, 0);
+  if (::stat(file_.c_str(), &facts) == 0) mine_ = version_of(facts);
 }
 
 void RunLock::keep_alive(const std::stop_token& stop) {

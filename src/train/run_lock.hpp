@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <cstdint>
 #include <filesystem>
 #include <mutex>
 #include <string>
@@ -37,6 +39,7 @@ class RunLock {
   mutable std::mutex mutex_;                         // of the path
   std::filesystem::path file_;
   std::string token_;                                // of this lock alone
+  std::array<std::int64_t, 4> mine_{};               // the file as this lock has left it
   std::atomic<bool> lost_ = false;
   std::jthread thread_;                              // last: it uses the others
 };
