@@ -257,9 +257,8 @@ void RunLock::renew() {
 
 void RunLock::keep_alive(const std::stop_token& stop) {
   std::mutex mutex;
-  std::condition_variable_any asleep;
   std::unique_lock lock(mutex);
-  while (!asleep.wait_for(lock, stop, kBeat, [&] { return stop.stop_requested(); })) renew();
+  while (!asleep_.wait_for(lock, stop, kBeat, [&] { return stop.stop_requested(); })) renew();
 }
 
 std::string job_at_work(const fs::path& directory) {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <filesystem>
 #include <mutex>
@@ -41,6 +42,7 @@ class RunLock {
   std::string token_;                                // of this lock alone
   std::array<std::int64_t, 4> mine_{};               // the file as this lock has left it
   std::atomic<bool> lost_ = false;
+  std::condition_variable_any asleep_;               // made here, since that allocates
   std::jthread thread_;                              // last: it uses the others
 };
 

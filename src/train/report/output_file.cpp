@@ -37,6 +37,7 @@ class OutputFile::PeriodicFlush {
 
   std::mutex mutex;                    // of the file's buffer and descriptor
   std::exception_ptr error;            // that the thread has met
+  std::condition_variable_any asleep;  // made here, since that allocates, and a training step does not
 
  private:
   std::jthread thread_;                // last: it uses the others
@@ -96,9 +97,8 @@ void OutputFile::flush_soon() { periodic_ = std::make_unique<PeriodicFlush>(*thi
 void OutputFile::hand_on_periodically(PeriodicFlush& with, const std::stop_token& stop) {
   constexpr std::chrono::milliseconds kPeriod(500);
   std::mutex mutex;
-  std::condition_variable_any asleep;
   std::unique_lock waiting(mutex);
-  while (!asleep.wait_for(waiting, stop, kPeriod, [&] { return stop.stop_requested(); })) {
+  while (!with.asleep.wait_for(waiting, stop, kPeriod, [&] { return stop.stop_requested(); })) {
     const std::lock_guard held(with.mutex);
     try {
       hand_on();
