@@ -223,7 +223,7 @@ TEST_F(Sharded, EveryStageOptimizerCodecAndAccumulationIsOneProcess) {
             const TrainResult many = train_with(ranks, cell, {}, nodes);
             EXPECT_LE(deviation(start.checkpoint, one.checkpoint, many.checkpoint), most);
             // rmsprop moves an element whose gradient is nothing but rounding by a whole step, in whatever order sums are made.
-            EXPECT_NEAR(one.loss, many.loss, 0.2 * most * one.loss);
+            EXPECT_NEAR(one.loss, many.loss, (name == "rmsprop" ? 0.2 : 0.1) * most * one.loss);
           }
         }
       }
