@@ -207,7 +207,10 @@ TEST_F(Sharded, EveryStageOptimizerCodecAndAccumulationIsOneProcess) {
     tolerance = {{"fp32", 1e-4}, {"int8", 0.7}};
   }
   for (const std::string& name : optimizers) {
-    const Options base = mlp({{"optimizer.type", name}, {"train.max_steps", std::int64_t{2}}, {"schedule.learning_rate", 0.005}});
+    Options base = mlp({{"optimizer.type", name}, {"train.max_steps", std::int64_t{2}}, {"schedule.learning_rate", 0.005}});
+    // By its first step rmsprop moves an element whose gradient g is nothing but rounding by 3 times the learning rate, in a
+    // direction that depends on the order of the sums. With an epsilon above such gradients it moves by g's share of it.
+    if (name == "rmsprop") base["optimizer.epsilon"] = 1e-4;
     const TrainResult one = train_with(1, base);
     const TrainResult start = train_with(1, with(base, {{"schedule.learning_rate", 0.0}}));
     for (const auto& [codec, most] : tolerance) {
@@ -222,8 +225,7 @@ TEST_F(Sharded, EveryStageOptimizerCodecAndAccumulationIsOneProcess) {
                                                             {"exchange.dense_steps", std::int64_t{0}}, {"exchange.small_elements", std::int64_t{64}}});
             const TrainResult many = train_with(ranks, cell, {}, nodes);
             EXPECT_LE(deviation(start.checkpoint, one.checkpoint, many.checkpoint), most);
-            // rmsprop moves an element whose gradient is nothing but rounding by a whole step, in whatever order sums are made.
-            EXPECT_NEAR(one.loss, many.loss, (name == "rmsprop" ? 0.2 : 0.1) * most * one.loss);
+            EXPECT_NEAR(one.loss, many.loss, 0.1 * most * one.loss);
           }
         }
       }
