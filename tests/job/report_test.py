@@ -73,10 +73,10 @@ class Trace(unittest.TestCase):
     def tearDownClass(cls):
         cls.folder.cleanup()
 
-    def spans(self, rank, thread=0):
-        """(begin, end, name, step), in whole nanoseconds."""
+    def spans(self, rank):
+        """(begin, end, name, step) of the rank's main thread, in whole nanoseconds."""
         return [(round(e["ts"] * 1000), round(e["ts"] * 1000) + round(e["dur"] * 1000), e["name"], e.get("args", {}).get("step", -1))
-                for e in self.events if e["ph"] == "X" and (e["pid"], e["tid"]) == (rank, thread)]
+                for e in self.events if e["ph"] == "X" and (e["pid"], e["tid"]) == (rank, rank)]
 
     def test_every_rank_is_there_once_and_in_order(self):
         names = [e for e in self.events if e["name"] == "process_name"]
@@ -87,6 +87,34 @@ class Trace(unittest.TestCase):
         self.assertEqual(pids, sorted(pids))
         order = [e["args"]["sort_index"] for e in self.events if e["name"] == "process_sort_index"]
         self.assertEqual(order, list(range(self.RANKS)))
+
+    def traced(self, ranks):
+        """The events of a run of so many ranks."""
+        if ranks == self.RANKS:
+            return self.events
+        with tempfile.TemporaryDirectory() as folder:
+            train(folder, ranks)
+            return json.loads((pathlib.Path(folder) / "run" / "trace.json").read_text())["traceEvents"]
+
+    def test_each_event_is_shown_with_its_rank(self):
+        """Perfetto knows a thread by its number alone, whatever its process, and the last name that it hears counts; a thread with the
+        number of a process is that one's main thread. An asynchronous event with a global `id` belongs to no process."""
+        for ranks in (1, 2, self.RANKS):
+            events, threads = self.traced(ranks), {}
+            for e in events:
+                self.assertEqual(threads.setdefault(e["tid"], [e["pid"], ""])[0], e["pid"], f"{ranks} ranks: two have thread {e['tid']}")
+                if e["name"] == "thread_name":
+                    threads[e["tid"]][1] = e["args"]["name"]
+            lanes = collections.defaultdict(set)
+            for tid, (rank, name) in threads.items():
+                self.assertTrue(name.startswith(f"rank {rank} "), f"{ranks} ranks: thread {tid} of rank {rank} is called {name!r}")
+                lanes[rank].add(name.removeprefix(f"rank {rank} "))
+                if tid < ranks:
+                    self.assertEqual((tid, name), (rank, f"rank {rank} main"))
+            self.assertEqual(dict(lanes), {rank: {"main", "exchange"} for rank in range(ranks)})
+            for e in events:
+                self.assertNotIn("id", e, "an id of the whole trace")
+                self.assertEqual(e["ph"] in "be", "local" in e.get("id2", {}))
 
     def test_it_has_the_steps_that_were_asked_for(self):
         for rank in range(self.RANKS):
@@ -131,7 +159,7 @@ class Trace(unittest.TestCase):
             for e in self.events:
                 if e["pid"] != rank or e["ph"] not in "be":
                     continue
-                key = (e["id"], e["name"])
+                key = (e["id2"]["local"], e["name"])
                 if e["ph"] == "b":
                     self.assertNotIn(key, open_buckets)
                     open_buckets[key] = e["ts"]

@@ -37,24 +37,29 @@ bool before(const Line& a, const Line& b) {
 /// The events of one rank as text.
 class RankTrace {
  public:
-  RankTrace(const Profile& profile, int rank, const ClockAlignment& alignment, double origin)
-      : profile_(profile), rank_(rank), alignment_(alignment), origin_(origin) {}
+  RankTrace(const Profile& profile, const Communicator& communicator, const ClockAlignment& alignment, double origin)
+      : profile_(profile), rank_(communicator.rank()), ranks_(communicator.size()), alignment_(alignment), origin_(origin) {}
 
   std::string text(const std::string& host) {
-    text_ = fmt::format(R"({{"ph":"M","name":"process_name","pid":{0},"tid":0,"args":{{"name":{1}}}}},)"
+    text_ = fmt::format(R"({{"ph":"M","name":"process_name","pid":{0},"tid":{0},"args":{{"name":{1}}}}},)"
                         "\n"
-                        R"({{"ph":"M","name":"process_sort_index","pid":{0},"tid":0,"args":{{"sort_index":{0}}}}})",
+                        R"({{"ph":"M","name":"process_sort_index","pid":{0},"tid":{0},"args":{{"sort_index":{0}}}}})",
                         rank_, json_text(fmt::format("rank {} on {}", rank_, host)));
-    int thread = 0;
+    int lanes = 0;
     for (const TraceLane* lane : profile_.lanes()) {
+      const int thread = thread_id(lanes++);
       text_ += fmt::format(",\n" R"({{"ph":"M","name":"thread_name","pid":{},"tid":{},"args":{{"name":{}}}}})", rank_, thread,
-                           json_text(lane->name()));
-      add(*lane, thread++);
+                           json_text(fmt::format("rank {} {}", rank_, lane->name())));
+      add(*lane, thread);
     }
     return std::move(text_);
   }
 
  private:
+  /// Perfetto knows a thread by its number alone, whatever process it belongs to, and takes the one with the number of a process
+  /// for its main thread. So no two ranks share a number, and each rank's first lane has that of its process.
+  [[nodiscard]] int thread_id(int lane) const { return lane * ranks_ + rank_; }
+
   [[nodiscard]] Nanoseconds nanoseconds(double time) const {
     return std::max<Nanoseconds>(0, std::llround((alignment_.to_rank_0(time) - origin_) * 1e9));
   }
@@ -65,8 +70,9 @@ class RankTrace {
       const Nanoseconds begin = nanoseconds(event.begin), end = nanoseconds(event.end);
       const auto number = std::ssize(lines);
       if (event.overlaps) {
-        // Buckets overlap each other, so they are asynchronous events; those of one bucket and step nest, outer one first.
-        const std::string group = fmt::format(R"(,"cat":"exchange","id":"{}-{}-{}")", rank_, event.step, event.id);
+        // Buckets overlap each other, so they are asynchronous events; those of one bucket and step nest, outer one first. A local
+        // id is the process's own: with a global one Perfetto shows them outside of all ranks.
+        const std::string group = fmt::format(R"(,"cat":"exchange","id2":{{"local":"{}-{}"}})", event.step, event.id);
         lines.push_back({begin, end - begin, false, -number, head(event, "b", thread, begin) + group + arguments(event)});
         lines.push_back({end, end - begin, true, -number, head(event, "e", thread, end) + group + "}"});
       } else {   // the outer one is recorded when it ends, after those in it
@@ -88,7 +94,7 @@ class RankTrace {
   }
 
   const Profile& profile_;
-  int rank_;
+  int rank_, ranks_;
   const ClockAlignment& alignment_;
   double origin_;
   std::string text_;
@@ -136,7 +142,7 @@ void write_trace(Communicator& communicator, const Profile& profile, const std::
     out = std::make_unique<OutputFile>(file, OutputFile::Mode::replace);
     out->write(R"({"displayTimeUnit":"ms",)" + other_data(at_begin, at_end, facts) + ",\n\"traceEvents\":[\n");
   }
-  const std::string text = RankTrace(profile, communicator.rank(), alignment, origin).text(communicator.context().host);
+  const std::string text = RankTrace(profile, communicator, alignment, origin).text(communicator.context().host);
   gather_in_turn(communicator, text, [&](int rank, const std::string& events) { out->write((rank == 0 ? "" : ",\n") + events); });
   if (!out) return;
   out->write("\n]}\n");
