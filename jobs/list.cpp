@@ -109,7 +109,7 @@ std::vector<Kind> kinds() {
       {"job", [] { print_kind<JobType>(kSummary); }},
       {"model", [] { print_kind<ModelType>(kNoSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
       {"reader", [] { print_kind<ReaderType>(kNoSummary, [](const auto& type, Section& s) { (void)type.open(s); }); }},
-      {"optimizer", [] { print_kind<OptimizerType>(kNoSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
+      {"optimizer", [] { print_kind<OptimizerType>(kSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
       {"updater", [] {
          print_kind<UpdaterType>(kNoSummary, [](const auto& type, Section& s) {
            if (type.with_tasks()) (void)type.aggregate(s);

@@ -37,7 +37,9 @@ class Adagrad final : public Optimizer {
   double epsilon_ = 1e-10, weight_decay_ = 0;
 };
 
-const Registered<OptimizerType> adagrad{"adagrad", {[](Section& section) { return std::make_unique<Adagrad>(section); }}};
+const Registered<OptimizerType> adagrad{"adagrad",
+    {.make = [](Section& section) { return std::make_unique<Adagrad>(section); },
+     .summary = "w ← w − η g / (√s + ε), s ← s + g²; η: the learning rate"}};
 
 }  // namespace
 }  // namespace cohort

@@ -56,8 +56,12 @@ class Adam final : public Optimizer {
   bool decoupled_;
 };
 
-const Registered<OptimizerType> adam{"adam", {[](Section& section) { return std::make_unique<Adam>(section, false); }}};
-const Registered<OptimizerType> adamw{"adamw", {[](Section& section) { return std::make_unique<Adam>(section, true); }}};
+const Registered<OptimizerType> adam{"adam",
+    {.make = [](Section& section) { return std::make_unique<Adam>(section, false); },
+     .summary = "w ← w − η m̂ / (√v̂ + ε), m and v running means of g and g²; η: the learning rate"}};
+const Registered<OptimizerType> adamw{"adamw",
+    {.make = [](Section& section) { return std::make_unique<Adam>(section, true); },
+     .summary = "adam with decoupled weight decay: w ← (1 − η λ) w − …; η: the learning rate"}};
 
 }  // namespace
 }  // namespace cohort

@@ -80,7 +80,9 @@ class Lamb final : public Optimizer {
   double beta1_ = 0.9, beta2_ = 0.999, epsilon_ = 1e-6, weight_decay_ = 0.01;
 };
 
-const Registered<OptimizerType> lamb{"lamb", {[](Section& section) { return std::make_unique<Lamb>(section); }}};
+const Registered<OptimizerType> lamb{"lamb",
+    {.make = [](Section& section) { return std::make_unique<Lamb>(section); },
+     .summary = "w ← w − η ‖w‖ / ‖u‖ · u, u: adam's step + λ w; η: the learning rate"}};
 
 }  // namespace
 }  // namespace cohort

@@ -57,7 +57,10 @@ class Lars final : public Optimizer {
   double trust_ = 0.001, momentum_ = 0.9, weight_decay_ = 0;
 };
 
-const Registered<OptimizerType> lars{"lars", {[](Section& section) { return std::make_unique<Lars>(section); }}};
+const Registered<OptimizerType> lars{"lars",
+    {.make = [](Section& section) { return std::make_unique<Lars>(section); },
+     .summary = "v ← μ v + η r (g + λ w), w ← w − v: the learning rate η is inside of the momentum, a new one counts "
+                "for new gradients only"}};
 
 }  // namespace
 }  // namespace cohort

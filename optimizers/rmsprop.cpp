@@ -81,7 +81,9 @@ class Rmsprop final : public Optimizer {
   std::vector<std::string_view> slots_;
 };
 
-const Registered<OptimizerType> rmsprop{"rmsprop", {[](Section& section) { return std::make_unique<Rmsprop>(section); }}};
+const Registered<OptimizerType> rmsprop{"rmsprop",
+    {.make = [](Section& section) { return std::make_unique<Rmsprop>(section); },
+     .summary = "w ← w − η g / (√s + ε), s a running mean of g²; η: the learning rate, outside of the momentum"}};
 
 }  // namespace
 }  // namespace cohort

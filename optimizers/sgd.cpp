@@ -53,7 +53,10 @@ class Sgd final : public Optimizer {
   bool nesterov_ = false;
 };
 
-const Registered<OptimizerType> sgd{"sgd", {[](Section& section) { return std::make_unique<Sgd>(section); }}};
+const Registered<OptimizerType> sgd{"sgd",
+    {.make = [](Section& section) { return std::make_unique<Sgd>(section); },
+     .summary = "v ← μ v + g, w ← w − η v: the learning rate η is outside of the momentum, a new one counts for all "
+                "of v at once"}};
 
 }  // namespace
 }  // namespace cohort

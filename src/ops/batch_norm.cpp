@@ -102,10 +102,17 @@ class ChannelsKernel : public Kernel {
   /// f(first element, number of elements) for runs that begin with a row, on several threads.
   template <class F>
   void for_runs(ThreadPool& pool, F f) const {
-    constexpr std::int64_t kGrain = 16384;   // elements per thread below which waking a thread costs more
-    pool.parallel_for(rows_, kGrain / std::max<std::int64_t>(channels_, 1) + 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t at = begin * channels_; at < end * channels_; at += width_) f(at, std::min(width_, end * channels_ - at));
+    for_rows(pool, [&](std::int64_t at, std::int64_t end) {
+      for (; at < end; at += width_) f(at, std::min(width_, end - at));
     });
+  }
+
+  /// f(first element, end) for whole rows, on several threads.
+  template <class F>
+  void for_rows(ThreadPool& pool, F f) const {
+    constexpr std::int64_t kGrain = 16384;   // elements per thread below which waking a thread costs more
+    pool.parallel_for(rows_, kGrain / std::max<std::int64_t>(channels_, 1) + 1,
+                      [&](std::int64_t begin, std::int64_t end) { f(begin * channels_, end * channels_); });
   }
 
   /// term(first element, number, sums) adds what the elements of a run give to kSums sums of `width_` each.
@@ -147,16 +154,30 @@ class ChannelsKernel : public Kernel {
     }, sums);
   }
 
-  /// y := a · x + b per channel, + added where that is not null, then relu.
-  void scale_and_shift(ThreadPool& pool, const float* x, const float* a, const float* b, const float* added, bool relu,
-                       float* y) const {
+  /// y := (x − mean) · factor + shift per channel, + added where that is not null, then relu. The mean is subtracted first: as
+  /// x · factor + (shift − mean · factor), with one product less, the result would be a small difference of large numbers
+  /// where the mean is large, and have lost what they were rounded by. Two runs at a time share their coefficients' loads.
+  void normalise(ThreadPool& pool, const float* x, const float* mean, const float* factor, const float* shift, const float* added,
+                 bool relu, float* y) const {
     const auto apply = [&](auto with_added, auto with_relu) {
-      for_runs(pool, [&](std::int64_t at, std::int64_t n) {
+      const auto one = [=](std::int64_t i, float m, float a, float b) {
+        float z = (x[i] - m) * a + b;
+        if constexpr (with_added.value) z += added[i];
+        y[i] = with_relu.value && z <= 0.f ? 0.f : z;
+      };
+      for_rows(pool, [&, width = width_](std::int64_t at, std::int64_t end) {
+        for (; at < end && at + 2 * width <= end; at += 2 * width) {      // at = end where there are no channels
 #pragma GCC ivdep   // y may lie where x or what is added lies, but nothing is read that another element writes
-        for (std::int64_t k = 0; k < n; ++k) {
-          float z = a[k] * x[at + k] + b[k];
-          if constexpr (with_added.value) z += added[at + k];
-          y[at + k] = with_relu.value && z <= 0.f ? 0.f : z;
+          for (std::int64_t k = 0; k < width; ++k) {
+            const float m = mean[k], a = factor[k], b = shift[k];
+            one(at + k, m, a, b);
+            one(at + width + k, m, a, b);
+          }
+        }
+        for (; at < end; at += width) {
+          const std::int64_t n = std::min(width, end - at);
+#pragma GCC ivdep
+          for (std::int64_t k = 0; k < n; ++k) one(at + k, mean[k], factor[k], shift[k]);
         }
       });
     };
@@ -175,52 +196,59 @@ class BatchNormTrainingKernel final : public ChannelsKernel {
  public:
   explicit BatchNormTrainingKernel(const NodeInfo& info)
       : ChannelsKernel(info, info.in[0].shape), relu_(flag(info.attrs, "relu")), joint_(flag(info.attrs, "over_replicas")),
-        sums_(info, rows_, channels_), moments_(static_cast<std::size_t>(channels_) + 1), mean_(coefficients()),
-        factor_(coefficients()), shift_(coefficients()) {}
+        sums_(info, rows_, channels_), two_(info, rows_, 2 * channels_), moments_(2 * static_cast<std::size_t>(channels_) + 1),
+        mean_(coefficients()), factor_(coefficients()), shift_(coefficients()) {}
 
   void run(KernelContext& c) override {
     const float *x = c.in(0).data<float>(), *scale = c.in(1).data<float>(), *offset = c.in(2).data<float>();
-    const float m = statistics(c, x, c.out(1).data<float>(), c.out(2).data<float>());
-    const float *mean = c.out(1).data<float>();
-    float* variance = c.out(2).data<float>();
+    float *mean = c.out(1).data<float>(), *variance = c.out(2).data<float>();
+    const float m = statistics(c, x);
+    const float *late = moments_.data(), *squares = late + channels_;
     for (std::int64_t k = 0; k < channels_; ++k) {
       // Squares beyond all numbers: divided by them the channel would look constant, and the running variance would be
       // infinite for ever. No number at all is noticed.
-      if (std::isinf(variance[k])) variance[k] = std::numeric_limits<float>::quiet_NaN();
-      factor_[k] = scale[k] / std::sqrt(variance[k] / m + epsilon_);
-      shift_[k] = offset[k] - mean[k] * factor_[k];
-      variance[k] = m == 1.f ? 0.f : variance[k] / (m - 1);
+      const float sum = std::isinf(squares[k]) ? std::numeric_limits<float>::quiet_NaN()
+                                               : std::max(squares[k] - late[k] * late[k] * m, 0.f);   // NaN stays
+      factor_[k] = scale[k] / std::sqrt(sum / m + epsilon_);
+      shift_[k] = offset[k] - late[k] * factor_[k];
+      mean[k] = mean_[k] + late[k];
+      variance[k] = m == 1.f ? 0.f : sum / (m - 1);
       if (m == 0.f) variance[k] = std::numeric_limits<float>::quiet_NaN();   // of no rows, like their mean
     }
     repeat(factor_);
     repeat(shift_);
     const float* added = c.inputs() == 4 ? c.in(3).data<float>() : nullptr;
-    scale_and_shift(c.pool(), x, factor_.data(), shift_.data(), added, relu_, c.out(0).data<float>());
+    normalise(c.pool(), x, mean_.data(), factor_.data(), shift_.data(), added, relu_, c.out(0).data<float>());
   }
 
  private:
-  /// The mean and Σ (x − mean)² of each channel; returns the number of rows.
-  float statistics(KernelContext& c, const float* x, float* mean, float* squares) {
+  /// Leaves the mean of each channel in mean_ and, in moments_, by how much it falls short of the true one, and
+  /// Σ (x − mean)²: a float near a large mean, and the sum of large numbers that it is made of, are off by more than a
+  /// small deviation bears. Returns the number of rows.
+  float statistics(KernelContext& c, const float* x) {
     sum_columns<1>(c.pool(), sums_, [&](std::int64_t at, std::int64_t n, float* __restrict sums) {
       for (std::int64_t k = 0; k < n; ++k) sums[k] += x[at + k];
     }, moments_.data());
-    moments_.back() = static_cast<float>(rows_);
-    if (joint_) c.sum_over_replicas(moments_);
-    const float m = moments_.back();
-    for (std::int64_t k = 0; k < channels_; ++k) mean[k] = mean_[k] = moments_[k] / m;
+    moments_[channels_] = static_cast<float>(rows_);
+    if (joint_) c.sum_over_replicas({moments_.data(), static_cast<std::size_t>(channels_) + 1});
+    const float m = moments_[channels_];
+    for (std::int64_t k = 0; k < channels_; ++k) mean_[k] = moments_[k] / m;
     repeat(mean_);
-    sum_columns<1>(c.pool(), sums_, [&](std::int64_t at, std::int64_t n, float* __restrict sums) {
+    sum_columns<2>(c.pool(), two_, [&](std::int64_t at, std::int64_t n, float* __restrict plain) {
+      float* __restrict squares = plain + width_;
       for (std::int64_t k = 0; k < n; ++k) {
         const float d = x[at + k] - mean_[k];
-        sums[k] += d * d;
+        plain[k] += d;
+        squares[k] += d * d;
       }
-    }, squares);
-    if (joint_) c.sum_over_replicas({squares, static_cast<std::size_t>(channels_)});
+    }, moments_.data());
+    if (joint_) c.sum_over_replicas({moments_.data(), 2 * static_cast<std::size_t>(channels_)});
+    for (std::int64_t k = 0; k < channels_; ++k) moments_[k] /= m;
     return m;
   }
 
   bool relu_, joint_;
-  ColumnSums sums_;
+  ColumnSums sums_, two_;
   std::vector<float> moments_, mean_, factor_, shift_;
 };
 
@@ -301,25 +329,22 @@ class BatchNormTrainingGradKernel final : public ChannelsKernel {
 class BatchNormInferenceKernel final : public ChannelsKernel {
  public:
   explicit BatchNormInferenceKernel(const NodeInfo& info)
-      : ChannelsKernel(info, info.in[0].shape), relu_(flag(info.attrs, "relu")), factor_(coefficients()),
+      : ChannelsKernel(info, info.in[0].shape), relu_(flag(info.attrs, "relu")), mean_(coefficients()), factor_(coefficients()),
         shift_(coefficients()) {}
 
   void run(KernelContext& c) override {
-    const float *scale = c.in(1).data<float>(), *offset = c.in(2).data<float>();
-    const float *mean = c.in(3).data<float>(), *variance = c.in(4).data<float>();
-    for (std::int64_t k = 0; k < channels_; ++k) {
-      factor_[k] = scale[k] / std::sqrt(variance[k] + epsilon_);
-      shift_[k] = offset[k] - mean[k] * factor_[k];
-    }
-    repeat(factor_);
-    repeat(shift_);
+    const float *scale = c.in(1).data<float>(), *variance = c.in(4).data<float>();
+    for (std::int64_t k = 0; k < channels_; ++k) factor_[k] = scale[k] / std::sqrt(variance[k] + epsilon_);
+    std::copy_n(c.in(2).data<float>(), channels_, shift_.data());
+    std::copy_n(c.in(3).data<float>(), channels_, mean_.data());
+    for (std::vector<float>* coefficient : {&mean_, &factor_, &shift_}) repeat(*coefficient);
     const float* added = c.inputs() == 6 ? c.in(5).data<float>() : nullptr;
-    scale_and_shift(c.pool(), c.in(0).data<float>(), factor_.data(), shift_.data(), added, relu_, c.out().data<float>());
+    normalise(c.pool(), c.in(0).data<float>(), mean_.data(), factor_.data(), shift_.data(), added, relu_, c.out().data<float>());
   }
 
  private:
   bool relu_;
-  std::vector<float> factor_, shift_;
+  std::vector<float> mean_, factor_, shift_;
 };
 
 /// From dy, x, scale, mean, variance: the gradients of x, scale, offset, mean and variance.
@@ -327,8 +352,7 @@ class BatchNormInferenceGradKernel final : public ChannelsKernel {
  public:
   explicit BatchNormInferenceGradKernel(const NodeInfo& info)
       : ChannelsKernel(info, info.in[1].shape), two_(info, rows_, 2 * channels_),
-        sums_(2 * static_cast<std::size_t>(channels_)),
-        mean_(coefficients()), factor_(coefficients()), zero_(coefficients()) {}
+        sums_(2 * static_cast<std::size_t>(channels_)), mean_(coefficients()), factor_(coefficients()) {}
 
   void run(KernelContext& c) override {
     const float *dy = c.in(0).data<float>(), *x = c.in(1).data<float>(), *scale = c.in(2).data<float>();
@@ -346,12 +370,17 @@ class BatchNormInferenceGradKernel final : public ChannelsKernel {
       c.out(4).data<float>()[k] = -0.5f * with_x * factor_[k] * inverse * inverse;
     }
     repeat(factor_);
-    scale_and_shift(c.pool(), dy, factor_.data(), zero_.data(), nullptr, false, c.out(0).data<float>());
+    const float* factor = factor_.data();
+    float* dx = c.out(0).data<float>();
+    for_runs(c.pool(), [=](std::int64_t at, std::int64_t n) {
+#pragma GCC ivdep   // dx and dy may be one memory, but nothing is read that another element writes
+      for (std::int64_t k = 0; k < n; ++k) dx[at + k] = factor[k] * dy[at + k];
+    });
   }
 
  private:
   ColumnSums two_;
-  std::vector<float> sums_, mean_, factor_, zero_;
+  std::vector<float> sums_, mean_, factor_;
 };
 
 std::vector<Value> gradient_of_training(const Backward& b) {

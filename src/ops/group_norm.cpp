@@ -75,11 +75,11 @@ class GroupNormBase : public Kernel {
     }
   }
 
-  /// The mean and 1 / √(variance + ε) of each channel's group.
-  void statistics(const float* __restrict x, float* __restrict mean, float* __restrict inverse) const {
+  /// Of each channel's group: the mean, by how much it falls short of the true one (a float near a large mean, and the sum of
+  /// large numbers that it is made of, are off by more than a small deviation bears), and 1 / √(variance + ε).
+  void statistics(const float* __restrict x, float* __restrict mean, float* __restrict late, float* __restrict inverse) const {
     const auto m = static_cast<double>(pixels_ * per_group_);
-    std::fill_n(mean, channels_, 0.f);
-    std::fill_n(inverse, channels_, 0.f);
+    for (float* sums : {mean, late, inverse}) std::fill_n(sums, channels_, 0.f);
     for (std::int64_t p = 0; p < pixels_; ++p) {
       for (std::int64_t k = 0; k < channels_; ++k) mean[k] += x[p * channels_ + k];
     }
@@ -87,10 +87,15 @@ class GroupNormBase : public Kernel {
     for (std::int64_t p = 0; p < pixels_; ++p) {
       for (std::int64_t k = 0; k < channels_; ++k) {
         const float d = x[p * channels_ + k] - mean[k];
+        late[k] += d;
         inverse[k] += d * d;
       }
     }
-    share_in_groups(inverse, [&](double sum) { return 1 / std::sqrt(sum / m + epsilon_); });
+    for (float* sums : {late, inverse}) share_in_groups(sums, [&](double sum) { return sum / m; });
+    for (std::int64_t k = 0; k < channels_; ++k) {
+      const double off = late[k], variance = static_cast<double>(inverse[k]) - off * off;
+      inverse[k] = static_cast<float>(1 / std::sqrt(std::max(variance, 0.0) + epsilon_));
+    }
   }
 
   std::int64_t samples_, channels_, pixels_, per_group_;
@@ -103,21 +108,22 @@ class GroupNormBase : public Kernel {
 
 class GroupNormKernel final : public GroupNormBase {
  public:
-  explicit GroupNormKernel(const NodeInfo& info) : GroupNormBase(info, info.in[0].shape, 2) {}
+  explicit GroupNormKernel(const NodeInfo& info) : GroupNormBase(info, info.in[0].shape, 3) {}
 
   void run(KernelContext& c) override {
     const float *scale = c.in(1).data<float>(), *offset = c.in(2).data<float>();
     for_samples(c.pool(), [&](std::int64_t n) {
       const float* x = c.in(0).data<float>() + n * pixels_ * channels_;
       float* y = c.out().data<float>() + n * pixels_ * channels_;
-      float *shift = row(n, 0), *factor = row(n, 1);
-      statistics(x, shift, factor);
+      float *mean = row(n, 0), *shift = row(n, 1), *factor = row(n, 2);
+      statistics(x, mean, shift, factor);
       for (std::int64_t k = 0; k < channels_; ++k) {
         factor[k] *= scale[k];
         shift[k] = offset[k] - shift[k] * factor[k];
       }
-      for (std::int64_t p = 0; p < pixels_; ++p) {
-        for (std::int64_t k = 0; k < channels_; ++k) y[p * channels_ + k] = factor[k] * x[p * channels_ + k] + shift[k];
+      for (std::int64_t p = 0; p < pixels_; ++p) {      // the mean first: the difference of large products would be rounded
+        const std::int64_t at = p * channels_;
+        for (std::int64_t k = 0; k < channels_; ++k) y[at + k] = (x[at + k] - mean[k]) * factor[k] + shift[k];
       }
     });
   }
@@ -148,7 +154,8 @@ class GroupNormGradKernel final : public GroupNormBase {
   /// Leaves Σ dy and Σ dy · x̂ over the pixels in rows 2 and 3.
   void sample(std::int64_t n, const float* dy, const float* x, const float* scale, float* dx) {
     float *mean = row(n, 0), *inverse = row(n, 1), *plain = row(n, 2), *with_x = row(n, 3), *a = row(n, 4), *b = row(n, 5);
-    statistics(x, mean, inverse);
+    statistics(x, mean, plain, inverse);
+    for (std::int64_t k = 0; k < channels_; ++k) mean[k] += plain[k];
     std::fill_n(plain, 2 * channels_, 0.f);
     for (std::int64_t p = 0; p < pixels_; ++p) {
       for (std::int64_t k = 0; k < channels_; ++k) {

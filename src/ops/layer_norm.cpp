@@ -28,14 +28,18 @@ float& number_of(const Tensor& numbers, std::int64_t row) {
 }
 
 struct RowStatistics {
-  float mean, inverse;   // 1 / √(variance + ε)
+  float mean, late;      // late: by how much the mean falls short of the true one
+  float inverse;         // 1 / √(variance + ε)
 };
 
+/// A float near a large mean, and the sum of large numbers that it is made of, are off by more than a small deviation bears: so
+/// the mean of what is left is taken as well.
 RowStatistics statistics_of(const float* x, std::int64_t n, float epsilon) {
   const auto count = static_cast<float>(n);
   const float mean = join_lanes<FloatSumOf>(n, [x](std::int64_t i) { return x[i]; }) / count;
+  const float late = join_lanes<FloatSumOf>(n, [x, mean](std::int64_t i) { return x[i] - mean; }) / count;
   const float squares = join_lanes<FloatSumOf>(n, [x, mean](std::int64_t i) { return (x[i] - mean) * (x[i] - mean); });
-  return {mean, 1.f / std::sqrt(squares / count + epsilon)};
+  return {mean, late, 1.f / std::sqrt(std::max(squares / count - late * late, 0.f) + epsilon)};
 }
 
 /// Inputs x, scale, offset, or (with a residual) residual, branch, scale, offset; outputs y, mean, r, and then the sum.
@@ -53,11 +57,11 @@ class LayerNormKernel final : public Kernel {
     c.pool().parallel_for(rows_, kGrain / std::max<std::int64_t>(columns_, 1) + 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t row = begin; row < end; ++row) {
         const float* x = residual_ ? add(c, row) : row_of(c.in(0), row);
-        const auto [mean, inverse] = statistics_of(x, columns_, epsilon_);
+        const auto [mean, late, inverse] = statistics_of(x, columns_, epsilon_);
         float* y = row_to(c.out(0), row);
 #pragma GCC ivdep
-        for (std::int64_t j = 0; j < columns_; ++j) y[j] = (x[j] - mean) * inverse * scale[j] + offset[j];
-        number_of(c.out(1), row) = mean;
+        for (std::int64_t j = 0; j < columns_; ++j) y[j] = ((x[j] - mean) - late) * inverse * scale[j] + offset[j];
+        number_of(c.out(1), row) = mean + late;
         number_of(c.out(2), row) = inverse;
       }
     });

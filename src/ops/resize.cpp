@@ -1,6 +1,7 @@
-// Images [n, h, w, c] in another size. A pixel of the result lies at the same relative place in the image: centre to centre,
-// x = (i + 1/2) · in / out − 1/2 (PyTorch's align_corners = False). "nearest" takes the pixel ⌊i · in / out⌋, "bilinear" the
-// weighted mean of the two next to x in each direction, without a filter when the image shrinks.
+// Images [n, h, w, c] in another size. "nearest" takes the pixel ⌊i · in / out⌋ of each axis, in whole numbers, so that no size
+// is rounded to a neighbour (PyTorch's "nearest"; not centre to centre, which is its "nearest-exact"). "bilinear" lays centre to
+// centre, x = (i + 1/2) · in / out − 1/2 (PyTorch's align_corners = False), and takes the weighted mean of the two pixels next to
+// x in each direction, without a filter when the image shrinks.
 #include <algorithm>
 #include <cmath>
 #include <string>

@@ -110,6 +110,9 @@ int main(int argc, char** argv) {
     add_pool_gradient("MaxPool and MaxPoolGrad/" + name, x, y);
   }
   add("BatchNormTraining/64x28x28x32", "BatchNormTraining", {{64, 28, 28, 32}, {32}, {32}}, {{"epsilon", 1e-5}}, 0);
+  add("BatchNormInference/64x28x28x32", "BatchNormInference", {{64, 28, 28, 32}, {32}, {32}, {32}, {32}}, {{"epsilon", 1e-5}}, 0);
+  add("GroupNorm/64x28x28x32", "GroupNorm", {{64, 28, 28, 32}, {32}, {32}}, {{"epsilon", 1e-5}, {"groups", std::int64_t{8}}}, 0);
+  add("LayerNorm/1024x768", "LayerNorm", {{1024, 768}, {768}, {768}}, {{"epsilon", 1e-5}}, 0);
   add("Dropout/128x1024", "Dropout", {{128, 1024}}, {{"rate", 0.5}}, 0);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

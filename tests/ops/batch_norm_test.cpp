@@ -64,6 +64,62 @@ TEST(BatchNorm, ALargeMeanDoesNotSwallowTheVariance) {
   EXPECT_LT(difference(y[2], expected.variance), 1e-4);
 }
 
+/// Rows × 3 channels, each around a mean of its own near `mean`.
+Tensor around(double mean, std::int64_t rows) {
+  Tensor x = random_tensor({rows, 3}, 1);
+  for (std::int64_t i = 0; i < x.elements(); ++i) x.data<float>()[i] += static_cast<float>(mean * (1 + 0.3 * static_cast<double>(i % 3)));
+  return x;
+}
+
+Tensor transposed(const Tensor& x) {
+  Tensor y = Tensor::zeros({x.shape()[1], x.shape()[0]});
+  for (std::int64_t i = 0; i < x.elements(); ++i) y.data<float>()[i % 3 * x.shape()[0] + i / 3] = x.data<float>()[i];
+  return y;
+}
+
+class LargeMeans : public ::testing::TestWithParam<double> {};
+INSTANTIATE_TEST_SUITE_P(From, LargeMeans, ::testing::Values(0.0, 1e2, -1e3, 1e4), [](const auto& one) {
+  return "mean_" + std::to_string(one.index);
+});
+
+TEST_P(LargeMeans, CostInferenceNoAccuracy) {
+  const Tensor x = around(GetParam(), 500), scale = random_tensor({3}, 2), offset = random_tensor({3}, 3), added = random_tensor({500, 3}, 4);
+  Tensor mean = around(GetParam(), 1), variance = Tensor::of<float>({3}, {0.3f, 0.01f, 2.f});
+  std::vector<double> plain, rectified;
+  for (std::int64_t i = 0; i < x.elements(); ++i) {
+    const auto of = [&](const Tensor& t, std::int64_t at) { return static_cast<double>(t.data<float>()[at]); };
+    plain.push_back(of(scale, i % 3) * (of(x, i) - of(mean, i % 3)) / std::sqrt(of(variance, i % 3) + 1e-5) + of(offset, i % 3));
+    rectified.push_back(std::max(plain.back() + of(added, i), 0.0));
+  }
+  mean = Tensor::of<float>({3}, mean.to_vector<float>());
+  EXPECT_LT(difference(run_node("BatchNormInference", {x, scale, offset, mean, variance}, {{"epsilon", 1e-5}})[0], plain), 3e-7);
+  EXPECT_LT(difference(run_node("BatchNormInference", {x, scale, offset, mean, variance, added}, {{"epsilon", 1e-5}, {"relu", true}})[0], rectified), 3e-7);
+}
+
+TEST_P(LargeMeans, CostNormsOverTheirOwnStatisticsNoAccuracy) {
+  const Tensor x = around(GetParam(), 3000), scale = random_tensor({3}, 2), offset = random_tensor({3}, 3);
+  const auto want = normalise(doubles(x), scale, offset, 1e-5);
+  const auto y = run_node("BatchNormTraining", {x, scale, offset}, {{"epsilon", 1e-5}});
+  EXPECT_LT(difference(y[0], want.y), 2e-6);
+  EXPECT_LT(difference(y[1], want.mean), 1e-7);
+  EXPECT_LT(difference(y[2], want.variance), 1e-6);
+  // Each channel a group of its own, and each row a channel: the same numbers.
+  const Tensor image = Tensor::of<float>({1, 3000, 3}, x.to_vector<float>());
+  EXPECT_LT(difference(run_node("GroupNorm", {image, scale, offset}, {{"epsilon", 1e-5}, {"groups", std::int64_t{3}}})[0], want.y), 5e-6);
+  const Tensor one = Tensor::of<float>({3}, {1, 1, 1}), ones = Tensor::of<float>({3000}, std::vector<float>(3000, 1.f));
+  const auto rows = run_node("LayerNorm", {transposed(x), ones, Tensor::zeros({3000})}, {{"epsilon", 1e-5}});
+  std::vector<double> by_row(9000);
+  const auto bare = normalise(doubles(x), one, Tensor::zeros({3}), 1e-5);
+  for (std::size_t i = 0; i < by_row.size(); ++i) by_row[i % 3 * 3000 + i / 3] = bare.y[i];
+  EXPECT_LT(difference(rows[0], by_row), 2e-6);
+}
+
+TEST(BatchNorm, NoChannelsAreNothingToDo) {
+  const Tensor x = Tensor::zeros({2, 0}), none = Tensor::zeros({0});
+  EXPECT_EQ(run_node("BatchNormInference", {x, none, none, none, none}, {{"epsilon", 1e-5}})[0].shape(), Shape({2, 0}));
+  EXPECT_EQ(run_node("BatchNormTraining", {x, none, none}, {{"epsilon", 1e-5}})[1].shape(), Shape{0});
+}
+
 TEST(BatchNorm, GradientsWithUsedStatisticsEqualFiniteDifferences) {
   // The loss Σ y·a + mean·b + variance·c in double precision, by central differences.
   const Shape shape{6, 2};

@@ -114,6 +114,18 @@ TEST_P(EveryOptimizer, ARateFactorOfZeroMovesNothing) {
   EXPECT_TRUE(same_bits(trainee.value, start));
 }
 
+/// People who change the rate in the middle of a run want to know whether old gradients go on at the old one.
+TEST_P(EveryOptimizer, ItsSummarySaysWhereTheRateIs) {
+  Trainee trainee(GetParam(), noise(50, 6));
+  trainee.group.decay = false;
+  trainee.step(noise(50, 7), {.step = 0, .learning_rate = 0.1, .previous_learning_rate = 0.1});
+  const auto before = trainee.value;
+  trainee.step(std::vector<float>(50, 0.f), {.step = 1, .learning_rate = 0, .previous_learning_rate = 0.1});
+  const std::string& summary = Registry<OptimizerType>::instance().get(GetParam().type).summary;
+  EXPECT_NE(summary.find("learning rate"), std::string::npos) << summary;
+  EXPECT_EQ(summary.find("inside of the momentum") != std::string::npos, !same_bits(trainee.value, before)) << summary;
+}
+
 TEST_P(EveryOptimizer, ARateFactorIsARate) {
   Trainee factor(GetParam(), noise(50, 6)), rate(GetParam(), noise(50, 6));
   factor.group.learning_rate_factor = 0.25;

@@ -83,7 +83,8 @@ Value conv2d(Value x, Value filter, std::int64_t stride = 1, std::string_view pa
 Value max_pool(Value x, std::int64_t size, std::int64_t stride, std::string_view padding = "valid");
 Value average_pool(Value x, std::int64_t size, std::int64_t stride, std::string_view padding = "valid");
 Value global_average_pool(Value x);                                   ///< [n, channels]
-/// To height × width pixels: "nearest" or "bilinear", pixel centres at the same relative places.
+/// To height × width pixels. "nearest": pixel i of an axis is ⌊i · in / out⌋ of the image, as PyTorch's; "bilinear": the weighted
+/// mean of the two next to it in each direction, pixel centres at the same relative places (align_corners = False).
 Value resize(Value x, std::int64_t height, std::int64_t width, std::string_view method = "bilinear");
 
 /// Keeps each element with probability 1 − rate and divides by it; the mask is f(seed, node, step, global row).

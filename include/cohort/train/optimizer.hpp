@@ -66,6 +66,7 @@ class Optimizer {
 /// How an optimizer enters: its options are bound from the [optimizer] section.
 struct OptimizerType {
   std::function<std::unique_ptr<Optimizer>(Section&)> make;
+  std::string summary{};              ///< the update, and where the learning rate stands in it; for people
 };
 template <>
 inline constexpr std::string_view kKindOf<OptimizerType> = "optimizer";
