@@ -9,6 +9,16 @@
 
 namespace cohort {
 
+std::string codec_note(const ExchangeOptions& asked, const Parameters& parameters, std::int64_t steps, std::string why) {
+  const CollectiveOptions& wish = asked.collective;
+  if (codec_named(wish.codec_name)->exact()) return {};
+  if (why.empty() && steps <= asked.dense_steps)
+    why = fmt::format("all {} steps are among the first {} that go in float32 (exchange.dense_steps)", steps, asked.dense_steps);
+  if (why.empty() && parameters.first_small() == 0)
+    why = fmt::format("all tensors are small and go in {} (exchange.small_elements = {}, exchange.small_codec)", asked.small_codec_name, asked.small_elements);
+  return why.empty() ? why : fmt::format("exchange.codec = \"{}\" has no effect: {}", wish.codec_name, why);
+}
+
 std::string ResidualAlarm::observe(double ratio) {
   if (ratio <= last_) {
     growths_ = 0;
@@ -47,6 +57,14 @@ std::int64_t GradientExchange::residual_bytes() const noexcept {
 
 const Codec& GradientExchange::codec_of(const Bucket& bucket) const {
   return bucket.codec != nullptr ? *bucket.codec : *(between_ ? between_ : collective_)->options().codec;
+}
+
+std::string GradientExchange::codec_note(const ExchangeOptions& asked, const Communicator& ranks, std::int64_t steps) const {
+  std::string why;
+  if (ranks.size() == 1) why = "one rank sends no gradients";
+  else if (!lossy_ && ranks.nodes().nodes() == 1) why = "all ranks are on one machine, where gradients go in float32, which is faster";
+  else if (!lossy_) why = "this updater sends no gradients, and what it sends goes in float32";
+  return cohort::codec_note(asked, parameters_, steps, std::move(why));
 }
 
 Block GradientExchange::coded_part(const Bucket& bucket) const {

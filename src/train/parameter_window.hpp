@@ -34,6 +34,7 @@ class ParameterWindow {
   [[nodiscard]] std::int64_t bytes() const noexcept;
   [[nodiscard]] std::size_t slots() const noexcept { return slots_.size(); }
   [[nodiscard]] std::string text() const { return collective_->describe(); }
+  [[nodiscard]] bool exact() const { return collective_->options().codec->exact(); }      ///< do parameters travel in float32?
 
  private:
   static constexpr std::size_t kNone = static_cast<std::size_t>(-1);

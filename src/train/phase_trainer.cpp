@@ -116,6 +116,8 @@ void PhaseTrainer::describe() {
   run_.progress.note(fmt::format("{} parameters, {}, {} samples per step, {} steps per epoch, learning rate {:.4g}, {}; writing to {}",
                                  setup_.parameters->elements(), ranks, length_.update_samples, length_.updates_per_epoch,
                                  run_.rate(length_, state_.position), updater_->exchange().text(), run_.directory.path.string()));
+  const std::string codec = updater_->exchange().codec_note(setup_.updater.exchange, communicator_, run_.total_steps);
+  if (!codec.empty()) run_.progress.note(codec);
   const std::string plan = updater_->memory_plan();
   if (!plan.empty()) run_.progress.note(plan);
   else if (communicator_.size() > 1 && !setup_.group) run_.progress.note("every rank has parameters of its own: " + setup_.no_group);

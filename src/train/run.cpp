@@ -10,6 +10,7 @@
 #include "base/disk_file.hpp"
 #include "cohort/train/checkpoint.hpp"
 #include "train/class_names.hpp"
+#include "train/schedule_notes.hpp"
 #include "train/superseded.hpp"
 
 namespace cohort {
@@ -141,6 +142,7 @@ void Run::begin() {
     if (plan.phases.phases()[i].begin < plan.train.epochs) progress.note(text(i));
   }
   if (!plan.classes_note.empty()) progress.note(plan.classes_note);
+  for (const std::string& note : schedule_notes(*this)) progress.note(note);
   if (!resumes()) return;
   const std::string where = directory.fresh ? ", in " + directory.path.string() : "";
   progress.note(fmt::format("{} from {} at step {}{}", directory.fresh ? "started" : "resumed", directory.resume_from.string(),

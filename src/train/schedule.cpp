@@ -50,6 +50,8 @@ void Schedule::bind_milestones(Section& section) {
         section.path() + ".milestones: must ascend");
 }
 
+const std::string& Schedule::type() const noexcept { return kShapes[static_cast<std::size_t>(shape_)]; }
+
 std::int64_t Schedule::warmup_steps(const TrainingLength& length) const {
   return warmup_steps_ > 0 ? warmup_steps_ : in_steps(warmup_epochs_, length);
 }

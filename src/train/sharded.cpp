@@ -79,6 +79,10 @@ class Sharded final : public Updater {
                                    mib(parameters_.value_bytes()), mib(exchange_->gradient_bytes()), mib(parameters_.slot_bytes()));
     if (stage_ > 1) text += fmt::format("; gradients pass through two buffers of {:.2f} MiB", mib(largest));
     if (window_) text += fmt::format(", parameters through {} of {:.2f} MiB together", window_->slots(), mib(window_->bytes()));
+    if (window_ && window_->exact() && !codec_named(gather_codec_)->exact())
+      text += fmt::format("\nupdater.gather_codec = \"{}\" has no effect: {}", gather_codec_,
+                          communicator_.size() == 1 ? "one rank sends no parameters"
+                                                    : "all ranks are on one machine, where parameters go in float32, which is faster");
     return text;
   }
 
@@ -96,7 +100,7 @@ class Sharded final : public Updater {
       const Block mine = block_of(communicator_.rank(), communicator_.size(), static_cast<std::size_t>(range.n));
       owned.push_back({range.begin + static_cast<std::int64_t>(mine.begin), static_cast<std::int64_t>(mine.size)});
     }
-    options.codec_name = sharding.gather_codec;
+    gather_codec_ = options.codec_name = sharding.gather_codec;
     options.codec = nullptr;
     options.rank_order = false;      // nothing is summed
     if (stage_ == 3) {
@@ -128,6 +132,7 @@ class Sharded final : public Updater {
   Parameters& parameters_;
   std::int64_t stage_;
   double clip_norm_;
+  std::string gather_codec_;
   std::vector<FlatRange> ranges_;           // of the buckets
   std::optional<ParameterWindow> window_;   // stage 3
   std::unique_ptr<Collective> collective_;  // stages 1 and 2: gathers parameters

@@ -48,6 +48,10 @@ struct ExchangeSetting {
 /// The buckets: parts of the flat index space, cut between parameters, and before small ones.
 [[nodiscard]] std::vector<FlatRange> bucket_ranges(const Parameters& parameters, const ExchangeOptions& options);
 
+/// Where no gradient travels through the codec that is asked for, up to that step: one line for people that says so and why;
+/// else empty. `why`: what keeps gradients from it beside the options, if anything does.
+[[nodiscard]] std::string codec_note(const ExchangeOptions& asked, const Parameters& parameters, std::int64_t steps, std::string why = {});
+
 /// What became of one bucket in one step, over all ranks.
 struct BucketReport {
   int bucket = 0;
@@ -138,6 +142,8 @@ class GradientExchange final : public ResidualKeeper {
   [[nodiscard]] std::int64_t gradient_bytes() const noexcept;       ///< of those that stay until the update
   [[nodiscard]] std::int64_t residual_bytes() const noexcept;
   [[nodiscard]] std::string text() const;                           ///< how the sums come about, for people
+  /// As the function of that name says, of the ranks that train.
+  [[nodiscard]] std::string codec_note(const ExchangeOptions& asked, const Communicator& ranks, std::int64_t steps) const;
 
   /// Collective in what it does to the next step: reports of its buckets, once it is finished. Costs a pass over the gradients.
   void observe_next_step() noexcept { observes_ = lossy_; }

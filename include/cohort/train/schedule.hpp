@@ -34,6 +34,7 @@ class Schedule {
   /// The rate of the update that follows `step` others. Steps past the end keep the last rate.
   [[nodiscard]] double rate(std::int64_t step, const TrainingLength& length) const;
   [[nodiscard]] std::int64_t warmup_steps(const TrainingLength& length) const;
+  [[nodiscard]] const std::string& type() const noexcept;      ///< as a job file calls it
 
  private:
   enum class Shape { constant, step, cosine, linear, polynomial };

@@ -50,6 +50,8 @@ void describe(Run& run, const Setup& setup, const TaskLayout& layout) {
                                 layout.workers.size(), layout.workers.size() == 1 ? "" : "s", phase.updater, length.update_samples, backups,
                                 length.updates_per_epoch, run.rate(length, run.state.position), setup.updater.exchange.collective.codec_name,
                                 setup.cluster.pull_codec, run.directory.path.string()));
+  const std::string codec = codec_note(setup.updater.exchange, *setup.parameters, run.total_steps);
+  if (!codec.empty()) run.progress.note(codec);
   if (setup.cluster.print_blocks) run.progress.note(blocks_text(*setup.parameters, layout.shards));
 }
 
