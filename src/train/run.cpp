@@ -191,6 +191,7 @@ bool Run::take_validation(const Evaluation& evaluation) {
   result.validation = evaluation;
   const std::string when = state.position.sample == 0 ? fmt::format("epoch {}", state.position.epoch) : fmt::format("step {}", state.step);
   std::string text = fmt::format("{}: validation loss {:.4f}", when, evaluation.loss);
+  if (state.position.sample == 0) log("epoch", static_cast<double>(state.position.epoch));     // that ended here
   log("validation/loss", evaluation.loss);
   double score = -evaluation.loss;
   for (const auto& [name, value] : evaluation.metrics) {

@@ -237,15 +237,35 @@ class Page(unittest.TestCase):
     def tearDownClass(cls):
         cls.folder.cleanup()
 
-    def drawn(self, file):
+    def drawn(self, file, width=1280):
         if BROWSER is None:
             self.skipTest("no chromium here: apt-get install chromium-headless-shell")
         done = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
-                               "--user-data-dir=" + self.folder.name + "/browser", "--dump-dom", file.as_uri()],
+                               "--user-data-dir=" + self.folder.name + "/browser", f"--window-size={width},1000", "--dump-dom", file.as_uri()],
                               capture_output=True, text=True, timeout=HUNG, check=False)
         complaints = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
         self.assertEqual(complaints, [], "the page's script complains")
         return Dom(done.stdout)
+
+    def written(self, name, metrics, configuration=""):
+        """The page of a run that has logged this, drawn."""
+        folder = pathlib.Path(self.folder.name) / name
+        folder.mkdir()
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
+        (folder / "configuration.toml").write_text(configuration)
+        run(PROGRAM, "report", str(folder))
+        return self.drawn(folder / "report.html")
+
+    @staticmethod
+    def rows(dom, table):
+        """The cells of a table's rows, as text."""
+        result = []
+        for tag, _, text, inside in dom.elements:
+            if table in inside and tag == "tr":
+                result.append([])
+            elif table in inside and tag in ("td", "th"):
+                result[-1].append(text)
+        return result
 
     def test_it_needs_nothing_from_anywhere(self):
         page = self.file.read_text()
@@ -257,21 +277,75 @@ class Page(unittest.TestCase):
 
     def test_curves_have_a_point_for_every_logged_value(self):
         dom = self.drawn(self.file)
-        expected = collections.Counter(key for line in self.metrics for key in line if key not in ("step", "time"))
-        self.assertLessEqual({"train/loss", "train/accuracy", "validation/loss", "validation/accuracy", "learning_rate", "samples_per_second"}, set(expected))
+        values = collections.defaultdict(list)
+        for line in self.metrics:
+            for key, value in line.items():
+                values[key].append(value)
+        expected = {key: len(all_) for key, all_ in values.items() if key not in ("step", "time", "epoch") and ("/" in key or len(set(all_)) > 1)}
+        self.assertLessEqual({"train/loss", "train/accuracy", "validation/loss", "validation/accuracy", "samples_per_second"}, set(expected))
+        self.assertLessEqual({"learning_rate", "replicas", "batch"}, set(values) - set(expected), "constants")
         curves = {e[1]["data-key"]: e[1] for e in dom.of("path") if "data-key" in e[1]}
-        self.assertEqual({key: int(e["data-points"]) for key, e in curves.items()}, dict(expected))
+        self.assertEqual({key: int(e["data-points"]) for key, e in curves.items()}, expected)
+        sizes = {(float(e[1]["width"]), float(e[1]["height"])) for e in dom.of("svg") if "role" in e[1]}
+        self.assertEqual(len(sizes), 1)
+        width, height = sizes.pop()
         for key, curve in curves.items():
             points = [tuple(map(float, p.split())) for p in re.split("[ML]", curve["d"])[1:]]
             self.assertEqual(len(points), expected[key])
             self.assertEqual([p[0] for p in points], sorted(p[0] for p in points))
             for x, y in points:
-                self.assertTrue(0 < x < 480 and 0 < y < 250, (key, x, y))
+                self.assertTrue(0 < x < width and 0 < y < height, (key, x, y))
         losses = [line["train/loss"] for line in self.metrics if "train/loss" in line]
         heights = [float(p.split()[1]) for p in re.split("[ML]", curves["train/loss"]["d"])[1:]]
         self.assertEqual(losses.index(max(losses)), heights.index(min(heights)), "a greater loss is drawn higher")
         for figure in (e for e in dom.of("figure")):
             self.assertIn("step", figure[2])                      # the axis has its name
+
+    def test_pictures_are_as_wide_as_the_page_and_their_text_is_not_scaled(self):
+        for width in (390, 1280):
+            pictures = [e[1] for e in self.drawn(self.file, width).of("svg") if "role" in e[1]]
+            self.assertGreater(len(pictures), 4)
+            for picture in pictures:
+                self.assertNotIn("viewbox", {name.lower() for name in picture}, "it would scale the text")
+                self.assertTrue(0.7 * min(width, 650) < float(picture["width"]) < min(width, 650), picture)
+
+    def test_constants_are_facts_and_buckets_one_table(self):
+        lines = [{"step": step, "time": step, "train/loss": 1 / step, "replicas": 3, "batch": 48, "learning_rate": 0.25, "gradient_norm": step}
+                 for step in range(1, 5)]
+        for step, line in enumerate(lines, 1):
+            for bucket in range(2):
+                line.update({f"exchange/bucket_{bucket}/bytes": 2048 * (bucket + 1), f"exchange/bucket_{bucket}/ratio": 0.25,
+                             f"exchange/bucket_{bucket}/relative_error": 0.01 * step, f"exchange/bucket_{bucket}/residual_ratio": 0.5})
+            line.update({f"workers/{worker}/applied": 10 * step + worker for worker in range(12)})
+        dom = self.written("many", lines, "[model]\ntype = \"mlp\"\n[train]\nepochs = 7\n[optimizer]\ntype = \"sgd\"  # plain\n")
+        self.assertEqual({e[1]["data-name"] for e in dom.of("figure")}, {"loss", "gradient_norm"})
+        self.assertEqual(self.rows(dom, "facts"), [["Model", "mlp"], ["Optimizer", "sgd"], ["Epochs", "7"], ["Learning rate", "0.25"], ["Replicas", "3"],
+                                                   ["Samples per step", "48"]])
+        self.assertEqual(self.rows(dom, "bucket"), [["bucket", "sent per step", "error", "residual"],
+                                                    ["0", "2.0 KiB25.0 % of float32", "4.0 %1.0 – 4.0 %", "50.0 %"],
+                                                    ["1", "4.0 KiB25.0 % of float32", "4.0 %1.0 – 4.0 %", "50.0 %"], ["all", "6.0 KiB", "", ""]])
+        self.assertEqual(self.rows(dom, "workers"), [["worker", "applied"], *([str(w), str(40 + w)] for w in range(12))])
+
+    def test_the_best_epoch_is_marked(self):
+        losses, accuracies = [0.9, 0.4, 0.5, 0.3], [0.5, 0.8, 0.8, 0.7]
+        lines = [{"step": 10 * n, "time": n, "train/loss": 1 / n, "validation/loss": losses[n - 1], "validation/accuracy": accuracies[n - 1], "epoch": n}
+                 for n in range(1, 5)]
+        for name, epoch, value, drop in (("by accuracy", 2, "0.8", ()), ("by loss", 4, "0.3", ("validation/accuracy",))):
+            dom = self.written(name, [{key: value for key, value in line.items() if key not in drop} for line in lines])
+            marks = {e[1]["data-best"]: float(e[1]["cx"]) for e in dom.of("circle") if "data-best" in e[1]}
+            self.assertEqual(set(marks), {"validation/loss", "validation/accuracy"} - set(drop))
+            for key, x in marks.items():
+                curve = next(e[1]["d"] for e in dom.of("path") if e[1].get("data-key") == key)
+                self.assertAlmostEqual(x, [float(p.split()[0]) for p in re.split("[ML]", curve)[1:]][epoch - 1], delta=0.1)
+            self.assertTrue(any(f"best: epoch {epoch}, {value}" == e[2] for e in dom.of("li")), [e[2] for e in dom.of("li")])
+        epochs = [line["epoch"] for line in self.metrics if "validation/loss" in line and "epoch" in line]
+        self.assertEqual(epochs, [1, 2, 3, 4], "of a real run")
+
+    def test_the_configuration_is_folded(self):
+        folded = [e for e in self.drawn(self.file).of("details")]
+        self.assertEqual([e[1].get("id") for e in folded], ["settings"])
+        self.assertNotIn("open", folded[0][1])
+        self.assertIn("hidden = [64, 32]", folded[0][2])
 
     def test_tables_have_a_row_per_rank(self):
         dom = self.drawn(self.file)
@@ -284,8 +358,6 @@ class Page(unittest.TestCase):
         widths = [float(re.match(r"width:([\d.e-]+)%", e[1]["style"])[1]) for e in dom.of("span", None) if e[1].get("style", "").startswith("width")]
         self.assertTrue(all(0 <= w <= 100 for w in widths))
         self.assertGreaterEqual(len(widths), 2 * self.RANKS * 5)
-        text = next(e for e in dom.of("pre"))[2]
-        self.assertIn("hidden = [64, 32]", text)
 
     def test_a_run_that_goes_on_has_curves_but_no_table(self):
         going_on = pathlib.Path(self.folder.name) / "a <b> & \"c\" <!-- <script>"
@@ -295,7 +367,7 @@ class Page(unittest.TestCase):
         run(PROGRAM, "report", str(going_on))
         dom = self.drawn(going_on / "report.html")
         self.assertEqual(next(e for e in dom.of("h1"))[2], going_on.name)
-        self.assertEqual(dom.of("table"), [])
+        self.assertEqual([e[1]["id"] for e in dom.of("table")], ["facts"])
         self.assertGreater(len([e for e in dom.of("path") if "data-key" in e[1]]), 5)
 
     def test_what_is_no_run_is_refused(self):
