@@ -14,6 +14,8 @@ if(COHORT_NATIVE)
   add_compile_options(-march=haswell -mtune=haswell)
 endif()
 
+add_link_options(-Wl,--build-id=sha1)   # ranks that run different builds are told apart by it
+
 if(COHORT_SANITIZE STREQUAL "address")
   # Without two checks of UBSan that find little beside ASan and cost a quarter of the compiler's time.
   add_compile_options(-fsanitize=address,undefined -fno-sanitize=vptr,object-size -fno-sanitize-recover=all -fno-omit-frame-pointer)

@@ -77,7 +77,7 @@ void print_sections() {
       {"[train]", [](Section& s) { (void)TrainOptions(s); }},
       {"[data]", [](Section& s) { (void)PipelineOptions(s); }},
       {"[data.augment]", [](Section& s) { (void)AugmentOptions(s); }},
-      {"[data.train], [data.validation]", [](Section& s) { (void)open_reader(s); }},
+      {"[data.train], [data.validation]", [](Section& s) { bind_reader(s); }},
       {"[optimizer]", [](Section& s) { (void)make_optimizer(s); }},
       {"[schedule]", [](Section& s) { (void)Schedule(s); }},
       {"[exchange]", [](Section& s) { (void)ExchangeOptions(s); }},
@@ -108,7 +108,12 @@ std::vector<Kind> kinds() {
       {"section", print_sections},
       {"job", [] { print_kind<JobType>(kSummary); }},
       {"model", [] { print_kind<ModelType>(kNoSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
-      {"reader", [] { print_kind<ReaderType>(kNoSummary, [](const auto& type, Section& s) { (void)type.open(s); }); }},
+      {"reader", [] {
+         print_kind<ReaderType>(kNoSummary, [](const auto& type, Section& s) {
+           if (type.bind) type.bind(s);
+           else (void)type.open(s);
+         });
+       }},
       {"optimizer", [] { print_kind<OptimizerType>(kSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
       {"updater", [] {
          print_kind<UpdaterType>(kNoSummary, [](const auto& type, Section& s) {

@@ -273,7 +273,9 @@ std::string unknown_name_text(std::string_view kind, std::string_view name, cons
   const std::string near = nearest_name(name, known);
   text += near.empty() ? "." : fmt::format(", did you mean '{}'?", near);
   text += known.empty() ? " None is known." : " Known:";
-  for (const auto& entry : known) text += " " + entry;
+  constexpr std::size_t kShown = 200;   // a table may have a million columns
+  for (std::size_t i = 0; i < std::min(known.size(), kShown); ++i) text += " " + known[i];
+  if (known.size() > kShown) text += fmt::format(" and {} more", known.size() - kShown);
   return text;
 }
 

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 #include "cohort/base/error.hpp"
 #include "cohort/base/random.hpp"
@@ -37,19 +36,14 @@ SampleOrder::SampleOrder(std::int64_t samples, std::uint64_t seed, bool shuffle)
         "a data set has below 2^32 samples");
 }
 
-SampleOrder::Permutation SampleOrder::of_epoch(std::int64_t epoch) {
-  if (permutation_ != nullptr && (epoch == epoch_ || !shuffle_)) return permutation_;
+const EpochOrder& SampleOrder::of_epoch(std::int64_t epoch) {
+  if (!shuffle_ || epoch == epoch_) return order_;
   epoch_ = epoch;
-  if (shuffle_) {
-    // The streams of the epochs lie far from those that are named by other parts.
-    const std::uint64_t stream = stream_of("sample order") + static_cast<std::uint64_t>(epoch);
-    permutation_ = std::make_shared<const std::vector<std::uint32_t>>(random_permutation(samples_, seed_, stream));
-  } else {
-    std::vector<std::uint32_t> order(samples_);
-    std::iota(order.begin(), order.end(), 0u);
-    permutation_ = std::make_shared<const std::vector<std::uint32_t>>(std::move(order));
-  }
-  return permutation_;
+  // The streams of the epochs lie far from those that are named by other parts.
+  const std::uint64_t stream = stream_of("sample order") + static_cast<std::uint64_t>(epoch);
+  if (samples_ > kMostListed) order_ = EpochOrder(KeyedPermutation(samples_, seed_, stream));
+  else order_ = EpochOrder(random_permutation(samples_, seed_, stream));
+  return order_;
 }
 
 BatchPlan::BatchPlan(const PipelineOptions& options, int ranks) : ranks_(ranks), global_batch_(options.global_batch) {

@@ -31,7 +31,8 @@ struct ByteSource::Impl {
   }
 };
 
-ByteSource::ByteSource(std::string path) : path_(std::move(path)), impl_(std::make_unique<Impl>()) {
+ByteSource::ByteSource(std::string path, ExpansionLimit limit)
+    : path_(std::move(path)), limit_(std::move(limit)), impl_(std::make_unique<Impl>()) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(path_, error)) fail(Code::not_found, path_ + ": no such file");
   impl_->file_bytes = std::filesystem::file_size(path_, error);
@@ -83,6 +84,7 @@ std::size_t ByteSource::read_some(void* out, std::size_t bytes) {
     const int status = inflate(&z, Z_NO_FLUSH);
     got += room - z.avail_out;
     offset_ += room - z.avail_out;
+    require_allowed(0, "decompresses to at least");
     if (status == Z_STREAM_END) impl_->member_open = false;
     else if (status != Z_OK)
       damaged(std::string("the compressed data is damaged: ") + (z.msg != nullptr ? z.msg : "zlib refuses it"));
@@ -111,15 +113,23 @@ std::uint64_t ByteSource::most_left() const {
   return whole - std::min(whole, offset_);
 }
 
-std::string read_text(const std::string& path) {
-  ByteSource source(path);
+void ByteSource::require_allowed(std::uint64_t bytes, const std::string& what) const {
+  if (impl_->compressed) limit_.require(offset_ + bytes, impl_->file_bytes, path_ + ": " + what);
+}
+
+std::uint64_t ByteSource::stored_bytes() const { return impl_->file_bytes; }
+
+std::string read_text(const std::string& path, const ExpansionLimit& limit) {
+  constexpr std::size_t kPiece = 1 << 20;
+  ByteSource source(path, limit);
   std::string text;
-  for (std::size_t piece = 1 << 14;; piece *= 2) {
+  text.reserve(source.stored_bytes() + kPiece);   // all of a plain file: growing would take half as much again
+  for (;;) {
     const std::size_t before = text.size();
-    text.resize(before + piece);
-    const std::size_t got = source.read_some(text.data() + before, piece);
+    text.resize(before + kPiece);
+    const std::size_t got = source.read_some(text.data() + before, kPiece);
     text.resize(before + got);
-    if (got < piece) return text;
+    if (got < kPiece) return text;
   }
 }
 

@@ -1,5 +1,7 @@
 #include "data/decode_image.hpp"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -7,12 +9,9 @@
 #include <iterator>
 
 #include "cohort/base/error.hpp"
-#include "data/stored_image.hpp"
 
 namespace cohort {
 namespace {
-
-constexpr std::int64_t kMostPixels = std::int64_t{1} << 28;
 
 using Bytes = std::vector<unsigned char>;
 
@@ -24,14 +23,14 @@ Bytes read_file(const std::string& path) {
   return bytes;
 }
 
-StoredImage decode(const std::string& path) {
+StoredImage decode(const std::string& path, const PixelLimit& limit) {
   const Bytes bytes = read_file(path);
   constexpr unsigned char kPng[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'}, kJpeg[] = {0xff, 0xd8, 0xff};
   const auto begins_with = [&](const auto& signature) {
     return bytes.size() >= std::size(signature) && std::equal(std::begin(signature), std::end(signature), bytes.begin());
   };
-  if (begins_with(kPng)) return decode_png(path, bytes);
-  if (begins_with(kJpeg)) return decode_jpeg(path, bytes);
+  if (begins_with(kPng)) return decode_png(path, bytes, limit);
+  if (begins_with(kJpeg)) return decode_jpeg(path, bytes, limit);
   fail(Code::data_loss, path + ": neither a PNG nor a JPEG file");
 }
 
@@ -118,16 +117,20 @@ void convert_16_bits(const StoredImage& image, DecodedImage& to) {
 
 }  // namespace
 
-StoredImage::StoredImage(const std::string& path, std::int64_t rows, std::int64_t columns, int per_pixel, int per_sample)
+StoredImage::StoredImage(const std::string& path, std::int64_t rows, std::int64_t columns, int per_pixel, int per_sample,
+                         const PixelLimit& limit)
     : height(rows), width(columns), samples(per_pixel), bytes_per_sample(per_sample) {
-  if (height < 1 || width < 1 || width > kMostPixels / height) {
-    fail(Code::data_loss, path + ": an image of " + std::to_string(width) + " × " + std::to_string(height) + " pixels");
+  const std::string size = path + ": an image of " + std::to_string(width) + " × " + std::to_string(height) + " pixels";
+  check(height >= 1 && width >= 1, Code::data_loss, size);
+  if (static_cast<double>(height) * static_cast<double>(width) > limit.megapixels * 1e6) {
+    fail(Code::invalid_argument, size + " is larger than " + limit.option + " = " + fmt::format("{}", limit.megapixels) +
+                                     " allows; raise it if that is right");
   }
   bytes.resize(static_cast<std::size_t>(height * width * samples * bytes_per_sample));
 }
 
 DecodedImage decode_image(const std::string& path, const DecodeOptions& options) {
-  StoredImage stored = decode(path);
+  StoredImage stored = decode(path, options.limit);
   if (options.apply_gamma && stored.gamma > 0) apply_gamma(stored);
   if (!options.full_depth && stored.bytes_per_sample == 2) cut_depth(stored);
   DecodedImage image{stored.height, stored.width, options.channels, {}};

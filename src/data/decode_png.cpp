@@ -13,6 +13,7 @@ namespace {
 struct Source {
   std::span<const unsigned char> rest;
   char error[200] = "";
+  std::size_t row_bytes = 0;                                      // as stored, decompressed
 };
 
 void read_bytes(png_structp png, png_bytep to, std::size_t n) {
@@ -58,6 +59,7 @@ struct PngReader {
 void begin(png_structp png, png_infop info, Source& source) {
   png_set_read_fn(png, &source, read_bytes);
   png_read_info(png, info);
+  source.row_bytes = png_get_rowbytes(png, info);
   if (png_get_color_type(png, info) == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(png);
   else if (png_get_bit_depth(png, info) < 8) png_set_expand_gray_1_2_4_to_8(png);
   png_set_strip_alpha(png);                                       // of the palette, too
@@ -67,7 +69,7 @@ void begin(png_structp png, png_infop info, Source& source) {
 
 }  // namespace
 
-StoredImage decode_png(const std::string& path, std::span<const unsigned char> file) {
+StoredImage decode_png(const std::string& path, std::span<const unsigned char> file, const PixelLimit& limit) {
   Source source{file};
   const PngReader reader(source);
   check(reader.info != nullptr, Code::internal, "libpng does not start");
@@ -75,8 +77,14 @@ StoredImage decode_png(const std::string& path, std::span<const unsigned char> f
   const png_infop info = reader.info;
   const auto damaged = [&] { fail(Code::data_loss, path + ": damaged PNG: " + source.error); };
   if (!guarded(png, [&] { begin(png, info, source); })) damaged();
+  constexpr double kMostExpansion = 1032;                         // deflate cannot expand more
+  if (static_cast<double>(source.row_bytes) * png_get_image_height(png, info) > kMostExpansion * static_cast<double>(file.size())) {
+    fail(Code::data_loss, path + ": damaged PNG: claims " + std::to_string(png_get_image_width(png, info)) + " × " +
+                              std::to_string(png_get_image_height(png, info)) + " pixels, which its " +
+                              std::to_string(file.size()) + " bytes cannot hold");
+  }
   StoredImage image(path, png_get_image_height(png, info), png_get_image_width(png, info), png_get_channels(png, info),
-                    png_get_bit_depth(png, info) / 8);
+                    png_get_bit_depth(png, info) / 8, limit);
   png_get_gAMA(png, info, &image.gamma);
   const std::size_t row = image.bytes.size() / static_cast<std::size_t>(image.height);
   check(row == png_get_rowbytes(png, info), Code::internal, path + ": libpng has other rows than it says");

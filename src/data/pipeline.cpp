@@ -47,7 +47,7 @@ struct Slot {
 struct Ticket {
   std::uint64_t number = 0;
   Position from;
-  SampleOrder::Permutation order;
+  EpochOrder order;
 };
 
 PipelineOptions for_use(PipelineOptions options, BatchUse use) {
@@ -111,7 +111,7 @@ struct BatchPipeline::State {
     batch.row_stride = share.stride;
     slot.indices.clear();
     for (std::int64_t i = 0; i < share.samples; ++i) {
-      slot.indices.push_back((*ticket.order)[static_cast<std::size_t>(begin + share.offset + i * share.stride)]);
+      slot.indices.push_back(ticket.order[static_cast<std::uint32_t>(begin + share.offset + i * share.stride)]);
     }
     batch.indices = slot.indices;
     slot.shape_fields(reader->fields(), share.samples);

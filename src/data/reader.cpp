@@ -21,17 +21,33 @@ class FirstSamples final : public Reader {
   std::int64_t samples_;
 };
 
+/// What a section says of any data set.
+struct Choice {
+  const ReaderType* type;
+  std::int64_t limit = 0;
+
+  explicit Choice(Section& section) {
+    const Registry<ReaderType>& types = Registry<ReaderType>::instance();
+    std::string kind = "idx";
+    section.bind("reader", kind, "the kind of data set", one_of(types.names()));
+    section.bind("limit", limit, "use only the first samples; 0: all", at_least(0));
+    type = &types.get(kind);
+  }
+};
+
 }  // namespace
 
 std::shared_ptr<const Reader> open_reader(Section& section) {
-  const Registry<ReaderType>& types = Registry<ReaderType>::instance();
-  std::string kind = "idx";
-  std::int64_t limit = 0;
-  section.bind("reader", kind, "the kind of data set", one_of(types.names()));
-  section.bind("limit", limit, "use only the first samples; 0: all", at_least(0));
-  std::shared_ptr<const Reader> reader = types.get(kind).open(section);
-  if (limit == 0 || limit >= reader->size()) return reader;
-  return std::make_shared<FirstSamples>(std::move(reader), limit);
+  const Choice choice(section);
+  std::shared_ptr<const Reader> reader = choice.type->open(section);
+  if (choice.limit == 0 || choice.limit >= reader->size()) return reader;
+  return std::make_shared<FirstSamples>(std::move(reader), choice.limit);
+}
+
+void bind_reader(Section& section) {
+  const Choice choice(section);
+  if (choice.type->bind) choice.type->bind(section);
+  else static_cast<void>(choice.type->open(section));
 }
 
 }  // namespace cohort

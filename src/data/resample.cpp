@@ -10,6 +10,7 @@ namespace {
 struct Weights {
   std::int64_t first;
   std::vector<float> share;
+  [[nodiscard]] std::int64_t end() const { return first + std::ssize(share); }
 };
 
 std::vector<Weights> weights_of(std::int64_t in, std::int64_t out) {
@@ -40,26 +41,27 @@ void resample(const DecodedImage& image, std::int64_t height, std::int64_t width
     return;
   }
   const auto rows = weights_of(image.height, height), columns = weights_of(image.width, width);
-  std::vector<float> narrow(static_cast<std::size_t>(image.height * width * c));     // columns first, then rows
+  // Row by row of the image: brought to the new width, and then added to the rows of the result that it has a share in.
+  std::vector<float> narrow(static_cast<std::size_t>(width * c));
+  std::fill_n(out, height * width * c, 0.f);
+  std::int64_t begin = 0;                                              // rows of the result before it are complete
   for (std::int64_t i = 0; i < image.height; ++i) {
+    std::fill(narrow.begin(), narrow.end(), 0.f);
     for (std::int64_t j = 0; j < width; ++j) {
       const Weights& w = columns[static_cast<std::size_t>(j)];
-      float* to = narrow.data() + (i * width + j) * c;
+      float* to = narrow.data() + j * c;
       const float* from = image.pixels.data() + (i * image.width + w.first) * c;
       for (const float share : w.share) {
         for (std::int64_t k = 0; k < c; ++k) to[k] += share * from[k];
         from += c;
       }
     }
-  }
-  std::fill_n(out, height * width * c, 0.f);
-  for (std::int64_t i = 0; i < height; ++i) {
-    const Weights& w = rows[static_cast<std::size_t>(i)];
-    float* to = out + i * width * c;
-    const float* from = narrow.data() + w.first * width * c;
-    for (const float share : w.share) {
-      for (std::int64_t k = 0; k < width * c; ++k) to[k] += share * from[k];
-      from += width * c;
+    while (begin < height && rows[static_cast<std::size_t>(begin)].end() <= i) ++begin;
+    for (std::int64_t r = begin; r < height && rows[static_cast<std::size_t>(r)].first <= i; ++r) {
+      const Weights& w = rows[static_cast<std::size_t>(r)];
+      const float share = w.share[static_cast<std::size_t>(i - w.first)];
+      float* to = out + r * width * c;
+      for (std::int64_t k = 0; k < width * c; ++k) to[k] += share * narrow[static_cast<std::size_t>(k)];
     }
   }
 }

@@ -115,7 +115,7 @@ struct File::Impl {
   std::shared_ptr<DiskFile> disk{};      // where it goes; null: it is open to read
   std::string file_name{};
   mutable std::mutex mutex{};
-  mutable std::map<std::string, std::vector<std::string>> sources{};   // by data set: other files that it needs
+  mutable std::map<std::string, Sources> sources{};   // by data set: where its elements lie
 
   ~Impl() {
     if (disk != nullptr) disk->abandon();   // closed without `close`, it is of no use
@@ -142,7 +142,7 @@ struct File::Impl {
       sources.emplace(path, require_sources(dataset.get(), file_name, where));
       return dataset;
     }
-    for (const std::string& source : known->second) {
+    for (const std::string& source : known->second.files) {
       if (!std::filesystem::exists(source))
         fail(Code::not_found, where + ": a part of it lies in " + source + ", which is gone");
     }
@@ -286,6 +286,12 @@ bool File::is_virtual(std::string_view dataset) const {
 
 void File::require_complete(std::string_view dataset) const {
   static_cast<void>(impl_->open_complete(absolute(dataset), at(dataset)));
+}
+
+std::uint64_t File::stored_bytes(std::string_view dataset) const {
+  require_complete(dataset);
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->sources.at(absolute(dataset)).stored_bytes;
 }
 
 bool File::has(std::string_view object) const {

@@ -61,9 +61,12 @@ class File {
   void write_virtual(std::string_view dataset, DType dtype, const Shape& shape, std::span<const Source> sources);
 
   [[nodiscard]] bool is_virtual(std::string_view dataset) const;
-  /// Error not_found or data_loss, naming the file, if elements lie in other files (virtual data sets, external storage)
-  /// and not all of those are there and large enough. Everything that reads elements looks, too.
+  /// Error not_found or data_loss, naming the file, if elements were never written and have no fill value of their own, or
+  /// if they lie in other files (virtual data sets, external storage) and not all of those are there and large enough.
+  /// Everything that reads elements looks, too.
   void require_complete(std::string_view dataset) const;
+  /// What its elements take on the disk, in all files: compressed where they are. Errors as above.
+  [[nodiscard]] std::uint64_t stored_bytes(std::string_view dataset) const;
   [[nodiscard]] bool has(std::string_view object) const;                 ///< data set or group
   [[nodiscard]] DatasetInfo info(std::string_view dataset) const;
   /// All data sets below `group`, by full path, sorted.

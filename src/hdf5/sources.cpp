@@ -1,9 +1,14 @@
 #include "hdf5/sources.hpp"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <optional>
+#include <set>
+#include <utility>
 
 #include "cohort/base/error.hpp"
 #include "hdf5/types.hpp"
@@ -84,18 +89,95 @@ std::string text_of(const std::string& where, Get get) {
   return text;
 }
 
+/// Π dims, as a number that a damaged file cannot bring to overflow.
+double elements_of(hid_t space, const std::string& where) {
+  std::array<hsize_t, H5S_MAX_RANK> dims{};
+  const int rank = check(H5Sget_simple_extent_dims(space, dims.data(), nullptr), where + ": cannot read its shape");
+  double elements = 1;
+  for (std::size_t d = 0; d < static_cast<std::size_t>(rank); ++d) elements *= static_cast<double>(dims[d]);
+  return elements;
+}
+
+/// How many chunks hold all elements.
+double chunks_of(hid_t creation, hid_t space, const std::string& where) {
+  std::array<hsize_t, H5S_MAX_RANK> dims{}, chunk{};
+  const int rank = check(H5Sget_simple_extent_dims(space, dims.data(), nullptr), where + ": cannot read its shape");
+  check(H5Pget_chunk(creation, rank, chunk.data()), where + ": cannot read the size of its chunks");
+  double chunks = 1;
+  for (std::size_t d = 0; d < static_cast<std::size_t>(rank); ++d) {
+    chunks *= std::ceil(static_cast<double>(dims[d]) / static_cast<double>(chunk[d]));
+  }
+  return chunks;
+}
+
+std::string whole(double number) { return fmt::format("{:.0f}", number); }
+
 class Search {
  public:
-  Search(const std::string& top, std::vector<std::string>& found) : top_(top), found_(found) {}
+  Search(const std::string& top, Sources& found) : top_(top), found_(found) {}
 
   void dataset(hid_t dataset, const std::string& path, const std::string& where, int depth) {
     check(depth < kDeepest, Code::data_loss, where + ": is a virtual data set of itself");
     const Handle creation = own(H5Dget_create_plist(dataset), H5Pclose, where);
     external(creation.get(), dataset, where);
     if (H5Pget_layout(creation.get()) == H5D_VIRTUAL) mappings(creation.get(), dataset, path, where, depth);
+    else require_written(creation.get(), dataset, path, where);
   }
 
  private:
+  /// Are all elements there that the data set says it has? HDF5 takes those that were never written for zeros, and a file of
+  /// a few bytes may claim any number of them. What is compressed counts as it is stored.
+  void require_written(hid_t creation, hid_t dataset, const std::string& path, const std::string& where) {
+    const Handle type = own(H5Dget_type(dataset), H5Tclose, where), space = own(H5Dget_space(dataset), H5Sclose, where);
+    const double elements = elements_of(space.get(), where), bytes = elements * static_cast<double>(H5Tget_size(type.get()));
+    const H5D_layout_t layout = H5Pget_layout(creation);
+    if (elements == 0) return;
+    if (layout == H5D_COMPACT || H5Pget_external_count(creation) > 0) {      // in the header; or has been looked at
+      count(dataset, path, static_cast<std::uint64_t>(bytes), where);
+      return;
+    }
+    const Handle file = own(H5Iget_file_id(dataset), H5Fclose, where);
+    hsize_t file_bytes = 0;
+    check(H5Fget_filesize(file.get(), &file_bytes), where + ": cannot read the file's size");
+    const bool plain = H5Pget_nfilters(creation) == 0, fills = fills_gaps(creation, where);
+    if (plain && !fills && bytes > static_cast<double>(file_bytes)) {
+      fail(Code::data_loss, where + ": says that it has " + whole(elements) + " elements, " + whole(bytes) +
+                                " bytes, but its file has " + std::to_string(file_bytes) + " in all");
+    }
+    const hsize_t stored = H5Dget_storage_size(dataset);
+    if (!fills && stored == 0) {
+      fail(Code::data_loss, where + ": none of its " + whole(elements) + " elements was ever written, and no fill value is given");
+    }
+    check(stored <= file_bytes, Code::data_loss, where + ": says that it is larger than its file, which is damaged");
+    if (!fills && layout == H5D_CHUNKED) require_chunks(creation, dataset, space.get(), where);
+    count(dataset, path, stored, where);
+  }
+
+  /// Once, however many parts of a virtual data set are taken from it.
+  void count(hid_t dataset, const std::string& path, std::uint64_t bytes, const std::string& where) {
+    H5O_info_t info{};
+    check(H5Oget_info2(dataset, &info, H5O_INFO_BASIC), where + ": cannot read where it lies");
+    if (counted_.emplace(path, info.addr).second) found_.stored_bytes += bytes;
+  }
+
+  /// Has whoever made it said which value elements have that are not written? (Space that is taken at once is in the file.)
+  static bool fills_gaps(hid_t creation, const std::string& where) {
+    H5D_fill_value_t fill = H5D_FILL_VALUE_UNDEFINED;
+    H5D_alloc_time_t when = H5D_ALLOC_TIME_DEFAULT;
+    check(H5Pfill_value_defined(creation, &fill), where);
+    check(H5Pget_alloc_time(creation, &when), where);
+    return fill == H5D_FILL_VALUE_USER_DEFINED && when != H5D_ALLOC_TIME_EARLY;
+  }
+
+  static void require_chunks(hid_t creation, hid_t dataset, hid_t space, const std::string& where) {
+    const double all = chunks_of(creation, space, where);
+    hsize_t written = 0;
+    check(H5Dget_num_chunks(dataset, space, &written), where + ": cannot count its chunks");
+    if (static_cast<double>(written) >= all) return;
+    fail(Code::data_loss, where + ": of its " + whole(all) + " chunks only " + std::to_string(written) +
+                              " were ever written, and no fill value is given for the others");
+  }
+
   void external(hid_t creation, hid_t dataset, const std::string& where) {
     const int files = check(H5Pget_external_count(creation), where);
     const Handle type = own(H5Dget_type(dataset), H5Tclose, where), space = own(H5Dget_space(dataset), H5Sclose, where);
@@ -120,7 +202,7 @@ class Search {
         fail(Code::data_loss, where + ": its elements lie in " + file.string() + ", which has " + std::to_string(there) +
                                   " bytes instead of " + std::to_string(wanted));
       }
-      found_.push_back(file.string());
+      found_.files.push_back(file.string());
     }
   }
 
@@ -210,7 +292,7 @@ class Search {
     fits(mapping, dataset.get(), part);
     const Handle type = own(H5Dget_type(dataset.get()), H5Tclose, part);
     check(can_show(mapping.type, type.get()), Code::data_loss, part + ", has elements of a type that it cannot show");
-    if (name != ".") found_.push_back(file->second);
+    if (name != ".") found_.files.push_back(file->second);
     this->dataset(dataset.get(), file->second, top_ + ", which takes from " + there, depth + 1);
   }
 
@@ -234,16 +316,17 @@ class Search {
   }
 
   const std::string& top_;
-  std::vector<std::string>& found_;
+  Sources& found_;
+  std::set<std::pair<std::string, haddr_t>> counted_;
 };
 
 }  // namespace
 
-std::vector<std::string> require_sources(hid_t dataset, const std::string& path, const std::string& where) {
-  std::vector<std::string> found;
+Sources require_sources(hid_t dataset, const std::string& path, const std::string& where) {
+  Sources found;
   Search(where, found).dataset(dataset, path, where, 0);
-  std::ranges::sort(found);
-  found.erase(std::unique(found.begin(), found.end()), found.end());
+  std::ranges::sort(found.files);
+  found.files.erase(std::unique(found.files.begin(), found.files.end()), found.files.end());
   return found;
 }
 

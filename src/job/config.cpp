@@ -206,11 +206,10 @@ Configuration load_configuration(const std::string& file, std::span<const std::s
   return result;
 }
 
-void compare_between_ranks(Communicator& world, const std::string& text) {
+void compare_between_ranks(Communicator& world, const std::string& text, const std::string& what) {
   const std::vector<std::size_t> hashes = world.all_gather_value(std::hash<std::string>{}(text));
   if (std::ranges::all_of(hashes, [&](std::size_t hash) { return hash == hashes.front(); })) return;
-  fail(Code::failed_precondition,
-       "the ranks were started with different configurations:" + differences(world.all_gather(text)));
+  fail(Code::failed_precondition, what + ":" + differences(world.all_gather(text)));
 }
 
 }  // namespace cohort

@@ -21,7 +21,8 @@ struct Configuration {
 /// optimizer.group.0.decay=false. Errors name file, line and column: not_found, invalid_argument.
 [[nodiscard]] Configuration load_configuration(const std::string& file, std::span<const std::string> settings);
 
-/// Collective. Error failed_precondition, alike on all ranks, with the lines that differ and the ranks that have them.
-void compare_between_ranks(Communicator& world, const std::string& text);
+/// Collective. Error failed_precondition, alike on all ranks, with the lines that differ and the ranks that have them; it begins
+/// with what these texts say of the ranks: "the ranks were started with different configurations".
+void compare_between_ranks(Communicator& world, const std::string& text, const std::string& what);
 
 }  // namespace cohort

@@ -18,6 +18,7 @@
 #include "cohort/comm/environment.hpp"
 #include "cohort/comm/fault_injection.hpp"
 #include "cohort/comm/membership.hpp"
+#include "job/binaries.hpp"
 #include "job/command_line.hpp"
 #include "job/config.hpp"
 #include "job/launcher.hpp"
@@ -281,7 +282,8 @@ int run_named_job(Communicator& world, const CommandLine& line, Ending& ending) 
   const bool has_file = job.argument == JobArgument::job_file || line.argument.ends_with(".toml");
   Configuration configuration = load_configuration(has_file ? line.argument : "", line.settings);
   configuration.text += fmt::format("job = {}\nargument = {}\n--resume = {}\n", line.job, line.argument, line.resume);
-  compare_between_ranks(world, configuration.text);
+  if (world.size() > 1) compare_between_ranks(world, binaries_text(line.plugins), "the ranks run different programs");
+  compare_between_ranks(world, configuration.text, "the ranks were started with different configurations");
   watch(world, configuration.root, ending);
   inject_faults(world, configuration.root, ending.replacement());
   if (job.argument == JobArgument::none) configuration.root.finish();

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
+
+#include "cohort/base/keyed_permutation.hpp"
 
 namespace cohort {
 namespace {
@@ -43,6 +46,39 @@ TEST(Random, PermutationHoldsEveryNumberOnceAndDependsOnSeedAndStream) {
     }
     std::sort(order.begin(), order.end());
     for (std::uint32_t i = 0; i < n; ++i) ASSERT_EQ(order[i], i);
+  }
+}
+
+TEST(Random, AKeyedPermutationHoldsEveryNumberOnceAndDependsOnSeedAndStream) {
+  for (std::uint32_t n = 1; n < 300; ++n) {
+    const KeyedPermutation keyed(n, 5, 9), other_seed(n, 6, 9), other_stream(n, 5, 10);
+    std::vector<int> seen(n);
+    std::uint32_t by_seed = 0, by_stream = 0;
+    for (std::uint32_t place = 0; place < n; ++place) {
+      ASSERT_LT(keyed[place], n);
+      ++seen[keyed[place]];
+      by_seed += keyed[place] != other_seed[place] ? 1 : 0;
+      by_stream += keyed[place] != other_stream[place] ? 1 : 0;
+    }
+    for (const int times : seen) ASSERT_EQ(times, 1) << n;
+    if (n < 50) continue;
+    ASSERT_GT(by_seed, n / 2) << n;
+    ASSERT_GT(by_stream, n / 2) << n;
+  }
+}
+
+/// Any number is as likely in any place, and after any other: cells of 4000 draws each of 6 and of 30.
+TEST(Random, AKeyedPermutationIsUniform) {
+  std::vector<int> places(36), pairs(36);
+  for (std::uint64_t stream = 0; stream < 4000; ++stream) {
+    const KeyedPermutation keyed(6, 1, stream);
+    for (std::uint32_t place = 0; place < 6; ++place) ++places[place * 6 + keyed[place]];
+    ++pairs[keyed[0] * 6 + keyed[1]];
+  }
+  for (const int count : places) EXPECT_NEAR(count, 667, 5 * 24);
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    if (i % 7 == 0) continue;            // no number comes after itself
+    EXPECT_NEAR(pairs[i], 133, 5 * 12) << i;
   }
 }
 

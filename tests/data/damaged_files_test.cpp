@@ -11,6 +11,7 @@ namespace cohort {
 namespace {
 
 using namespace cohort::testing;
+using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
@@ -106,13 +107,20 @@ TEST(DamagedIdx, SaysWhatIsWrong) {
 TEST(DamagedCsv, NamesLineAndColumn) {
   const TemporaryFolder folder;
   EXPECT_EQ(csv_error(folder, "a,label\n1,2\n"), "");
-  EXPECT_EQ(csv_error(folder, "a,label\n1,2\n12,x\n"), "s.csv:3:4: column 'label': 'x' is not a finite number");
+  EXPECT_EQ(csv_error(folder, "a,label\n1,2\n12,x\n"), "s.csv:3:4: column 'label': 'x' is not a finite number; where labels are texts, give label_kind = \"name\"");
   EXPECT_EQ(csv_error(folder, "a,label\n\n1,2\n,3\n"), "s.csv:4:1: column 'a': '' is not a finite number");
   EXPECT_EQ(csv_error(folder, "a,label\n1,2\nnan,3\n"), "s.csv:3:1: column 'a': 'nan' is not a finite number");
   EXPECT_EQ(csv_error(folder, "a,label\n1,2\n1e999,3\n"), "s.csv:3:1: column 'a': '1e999' is not a finite number");
   EXPECT_EQ(csv_error(folder, "a,label\n1,2\n5\n"), "s.csv:3:1: the line ends after 1 cells, the header has 2 columns");
   EXPECT_EQ(csv_error(folder, "a,label\n1,2\n5,6,7\n"), "s.csv:3:5: more cells than the 2 columns of the header");
-  EXPECT_EQ(csv_error(folder, "a,label\n\"1,2\n"), "s.csv:2:1: the quote that opens here is not closed on its line");
+  EXPECT_EQ(csv_error(folder, "a,label\n\"1,2\n"), "s.csv:2:1: the quote that opens here is never closed");
+  EXPECT_EQ(csv_error(folder, "a,label\n\"1\n\n2\",3\n"), "s.csv:2:1: column 'a': '1\\n\\n2' is not a finite number");
+  EXPECT_EQ(csv_error(folder, "\"a\nb\",label\n\n1,2\n3,\"\n\"\n"),
+            "s.csv:5:3: column 'label': '\\n' is not a finite number; where labels are texts, give label_kind = \"name\"");
+  EXPECT_EQ(csv_error(folder, "a,b,label\n1,\"2\n\",x\n", Options().with("features", {"a"})),
+            "s.csv:3:3: column 'label': 'x' is not a finite number; where labels are texts, give label_kind = \"name\"");
+  EXPECT_EQ(csv_error(folder, "a,label\n1,2\n" + std::string(50, '7') + "x,3\n"),
+            "s.csv:3:1: column 'a': '" + std::string(40, '7') + "…' is not a finite number");
   EXPECT_EQ(csv_error(folder, "a,label\n\"1\"0,2\n"), "s.csv:2:1: text goes on after the closing quote");
   EXPECT_THAT(csv_error(folder, "a,label\n1,2.5\n"),
               StartsWith("s.csv:2:3: column 'label': a class is a whole number from 0 to 2147483647"));
@@ -124,6 +132,50 @@ TEST(DamagedCsv, NamesLineAndColumn) {
   EXPECT_THAT(csv_error(folder, "label\n1\n"), HasSubstr("has no feature columns"));
   EXPECT_THAT(csv_error(folder, "a,b,label\n1,2,0\n", Options().with("shape", {3})),
               HasSubstr("shape [3] for 2 feature columns"));
+}
+
+TEST(DamagedCsv, AColumnWithoutANameIsNoFeature) {
+  const TemporaryFolder folder;
+  for (const std::string name : {"", "\"\"", "Unnamed: 0"}) {
+    EXPECT_THAT(csv_error(folder, name + ",a,label\n0,1,2\n"),
+                AllOf(StartsWith("s.csv:1:"), HasSubstr("the first column has no name, which is how pandas writes its index"),
+                      HasSubstr("index=False"), HasSubstr("features = [...]")));
+    EXPECT_EQ(csv_error(folder, name + ",a,label\n0,1,2\n", Options().with("features", {"a"})), "");
+  }
+  EXPECT_THAT(csv_error(folder, "a,label,\n1,2,\n"), AllOf(StartsWith("s.csv:1:"), HasSubstr("column 3 has no name")));
+  EXPECT_EQ(csv_error(folder, "a,label,,\n1,2,,\n", Options().with("features", {"a"})), "");
+}
+
+TEST(DamagedCsv, LabelsThatAreNamesAreChecked) {
+  const TemporaryFolder folder;
+  const auto error = [&](const std::string& text, Options options = {}) {
+    return csv_error(folder, text, options.with("label_kind", "name"));
+  };
+  EXPECT_EQ(error("a,label\n1,cat\n2,dog\n"), "");
+  EXPECT_EQ(error("a,label\n1,cat\n2,\n"),
+            "s.csv:3:3: column 'label': '' is no name of a class: it is empty, or holds a line end or a zero byte");
+  EXPECT_THAT(error("a,label\n1,\"c\nt\"\n"), StartsWith("s.csv:2:3: column 'label': 'c\\nt' is no name of a class"));
+  EXPECT_EQ(error("a,label\n1,cat\n2,cow\n", Options().with("names", {"cat", "dog"})),
+            "s.csv:3:3: column 'label': unknown class 'cow', did you mean 'cat'? Known: cat dog");
+  EXPECT_THAT(error("a,label\n1,cat\n", Options().with("names", {"cat", "cat"})), HasSubstr("class 'cat' is listed twice"));
+  EXPECT_THAT(error("a,label\n1,a\n2,b\n3,c\n", Options().with("classes", 2)),
+              HasSubstr("column 'label' has 3 classes, more than classes = 2"));
+  EXPECT_THAT(csv_error(folder, "a,label\n1,0\n", Options().with("names", {"cat"})),
+              HasSubstr("data.names: are those of label_kind = \"name\""));
+}
+
+/// A header is read in time that grows with its length: with its square it would take a quarter of an hour.
+TEST(DamagedCsv, ManyColumns) {
+  const TemporaryFolder folder;
+  std::string header, line;
+  for (int i = 0; i < 400'000; ++i) {
+    header += "c" + std::to_string(i) + ",";
+    line += "1,";
+  }
+  EXPECT_EQ(csv_error(folder, header + "label\n" + line + "0\n"), "");
+  EXPECT_THAT(csv_error(folder, header + "c7\n"), HasSubstr("column 'c7' is there twice"));
+  EXPECT_THAT(csv_error(folder, header + "lable\n"),
+              AllOf(HasSubstr("unknown column 'label', did you mean 'lable'? Known: c0 c1 "), HasSubstr(" and 399801 more")));
 }
 
 TEST(DamagedCsv, AnyBytesAreAnErrorOrData) {
@@ -173,6 +225,26 @@ TEST(DamagedHdf5Set, CutAtManyLengths) {
                 HasSubstr("cut.h5: not an HDF5 file that can be read"))
         << length;
   }
+}
+
+/// 80 KB that stand for 81 MB.
+TEST(SizeOfInput, CompressedFilesMayNotComeToAnySize) {
+  const TemporaryFolder folder;
+  const std::string small = gzip(idx_bytes({1, 9000, 9000}, std::vector<unsigned char>(81'000'000)));
+  ASSERT_LT(small.size(), 100'000u);
+  write_bytes(folder.file("small"), small);
+  write_bytes(folder.file("labels"), idx_labels(1));
+  const std::string stored = "for which " + std::to_string(small.size()) + " are stored: more than data.most_expansion = 200 times";
+  const auto idx = [&] { return Options().with("images", folder.file("small")).with("labels", folder.file("labels")); };
+  const auto text = [&] { return Options().with("reader", "text").with("files", {folder.file("small").c_str()}); };
+  const auto csv = Options().with("reader", "csv").with("file", folder.file("small"));
+  EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(idx().section())); }),
+              AllOf(HasSubstr("/small: dimensions [1, 9000, 9000] ask for 81000016 bytes"), HasSubstr(stored)));
+  EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(text().section())); }),
+              AllOf(HasSubstr("/small: decompresses to at least 6"), HasSubstr(stored)));
+  EXPECT_THAT(error_of([&] { static_cast<void>(open_reader(csv.section())); }), HasSubstr(stored));
+  EXPECT_EQ(open_reader(idx().with("most_expansion", 0).section())->size(), 1);
+  EXPECT_EQ(open_reader(text().with("most_expansion", 1100).section())->size(), (81'000'016 - 129) / 128 + 1);
 }
 
 }  // namespace

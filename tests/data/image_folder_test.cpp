@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <turbojpeg.h>
+#include <zlib.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -105,6 +107,69 @@ TEST_F(ImageFolder, JpegIsReadAndLargeImagesShrinkWithoutAliasing) {
   put("a/slopes.jpg", png_of(16, 16, PNG_FORMAT_GRAY, stripes));      // the first bytes count, not the name
   const auto small = read(*open(Options().with("scale", 1.0).with("channels", 1).with("height", 4).with("width", 4)), {0});
   for (std::size_t i = 0; i < 16; ++i) EXPECT_NEAR(small.image[i], 100, i % 4 == 0 || i % 4 == 3 ? 12 : 1e-3) << i;
+}
+
+/// A PNG's header with another size, and the checksum of that.
+std::string claiming(std::string png, std::uint32_t width, std::uint32_t height) {
+  const auto put = [&](std::size_t at, std::uint32_t number) {
+    for (std::size_t i = 0; i < 4; ++i) png[at + i] = static_cast<char>(number >> (24 - 8 * i));
+  };
+  put(16, width);
+  put(20, height);
+  put(29, static_cast<std::uint32_t>(crc32(0, reinterpret_cast<const Bytef*>(png.data()) + 12, 17)));
+  return png;
+}
+
+TEST_F(ImageFolder, LargeImagesAreRefusedBeforeThereIsMemoryForThem) {
+  const std::string png = png_of(8, 8, PNG_FORMAT_RGB, slopes(8, 8)), jpeg = jpeg_of(16, 16, slopes(16, 16));
+  const auto error = [&](const std::string& bytes, double megapixels) {
+    put("a/x.png", bytes);
+    return error_of([&] { static_cast<void>(open(Options().with("most_megapixels", megapixels))); });
+  };
+  EXPECT_EQ(error(png, 64e-6), "");
+  EXPECT_THAT(error(png, 63e-6), HasSubstr("/a/x.png: an image of 8 × 8 pixels is larger than data.most_megapixels = 6.3e-05 allows"));
+  EXPECT_EQ(error(jpeg, 256e-6), "");
+  EXPECT_THAT(error(jpeg, 255e-6), HasSubstr("/a/x.png: an image of 16 × 16 pixels is larger than data.most_megapixels"));
+  // Compressed pixels take some space: what is beyond any compression is no size at all.
+  EXPECT_THAT(error(claiming(png, 7000, 9000), 64), HasSubstr("/a/x.png: damaged PNG: claims 7000 × 9000 pixels, which its "));
+}
+
+/// Row by row: the memory that it takes must not grow with the height of a narrow image. What comes out is the mean of a slope.
+TEST(Resample, OfALongNarrowImage) {
+  constexpr std::int64_t kHeight = 100'000;
+  DecodedImage image{kHeight, 1, 1, {}};
+  for (std::int64_t i = 0; i < kHeight; ++i) image.pixels.push_back(static_cast<float>(i) / kHeight);
+  std::vector<float> out(4 * 3);
+  resample(image, 4, 3, out.data());
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const double centre = (static_cast<double>(i / 3) + 0.5) / 4;
+    EXPECT_NEAR(out[i], i / 3 == 0 || i / 3 == 3 ? std::clamp(centre, 0.15, 0.85) : centre, 0.03) << i;
+  }
+}
+
+/// Every size to every size, as two sums that are written down plainly.
+TEST(Resample, IsTheWeightedMeanOfWhatIsAround) {
+  for (const std::int64_t in : {1, 2, 5, 9}) {
+    for (const std::int64_t out : {1, 2, 4, 13}) {
+      DecodedImage image{in, 3, 2, {}};
+      for (std::int64_t i = 0; i < in * 6; ++i) image.pixels.push_back(static_cast<float>(i * i % 17));
+      std::vector<float> result(static_cast<std::size_t>(out * 6));
+      resample(image, out, 3, result.data());
+      const double ratio = static_cast<double>(in) / static_cast<double>(out), reach = std::max(ratio, 1.0);
+      for (std::int64_t r = 0; r < out && in != out; ++r) {
+        std::vector<double> sum(6);
+        double weights = 0;
+        for (std::int64_t i = 0; i < in; ++i) {
+          const double w = std::max(0.0, 1 - std::fabs(static_cast<double>(i) + 0.5 - (static_cast<double>(r) + 0.5) * ratio) / reach);
+          weights += w;
+          for (std::size_t k = 0; k < 6; ++k) sum[k] += w * static_cast<double>(image.pixels[static_cast<std::size_t>(i) * 6 + k]);
+        }
+        for (std::size_t k = 0; k < 6; ++k) {
+          EXPECT_NEAR(result[static_cast<std::size_t>(r) * 6 + k], sum[k] / weights, 1e-4) << in << " to " << out << " row " << r;
+        }
+      }
+    }
+  }
 }
 
 TEST(Resample, DoublingInterpolatesBetweenCentres) {

@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cmath>
 #include <numeric>
 #include <set>
 #include <thread>
 
+#include "cohort/base/random.hpp"
 #include "data/fake_reader.hpp"
 #include "support/patience.hpp"
 #include "support/temporary_folder.hpp"
@@ -38,22 +40,28 @@ std::vector<T> together(const std::vector<Seen>& parts, std::vector<T> Seen::*wh
   return whole;
 }
 
+std::vector<std::uint32_t> list_of(const EpochOrder& order, std::uint32_t n) {
+  std::vector<std::uint32_t> list;
+  for (std::uint32_t place = 0; place < n; ++place) list.push_back(order[place]);
+  return list;
+}
+
 TEST(SampleOrder, IsAPermutationThatDependsOnSeedAndEpochOnly) {
-  for (const std::int64_t n : {0, 1, 2, 97}) {
+  for (const std::uint32_t n : {0, 1, 2, 97}) {
     SampleOrder order(n, 5, true), same(n, 5, true), other(n, 6, true);
-    const auto third = order.of_epoch(3);
+    const auto third = list_of(order.of_epoch(3), n);
     static_cast<void>(same.of_epoch(0));
-    EXPECT_EQ(*third, *same.of_epoch(3)) << "the way there does not matter";
-    std::vector<std::uint32_t> sorted = *third, all(static_cast<std::size_t>(n));
+    EXPECT_EQ(third, list_of(same.of_epoch(3), n)) << "the way there does not matter";
+    std::vector<std::uint32_t> sorted = third, all(n);
     std::sort(sorted.begin(), sorted.end());
     std::iota(all.begin(), all.end(), 0u);
     EXPECT_EQ(sorted, all);
     if (n < 10) continue;
-    EXPECT_NE(*third, all);
-    EXPECT_NE(*third, *order.of_epoch(4));
-    EXPECT_NE(*third, *other.of_epoch(3));
+    EXPECT_NE(third, all);
+    EXPECT_NE(third, list_of(order.of_epoch(4), n));
+    EXPECT_NE(third, list_of(other.of_epoch(3), n));
   }
-  EXPECT_THAT(*SampleOrder(4, 5, false).of_epoch(7), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(list_of(SampleOrder(4, 5, false).of_epoch(7), 4), ElementsAre(0, 1, 2, 3));
 }
 
 /// Any sample is as likely in any place: with 4000 epochs of 6 samples each cell counts 667 +- 24.
@@ -61,10 +69,33 @@ TEST(SampleOrder, IsUniform) {
   SampleOrder order(6, 1, true);
   std::vector<int> count(36);
   for (int epoch = 0; epoch < 4000; ++epoch) {
-    const auto permutation = order.of_epoch(epoch);
-    for (std::size_t place = 0; place < 6; ++place) ++count[place * 6 + (*permutation)[place]];
+    const EpochOrder& permutation = order.of_epoch(epoch);
+    for (std::uint32_t place = 0; place < 6; ++place) ++count[place * 6 + permutation[place]];
   }
   for (const int c : count) EXPECT_NEAR(c, 667, 24 * 5);
+}
+
+/// Runs that were begun with a list go on in its order.
+TEST(SampleOrder, OfAnySizeThatHadAListIsThatList) {
+  SampleOrder order(97, 5, true);
+  EXPECT_EQ(list_of(order.of_epoch(2), 97), random_permutation(97, 5, stream_of("sample order") + 2));
+}
+
+/// Four thousand million samples: their order is there at once, takes no memory, and visits none twice.
+TEST(SampleOrder, OfAHugeSetIsNoList) {
+  constexpr std::uint32_t kMost = 0xffffffffu;
+  SampleOrder order(kMost, 3, true), stored(kMost, 3, false);
+  EXPECT_EQ(stored.of_epoch(1)[kMost - 1], kMost - 1);
+  std::set<std::uint32_t> first, last;
+  for (std::uint32_t place = 0; place < 1000; ++place) {
+    EXPECT_TRUE(first.insert(order.of_epoch(0)[place]).second);
+    EXPECT_TRUE(first.insert(order.of_epoch(0)[kMost - 1 - place]).second);
+    last.insert(order.of_epoch(1)[place]);
+  }
+  EXPECT_NE(first, last);
+  double mean = 0;
+  for (const std::uint32_t sample : first) mean += sample / static_cast<double>(first.size());
+  EXPECT_NEAR(mean / kMost, 0.5, 5 * 0.29 / std::sqrt(2000)) << "they come from everywhere";
 }
 
 TEST(BatchPlan, SharesCoverEveryRowOnceAndDifferByOneAtMost) {

@@ -162,6 +162,16 @@ TEST_P(EveryReader, RefusesUnknownKeys) {
   EXPECT_THAT(error_of([&] { options.section().finish(); }), HasSubstr("unknown key 'data.imags'"));
 }
 
+/// Options are bound, and checked, where the data are missing.
+TEST_P(EveryReader, BindsItsOptionsWithoutTheData) {
+  Options options = kMakers.at(GetParam())(folder_, 3).with("reader", GetParam()).with("limit", 2);
+  std::filesystem::remove_all(folder_.path());
+  bind_reader(options.section());
+  options.section().finish();
+  Options wrong = kMakers.at(GetParam())(TemporaryFolder(), 3).with("reader", GetParam()).with("limit", -1);
+  EXPECT_THAT(error_of([&] { bind_reader(wrong.section()); }), HasSubstr("data.limit = -1"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Readers, EveryReader, ::testing::ValuesIn(Registry<ReaderType>::instance().names()),
                          [](const auto& test) { return test.param; });
 
@@ -266,6 +276,47 @@ TEST(CsvReader, QuotesSpacesLineEndsAndChosenColumns) {
   const auto got = read(*reader, {0, 1});
   EXPECT_THAT(values<float>(got[0]), ElementsAre(-5.f, 200.f, 8.f, 6.f));
   EXPECT_THAT(values<float>(got[1]), ElementsAre(0.5f, -1.f));
+}
+
+TEST(CsvReader, AQuotedCellMayHoldALineEnd) {
+  const TemporaryFolder folder;
+  write_bytes(folder.file("s.csv"), std::string("a,\"of\r\nwhat\",label\n1,\"two\n\nlines\",0\n2,\"a \"\"q\"\",\n\",1\r\n"));
+  const auto reader = open(Options().with("file", folder.file("s.csv")).with("reader", "csv").with("features", {"a"}));
+  ASSERT_EQ(reader->size(), 2);
+  const auto got = read(*reader, {0, 1});
+  EXPECT_THAT(values<float>(got[0]), ElementsAre(1.f, 2.f));
+  EXPECT_THAT(values<std::int32_t>(got[1]), ElementsAre(0, 1));
+}
+
+TEST(CsvReader, TheFieldHasTheNameThatIsAskedFor) {
+  const TemporaryFolder folder;
+  write_bytes(folder.file("s.csv"), "a,b,label\n1,2,0\n");
+  const auto reader = open(Options().with("file", folder.file("s.csv")).with("reader", "csv").with("field", "image"));
+  EXPECT_EQ(reader->fields()[0].name, "image");
+  EXPECT_EQ(reader->fields()[0].shape, (Shape{2}));
+  EXPECT_THAT(error_of([&] {
+                open(Options().with("file", folder.file("s.csv")).with("reader", "csv").with("field", "label"));
+              }),
+              HasSubstr("data.field is 'label'"));
+}
+
+/// Labels are places in the sorted names, whatever order the lines come in, or in the list that is given.
+TEST(CsvReader, LabelsMayBeNames) {
+  const TemporaryFolder folder;
+  write_bytes(folder.file("s.csv"), "a,label\n1,dog\n2,\"ant, red\"\n3,cow\n4,dog\n");
+  write_bytes(folder.file("t.csv"), "a,label\n3,cow\n4,dog\n1,dog\n2,\"ant, red\"\n");
+  const auto set = [&](const char* file) {
+    return Options().with("file", folder.file(file)).with("reader", "csv").with("label_kind", "name");
+  };
+  const auto s = open(set("s.csv")), t = open(set("t.csv"));
+  EXPECT_THAT(s->classes().names, ElementsAre("ant, red", "cow", "dog"));
+  EXPECT_EQ(s->classes().field, "label");
+  EXPECT_EQ(t->classes().names, s->classes().names);
+  EXPECT_THAT(values<std::int32_t>(read(*s, {0, 1, 2, 3})[1]), ElementsAre(2, 0, 1, 2));
+  EXPECT_THAT(values<std::int32_t>(read(*t, {0, 1, 2, 3})[1]), ElementsAre(1, 2, 2, 0));
+  const auto listed = open(set("s.csv").with("names", {"dog", "emu", "cow", "ant, red"}));
+  EXPECT_THAT(listed->classes().names, ElementsAre("dog", "emu", "cow", "ant, red"));
+  EXPECT_THAT(values<std::int32_t>(read(*listed, {0, 1, 2, 3})[1]), ElementsAre(0, 3, 2, 0));
 }
 
 TEST(CsvReader, WithoutALabel) {

@@ -135,3 +135,23 @@ for name, wrong, size in (("external", "", 8), ("external-missing", "raw", 0), (
     raw.write_bytes(bytes(8) + values(0, 8)[:size].tobytes())
     if size == 0:
         raw.unlink()
+
+# What was never written has no value, unless the data set names one.
+for name, expected, options, written in (
+        ("never-written", "none of its 8 elements was ever written", {}, 0),
+        ("no-chunk", "none of its 8 elements was ever written", {"chunks": (2,)}, 0),
+        ("chunk-missing", "of its 4 chunks only 3 were ever written", {"chunks": (2,)}, 6),
+        ("compressed-chunk-missing", "of its 4 chunks only 3 were ever written", {"chunks": (2,), "compression": "gzip"}, 6),
+        ("chunks", "", {"chunks": (3,), "compression": "gzip"}, 8),
+        ("last-chunk-is-the-fill-value", "", {"chunks": (7,), "fillvalue": 8}, 7),
+        ("part-of-a-source-missing", "s.h5: 'x'", {}, 0)):
+    case = Case(name, expected)
+    there = case.set
+    if name.startswith("part"):
+        there = case / "s.h5"
+        write_virtual(case.set, [("s.h5", "x")])
+        options = {"chunks": (2,)}
+    with h5py.File(there, "w") as file:
+        x = file.create_dataset("x", (PART if name.startswith("part") else 8,), "f4", **options)
+        if written > 0:
+            x[:written] = values(0, written)

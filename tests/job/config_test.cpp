@@ -155,13 +155,14 @@ TEST(Configuration, DifferentConfigurationsAreRefusedOnAllRanksWithTheDifference
       const bool odd = world.rank() == 1;
       const std::string mine =
           std::string("same = 1\nrate = ") + (odd ? "0.2" : "0.1") + "\n" + (odd ? "extra = true\n" : "");
-      texts[static_cast<std::size_t>(world.rank())] = error_of([&] { compare_between_ranks(world, mine); });
+      texts[static_cast<std::size_t>(world.rank())] = error_of([&] { compare_between_ranks(world, mine, "they differ"); });
     });
     if (ranks == 1) {
       EXPECT_EQ(texts[0], "");
       continue;
     }
     for (const std::string& text : texts) EXPECT_EQ(text, texts[0]);
+    EXPECT_THAT(texts[0], ::testing::StartsWith("they differ:\n  "));
     EXPECT_THAT(texts[0], AllOf(HasSubstr("extra: true on rank 1; not set elsewhere."), HasSubstr("0.2 on rank 1."),
                                 HasSubstr(ranks == 3 ? "rate: 0.1 on ranks 0 2;" : "rate: 0.1 on rank")));
     EXPECT_THAT(texts[0], ::testing::Not(HasSubstr("same")));

@@ -194,6 +194,25 @@ class Together(unittest.TestCase):
         self.assertIn("rank: 5 on rank 0; 6 on rank 1.", run.err)
         self.assertEqual(len(run.complaints), 1, run.err)
 
+    def test_different_builds_are_refused_and_named_with_the_ranks(self):
+        """A copy of the library in which the build id is another: all else is the same, as after a build on one host alone."""
+        libraries = [path for path in pathlib.Path(PROGRAM).parent.glob("libcohort.so*") if not path.is_symlink()]
+        data = libraries[0].read_bytes()
+        note = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0"
+        self.assertEqual(data.count(note), 1, "one build id of SHA-1")
+        at = data.index(note) + len(note)
+        with tempfile.TemporaryDirectory() as folder:
+            for path in pathlib.Path(PROGRAM).parent.glob("libcohort.so*"):
+                other = data[:at] + bytes([data[at] ^ 0xff]) + data[at + 1:]
+                pathlib.Path(folder, path.name).write_bytes(other)
+            run = Run([*ranks(2, "doctor"), ":", "-n", "1", "env", f"LD_LIBRARY_PATH={folder}", PROGRAM, "doctor"])
+        self.assertEqual((run.code, len(run.complaints)), (1, 1), run.err)
+        self.assertIn("error: the ranks run different programs:", run.err)
+        ids = [data[at:at + 20].hex(), other[at:at + 20].hex()]
+        self.assertRegex(run.err, rf"libcohort\.so\S*: .*build {ids[0]} on ranks 0 1")
+        self.assertRegex(run.err, rf"libcohort\.so\S*: .*build {ids[1]} on rank 2")
+        self.assertNotIn("the program:", run.err)
+
     def test_a_plugin_that_one_rank_lacks_is_named_with_the_rank(self):
         one = ["--oversubscribe", "--bind-to", "none", "-n", "1", PROGRAM, "list", "--plugin"]
         run = Run([MPIRUN, *one, PLUGIN, ":", "-n", "1", *one[5:], "nix.so"])
@@ -204,6 +223,7 @@ class Together(unittest.TestCase):
 class Jobs(unittest.TestCase):
     """The jobs that come with the program, and their example files."""
 
+    MISSING = {"idx": ["images=/nowhere/i", "labels=/nowhere/l"], "text": ['files=["/nowhere/*"]'], "synthetic": []}
     FOLDERS = {"optimizers": "optimizer", "collectives": "collective", "collectives/codecs": "codec", "jobs": "job",
                "jobs/models": "model"}
 
@@ -224,7 +244,7 @@ class Jobs(unittest.TestCase):
         out = Run([PROGRAM, "list", "optimizer"]).out
         self.assertRegex(out, r"momentum = 0.0 +share of the last step that is kept \[0 <= value <= 1\]")
 
-    def test_example_files_train_and_can_be_evaluated_and_inspected(self):
+    def test_example_files_train_and_are_evaluated_inspected_and_reported_without_their_training_data(self):
         files = sorted((SOURCE / "jobs").glob("*.toml"))
         self.assertGreaterEqual(len(files), 4)
         for file in files:
@@ -239,20 +259,24 @@ class Jobs(unittest.TestCase):
                 run = Run(ranks(2, "train", str(file), *limits))
                 self.assertEqual(run.code, 0, run.err)
                 self.assertRegex(run.out, r"(accuracy +0|nats_per_byte +\d|absolute_error +\d)\.\d+")
-                run = Run([PROGRAM, "evaluate", str(file), "--resume", f"{folder}/run", *limits])
+                kind = re.search(r'reader = "(\w+)"', file.read_text(encoding="utf-8")).group(1)
+                gone = [word for key in self.MISSING[kind] for word in ("--set", f"data.train.{key}")]   # only the training data
+                run = Run([PROGRAM, "evaluate", str(file), "--resume", f"{folder}/run", *limits, *gone])
                 self.assertEqual(run.code, 0, run.err)
                 self.assertIn("samples        100", run.out)
-                if 'reader = "text"' in file.read_text(encoding="utf-8"):
-                    run = Run([PROGRAM, "generate", str(file), "--resume", f"{folder}/run", *limits, "--set",
-                               'generate={prompt="Free", length=20, top=1}'])
+                if kind == "text":
+                    run = Run([PROGRAM, "generate", str(file), "--resume", f"{folder}/run", *limits, *gone, "--set",
+                               'data.validation.files=["/nowhere"]', "--set", 'generate={prompt="Free", length=20, top=1}'])
                     self.assertEqual(run.code, 0, run.err)
                     self.assertIn("Free", run.out)
                 run = Run([PROGRAM, "inspect", f"{folder}/run"])
                 self.assertEqual(run.code, 0, run.err)
                 self.assertIn("parameters/", run.out)
-                run = Run([PROGRAM, "inspect", str(file)])
+                run = Run([PROGRAM, "inspect", str(file), *limits, *gone])
                 self.assertEqual(run.code, 0, run.err)
                 self.assertRegex(run.out, r"\d+ parameters, ")
+                run = Run([PROGRAM, "report", f"{folder}/run"])
+                self.assertEqual(run.code, 0, run.err)
 
     def test_slips_in_a_job_file_show_the_way(self):
         file = str(SOURCE / "jobs" / "synthetic.toml")

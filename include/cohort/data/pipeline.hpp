@@ -2,11 +2,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "cohort/base/keyed_permutation.hpp"
 #include "cohort/base/options.hpp"
 #include "cohort/data/reader.hpp"
 #include "cohort/tensor/tensor.hpp"
@@ -41,19 +44,38 @@ struct PipelineOptions {
   explicit PipelineOptions(Section& section);
 };
 
-/// The order in which an epoch visits the samples: a permutation of 0 … samples-1 that depends on (seed, epoch) only.
+/// In which order one epoch visits the samples: 0 … samples-1, each once. Copies are cheap and share what they need.
+class EpochOrder {
+ public:
+  /// As they are stored.
+  EpochOrder() = default;
+  explicit EpochOrder(std::vector<std::uint32_t> list)
+      : list_(std::make_shared<const std::vector<std::uint32_t>>(std::move(list))) {}
+  explicit EpochOrder(const KeyedPermutation& keyed) : keyed_(keyed) {}
+  [[nodiscard]] std::uint32_t operator[](std::uint32_t place) const {
+    if (keyed_) return (*keyed_)[place];
+    return list_ == nullptr ? place : (*list_)[place];
+  }
+
+ private:
+  std::shared_ptr<const std::vector<std::uint32_t>> list_;
+  std::optional<KeyedPermutation> keyed_;
+};
+
+/// The orders of all epochs: shuffled, a permutation that depends on (seed, epoch) only. Up to kMostListed samples it is a list,
+/// made when the epoch begins; of more, each place is computed, so that a set takes no memory for its order.
 class SampleOrder {
  public:
+  static constexpr std::int64_t kMostListed = 1 << 24;
   SampleOrder(std::int64_t samples, std::uint64_t seed, bool shuffle);
-  using Permutation = std::shared_ptr<const std::vector<std::uint32_t>>;
-  [[nodiscard]] Permutation of_epoch(std::int64_t epoch);       ///< the last one is kept; one thread at a time
+  [[nodiscard]] const EpochOrder& of_epoch(std::int64_t epoch);       ///< valid until the next call; one thread at a time
 
  private:
   std::uint32_t samples_;
   std::uint64_t seed_;
   bool shuffle_;
-  std::int64_t epoch_ = -1;
-  Permutation permutation_;
+  std::int64_t epoch_ = -1;                                           ///< of order_
+  EpochOrder order_;
 };
 
 /// Which rows of a global batch one rank has: local row i is global row offset + i * stride.
@@ -111,7 +133,7 @@ enum class BatchUse {
 };
 
 /// One rank's batches, in order, prepared ahead by threads and in memory that is used again: after the first round nothing
-/// is allocated but each epoch's order. All methods belong to one thread. Destruction stops the threads, at the latest when
+/// is allocated but each epoch's order, where that is a list. All methods belong to one thread. Destruction stops the threads, at the latest when
 /// each has finished the batch it is at.
 class BatchPipeline {
  public:

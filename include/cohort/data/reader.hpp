@@ -40,17 +40,27 @@ class Reader {
   [[nodiscard]] virtual Classes classes() const { return {}; }
 };
 
-/// A kind of data set, by name: `const Registered<ReaderType> reader{"idx", {open_idx}};` `open` binds its own options in
-/// the section that it is given.
+/// A kind of data set, by name: `const Registered<ReaderType> reader{"idx", reader_type<IdxReader, IdxOptions>()};` `open`
+/// binds its own options in the section that it is given; `bind` does so without a look at the data, which may be missing. A
+/// kind without `bind` is opened in its place.
 struct ReaderType {
   std::function<std::unique_ptr<Reader>(Section&)> open;
+  std::function<void(Section&)> bind{};
 };
+/// Of a reader that is made from its options, which are bound by their constructor.
+template <class TheReader, class Options>
+[[nodiscard]] ReaderType reader_type() {
+  return {.open = [](Section& section) { return std::make_unique<TheReader>(Options(section)); },
+          .bind = [](Section& section) { static_cast<void>(Options(section)); }};
+}
 template <>
 inline constexpr std::string_view kKindOf<ReaderType> = "reader";
 
 /// The data set that a section describes: `reader` names the kind, `limit` cuts it to its first samples, the rest are that
 /// kind's own options.
 [[nodiscard]] std::shared_ptr<const Reader> open_reader(Section& section);
+/// Binds the same options, for whoever does without the data. Errors of the options alone.
+void bind_reader(Section& section);
 
 /// The same data set, of whose classes label i is the one called `names[i]`. Error invalid_argument, beginning with `what`,
 /// that names a class that is not among `names`. A data set without names of classes stays as it is.

@@ -1,11 +1,12 @@
-// Text files with a header line and numeric columns (RFC 4180: fields may be in double quotes), plain or .gz. One column is
-// the label, the others make one vector of features per sample.
+// Text files with a header line and columns (RFC 4180: cells may be in double quotes, and then hold separators and line ends),
+// plain or .gz. One column is the label, a number or the name of a class; the others are numbers, and make one field per sample.
 #include <algorithm>
 #include <charconv>
 #include <clocale>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <unordered_map>
 #include <utility>
 
 #include "cohort/base/error.hpp"
@@ -17,31 +18,51 @@ namespace cohort {
 namespace {
 
 struct CsvOptions {
-  std::string file, label = "label", label_kind = "class", separator = ",";
-  std::vector<std::string> features;
+  std::string file, label = "label", label_kind = "class", separator = ",", field = "features";
+  std::vector<std::string> features, names;
   std::vector<std::int64_t> shape;
   std::int64_t classes = 0;
+  ExpansionLimit expansion;
   Normalise normalise;
 
   explicit CsvOptions(Section& section) {
     section.bind("file", file, "the text file, plain or .gz");
     section.bind("separator", separator, "between columns", one_of({",", ";", "\t", "|"}));
     section.bind("label", label, "name of the label's column; empty: there is none");
-    section.bind("label_kind", label_kind, "class: a whole number (int32); value: a number (float32)",
-                 one_of({"class", "value"}));
+    section.bind("label_kind", label_kind,
+                 "class: a whole number (int32); name: a text that names the class; value: a number (float32)",
+                 one_of({"class", "name", "value"}));
     section.bind("classes", classes, "class labels are below this; 0: any", at_least(0));
+    section.bind("names", names,
+                 "names of the classes, label 0 first, for label_kind = \"name\"; one that is not listed is an error. Empty: all "
+                 "that there are, sorted");
     section.bind("features", features, "names of the feature columns, in this order; empty: all but the label");
+    section.bind("field", field, "the features' name in the batch, which a model may look for: image");
     section.bind("shape", shape, "of one sample's features, as in [28, 28, 1]; empty: a vector", at_least(1));
+    expansion.bind(section);
     normalise.bind(section);
     check(!file.empty(), Code::invalid_argument, section.path() + ": reader 'csv' needs the path file");
     check(shape.size() <= Shape::kMaxRank - 1, Code::invalid_argument, section.path() + ".shape: at most 7 dimensions");
+    check(!field.empty() && (label.empty() || field != "label"), Code::invalid_argument,
+          section.path() + ".field is '" + field + "': it must be a name, and another than that of the label's field");
+    check(names.empty() || label_kind == "name", Code::invalid_argument,
+          section.path() + ".names: are those of label_kind = \"name\"");
   }
 };
+
+/// A cell or the name of a column, for messages: not all of a long one, and on one line.
+std::string shown(std::string_view text) {
+  constexpr std::size_t kMost = 40;
+  std::string line;
+  for (const char c : text.substr(0, kMost)) line += c == '\n' ? "\\n" : c == '\r' ? "\\r" : std::string{c};
+  return "'" + line + (text.size() > kMost ? "…'" : "'");
+}
 
 /// Goes through the text cell by cell; knows where it is, for messages.
 class CsvText {
  public:
-  CsvText(std::string path, char separator) : path_(std::move(path)), separator_(separator), text_(read_text(path_)) {
+  CsvText(const CsvOptions& options)
+      : path_(options.file), separator_(options.separator.front()), text_(read_text(path_, options.expansion)) {
     if (text_.starts_with("\xef\xbb\xbf")) at_ = line_start_ = 3;   // byte order mark
     skip_blank_lines();
   }
@@ -50,6 +71,7 @@ class CsvText {
 
   /// The next cell without its quotes; `last` says that it ends the line. Valid until the next call.
   std::string_view cell(bool& last) {
+    pass_line_ends();
     cell_start_ = at_;
     std::string_view content;
     if (at_ < text_.size() && text_[at_] == '"') {
@@ -69,6 +91,7 @@ class CsvText {
   /// To be called after the last cell of a line has been used.
   void next_line() {
     if (!std::exchange(end_line_, false)) return;
+    pass_line_ends();
     ++line_;
     line_start_ = at_;
     skip_blank_lines();
@@ -84,10 +107,14 @@ class CsvText {
   std::string_view quoted() {
     unquoted_.clear();
     for (++at_;; ++at_) {
-      if (at_ >= text_.size() || text_[at_] == '\n') refuse("the quote that opens here is not closed on its line");
+      if (at_ >= text_.size()) refuse("the quote that opens here is never closed");
       if (text_[at_] == '"') {
         if (at_ + 1 >= text_.size() || text_[at_ + 1] != '"') break;
         ++at_;
+      }
+      if (text_[at_] == '\n') {
+        ++inner_lines_;
+        inner_start_ = at_ + 1;
       }
       unquoted_ += text_[at_];
     }
@@ -95,6 +122,13 @@ class CsvText {
     if (at_ < text_.size() && text_[at_] == '\r') ++at_;
     if (at_ < text_.size() && text_[at_] != separator_ && text_[at_] != '\n') refuse("text goes on after the closing quote");
     return unquoted_;
+  }
+
+  /// What comes behind a cell with line ends is on the line of its closing quote.
+  void pass_line_ends() {
+    if (inner_lines_ == 0) return;
+    line_ += std::exchange(inner_lines_, 0);
+    line_start_ = inner_start_;
   }
 
   void skip_blank_lines() {
@@ -111,6 +145,7 @@ class CsvText {
   std::string text_, unquoted_;
   const char stops_[3] = {separator_, '\n', '\0'};
   std::size_t at_ = 0, line_start_ = 0, cell_start_ = 0, line_ = 1;
+  std::size_t inner_lines_ = 0, inner_start_ = 0;    // line ends in the cell that was read last, and where the last one ends
   bool end_line_ = false;
 };
 
@@ -122,21 +157,38 @@ struct Columns {
   std::int64_t features = 0;
 };
 
+/// Where each name stands, so that a header of many columns is read in linear time.
+using Places = std::unordered_map<std::string, std::size_t>;
+
+/// Without a name a column cannot be meant to be a feature; programs write such ones unasked.
+void require_names(const CsvText& text, const std::vector<std::string>& names) {
+  if (names[0].empty() || names[0] == "Unnamed: 0") {
+    text.refuse("the first column has no name, which is how pandas writes its index: write the table with index=False, or "
+                "list the columns to use in features = [...]");
+  }
+  for (std::size_t i = 1; i < names.size(); ++i) {
+    if (!names[i].empty()) continue;
+    text.refuse("column " + std::to_string(i + 1) + " has no name (does the line end with a separator?): name it, or list the "
+                "columns to use in features = [...]");
+  }
+}
+
 Columns read_header(CsvText& text, const CsvOptions& options) {
   check(!text.at_end(), Code::data_loss, options.file + ": is empty, a header line with column names is expected");
   Columns columns;
+  Places places;
   for (bool last = false; !last;) {
     std::string name(text.cell(last));
-    if (std::find(columns.names.begin(), columns.names.end(), name) != columns.names.end())
-      text.refuse("column '" + name + "' is there twice");
+    if (!places.emplace(name, columns.names.size()).second && !name.empty())
+      text.refuse("column " + shown(name) + " is there twice");
     columns.names.push_back(std::move(name));
   }
+  if (options.features.empty()) require_names(text, columns.names);
   columns.target.assign(columns.names.size(), Columns::kIgnored);
   const auto place = [&](const std::string& name) {
-    const auto at = std::find(columns.names.begin(), columns.names.end(), name);
-    if (at == columns.names.end())
-      fail(Code::not_found, options.file + ": " + unknown_name_text("column", name, columns.names));
-    return static_cast<std::size_t>(at - columns.names.begin());
+    const auto at = places.find(name);
+    if (at == places.end()) fail(Code::not_found, options.file + ": " + unknown_name_text("column", name, columns.names));
+    return at->second;
   };
   if (!options.label.empty()) columns.target[place(options.label)] = Columns::kLabel;
   for (const std::string& name : options.features) {
@@ -157,8 +209,9 @@ Columns read_header(CsvText& text, const CsvOptions& options) {
 class CsvReader final : public Reader {
  public:
   explicit CsvReader(const CsvOptions& options)
-      : class_labels_(options.label_kind == "class"), label_(!options.label.empty()) {
-    CsvText text(options.file, options.separator.front());
+      : class_labels_(options.label_kind != "value"), named_(options.label_kind == "name"), label_(!options.label.empty()),
+        listed_(!options.names.empty()), names_(options.names) {
+    CsvText text(options);
     const Columns columns = read_header(text, options);
     width_ = static_cast<std::size_t>(columns.features);
     const Shape shape = options.shape.empty() ? Shape{columns.features} : Shape(options.shape);
@@ -166,13 +219,24 @@ class CsvReader final : public Reader {
       fail(Code::invalid_argument,
            options.file + ": shape " + shape.text() + " for " + std::to_string(columns.features) + " feature columns");
     }
-    fields_.push_back({"features", DType::float32, shape});
+    fields_.push_back({options.field, DType::float32, shape});
     if (label_) fields_.push_back({"label", class_labels_ ? DType::int32 : DType::float32, {}});
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      check(is_name(names_[i]), Code::invalid_argument, options.file + ": a class with the name " + shown(names_[i]));
+      check(label_of_.emplace(names_[i], i).second, Code::invalid_argument,
+            options.file + ": class " + shown(names_[i]) + " is listed twice");
+    }
     while (!text.at_end()) read_line(text, columns, options);
+    if (named_ && !listed_) sort_names();
+    if (options.classes > 0 && std::ssize(names_) > options.classes) {
+      fail(Code::invalid_argument, options.file + ": column '" + options.label + "' has " + std::to_string(names_.size()) +
+                                       " classes, more than classes = " + std::to_string(options.classes));
+    }
   }
 
   [[nodiscard]] std::int64_t size() const override { return static_cast<std::int64_t>(features_.size() / width_); }
   [[nodiscard]] const std::vector<Field>& fields() const override { return fields_; }
+  [[nodiscard]] Classes classes() const override { return {"label", names_}; }
 
   void read(std::span<const std::uint32_t> samples, std::span<void* const> buffers) const override {
     for (std::size_t i = 0; i < samples.size(); ++i) {
@@ -197,7 +261,11 @@ class CsvReader final : public Reader {
         text.refuse("more cells than the " + std::to_string(columns.names.size()) + " columns of the header");
       const std::int64_t target = columns.target[column];
       if (target == Columns::kIgnored) continue;
-      const double value = number(text, columns.names[column], cell);
+      if (target == Columns::kLabel && named_) {
+        add_name(text, options.label, cell);
+        continue;
+      }
+      const double value = number(text, columns.names[column], cell, target == Columns::kLabel && class_labels_);
       const auto in_range = [&](float x) {
         if (!std::isfinite(x)) refuse_cell(text, columns.names[column], cell, "is beyond float32");
         return x;
@@ -213,7 +281,7 @@ class CsvReader final : public Reader {
     text.next_line();
   }
 
-  static double number(const CsvText& text, const std::string& column, std::string_view cell) {
+  static double number(const CsvText& text, const std::string& column, std::string_view cell, bool is_class) {
     std::string_view digits = cell;
     while (digits.starts_with(' ')) digits.remove_prefix(1);
     while (digits.ends_with(' ')) digits.remove_suffix(1);
@@ -223,7 +291,8 @@ class CsvReader final : public Reader {
     if (error == std::errc::result_out_of_range) value = out_of_range(std::string(digits));
     else if (error != std::errc{}) value = std::numeric_limits<double>::quiet_NaN();
     if (end != digits.data() + digits.size() || !std::isfinite(value))
-      refuse_cell(text, column, cell, "is not a finite number");
+      refuse_cell(text, column, cell,
+                  is_class ? "is not a finite number; where labels are texts, give label_kind = \"name\"" : "is not a finite number");
     return value;
   }
 
@@ -235,7 +304,29 @@ class CsvReader final : public Reader {
 
   [[noreturn]] static void refuse_cell(const CsvText& text, const std::string& column, std::string_view cell,
                                        const char* why) {
-    text.refuse("column '" + column + "': '" + std::string(cell.substr(0, 40)) + "' " + why);
+    text.refuse("column " + shown(column) + ": " + shown(cell) + " " + why);
+  }
+
+  /// A checkpoint keeps a line for each name.
+  static bool is_name(std::string_view cell) {
+    return !cell.empty() && cell.find('\n') == std::string_view::npos && cell.find('\0') == std::string_view::npos;
+  }
+
+  /// Labels count the names as they come, until all are known.
+  void add_name(const CsvText& text, const std::string& column, std::string_view cell) {
+    if (!is_name(cell)) refuse_cell(text, column, cell, "is no name of a class: it is empty, or holds a line end or a zero byte");
+    const auto [at, is_new] = label_of_.emplace(std::string(cell), names_.size());
+    if (is_new && listed_) text.refuse("column " + shown(column) + ": " + unknown_name_text("class", cell, names_));
+    if (is_new) names_.emplace_back(cell);
+    classes_.push_back(static_cast<std::int32_t>(at->second));
+  }
+
+  /// The order of the lines must not decide which label a class has.
+  void sort_names() {
+    std::ranges::sort(names_);
+    std::vector<std::int32_t> label(names_.size());
+    for (std::size_t i = 0; i < names_.size(); ++i) label[label_of_.at(names_[i])] = static_cast<std::int32_t>(i);
+    for (std::int32_t& each : classes_) each = label[static_cast<std::size_t>(each)];
   }
 
   void add_class(const CsvText& text, double value, const CsvOptions& options) {
@@ -248,15 +339,16 @@ class CsvReader final : public Reader {
     classes_.push_back(static_cast<std::int32_t>(value));
   }
 
-  bool class_labels_, label_;
+  bool class_labels_, named_, label_, listed_;
+  std::vector<std::string> names_;     // of the classes, by label
+  Places label_of_;                    // of each name, while lines are read
   std::size_t width_ = 0;
   std::vector<Field> fields_;
   std::vector<float> features_, values_;
   std::vector<std::int32_t> classes_;
 };
 
-const Registered<ReaderType> reader{
-    "csv", {.open = [](Section& section) { return std::make_unique<CsvReader>(CsvOptions(section)); }}};
+const Registered<ReaderType> reader{"csv", reader_type<CsvReader, CsvOptions>()};
 
 }  // namespace
 }  // namespace cohort

@@ -7,6 +7,7 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/data/reader.hpp"
+#include "data/expansion_limit.hpp"
 #include "data/normalise.hpp"
 #include "hdf5/file.hpp"
 
@@ -15,6 +16,7 @@ namespace {
 
 struct FieldOptions {
   std::string name, dataset, dtype = "as stored";
+  std::vector<std::int64_t> shape;
   std::int64_t classes = 0;
   Normalise normalise;
 
@@ -26,6 +28,9 @@ struct FieldOptions {
     section.bind("dataset", dataset, "full path of the data set in the file");
     section.bind("dtype", dtype, "element type in the batch",
                  one_of({"as stored", "float32", "float64", "int32", "int64", "uint8"}));
+    section.bind("shape", shape, "of one sample, as in [28, 28, 1], of as many elements as are stored; empty: as stored",
+                 at_least(1));
+    check(shape.size() <= Shape::kMaxRank - 1, Code::invalid_argument, section.path() + ".shape: at most 7 dimensions");
     section.bind("classes", classes, "values are whole numbers from 0 to below this; 0: any", at_least(0));
     normalise.bind(section);
     if (normalise.any() && dtype != "float32") {
@@ -37,10 +42,12 @@ struct FieldOptions {
 
 struct Hdf5Options {
   std::string file;
+  ExpansionLimit expansion;
   std::vector<FieldOptions> fields;
 
   explicit Hdf5Options(Section& section) {
     section.bind("file", file, "the HDF5 file");
+    expansion.bind(section);
     for (Section* entry : section.children("field")) fields.emplace_back(*entry);
     check(!file.empty(), Code::invalid_argument, section.path() + ": reader 'hdf5' needs the path file");
   }
@@ -50,7 +57,7 @@ class Hdf5Reader final : public Reader {
  public:
   explicit Hdf5Reader(const Hdf5Options& options) : file_(hdf5::File::open(options.file)), options_(options.fields) {
     if (options_.empty()) take_root_datasets();
-    for (FieldOptions& field : options_) add(field);
+    for (const FieldOptions& field : options_) add(field, options.expansion);
   }
 
   [[nodiscard]] std::int64_t size() const override { return size_; }
@@ -92,10 +99,11 @@ class Hdf5Reader final : public Reader {
           file_.path() + ": no data sets in its root group: name them in [[field]] sections");
   }
 
-  void add(const FieldOptions& options) {
-    file_.require_complete(options.dataset);
-    const hdf5::DatasetInfo info = file_.info(options.dataset);
+  void add(const FieldOptions& options, const ExpansionLimit& expansion) {
     const std::string where = file_.path() + ": '" + options.dataset + "'";
+    const hdf5::DatasetInfo info = file_.info(options.dataset);
+    expansion.require(static_cast<std::uint64_t>(info.shape.elements()) * size_of(info.dtype),
+                      file_.stored_bytes(options.dataset), where + ": says that it has");
     if (info.shape.rank() == 0) fail(Code::data_loss, where + ": is one value, samples are entries of a first dimension");
     if (info.shape[0] > std::numeric_limits<std::uint32_t>::max())
       fail(Code::data_loss, where + ": has more than 2^32 - 1 samples");
@@ -106,6 +114,11 @@ class Hdf5Reader final : public Reader {
     }
     Shape shape = info.shape;
     shape.erase(0);
+    if (const Shape asked(options.shape); !options.shape.empty()) {
+      check(asked.elements() == shape.elements(), Code::invalid_argument,
+            where + ": a sample is " + shape.text() + ", which has another number of elements than shape = " + asked.text());
+      shape = asked;
+    }
     const DType dtype = options.dtype == "as stored" ? info.dtype : dtype_from(options.dtype);
     if (options.classes > 0 && is_float(dtype)) {
       fail(Code::invalid_argument,
@@ -134,8 +147,7 @@ class Hdf5Reader final : public Reader {
   std::int64_t size_ = 0;
 };
 
-const Registered<ReaderType> reader{
-    "hdf5", {.open = [](Section& section) { return std::make_unique<Hdf5Reader>(Hdf5Options(section)); }}};
+const Registered<ReaderType> reader{"hdf5", reader_type<Hdf5Reader, Hdf5Options>()};
 
 }  // namespace
 }  // namespace cohort

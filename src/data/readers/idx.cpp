@@ -16,12 +16,14 @@ constexpr unsigned char kUnsignedByte = 0x08;
 struct IdxOptions {
   std::string images, labels;
   int classes = 10;
+  ExpansionLimit expansion;
   Normalise normalise{.scale = 1.0 / 255};
 
   explicit IdxOptions(Section& section) {
     section.bind("images", images, "IDX file of images, plain or .gz");
     section.bind("labels", labels, "IDX file of labels, plain or .gz");
     section.bind("classes", classes, "labels are below this", between(1, 256));
+    expansion.bind(section);
     normalise.bind(section);
     normalise.require_in_range(section, 255);
     check(!images.empty() && !labels.empty(), Code::invalid_argument,
@@ -42,8 +44,9 @@ std::int64_t read_dimension(ByteSource& source) {
   return dim;
 }
 
-IdxFile read_idx(const std::string& path, std::size_t least_rank, std::size_t most_rank, const char* content) {
-  ByteSource source(path);
+IdxFile read_idx(const std::string& path, const ExpansionLimit& limit, std::size_t least_rank, std::size_t most_rank,
+                 const char* content) {
+  ByteSource source(path, limit);
   std::array<unsigned char, 4> magic;
   source.read(magic.data(), 4, "the magic number");
   if (magic[0] != 0 || magic[1] != 0)
@@ -73,6 +76,7 @@ IdxFile read_idx(const std::string& path, std::size_t least_rank, std::size_t mo
     source.damaged("dimensions " + file.shape.text() + " ask for " + std::to_string(elements) +
                    " bytes, the file cannot hold more than " + std::to_string(source.most_left()));
   }
+  source.require_allowed(elements, "dimensions " + file.shape.text() + " ask for");
   file.elements.resize(elements);
   source.read(file.elements.data(), elements, content);
   source.expect_end();
@@ -83,7 +87,8 @@ IdxFile read_idx(const std::string& path, std::size_t least_rank, std::size_t mo
 class IdxReader final : public Reader {
  public:
   explicit IdxReader(const IdxOptions& options) {
-    IdxFile images = read_idx(options.images, 2, 4, "images"), labels = read_idx(options.labels, 1, 1, "labels");
+    IdxFile images = read_idx(options.images, options.expansion, 2, 4, "images");
+    IdxFile labels = read_idx(options.labels, options.expansion, 1, 1, "labels");
     if (images.shape[0] != labels.shape[0]) {
       fail(Code::data_loss, options.images + ": has " + std::to_string(images.shape[0]) + " images, but " + options.labels +
                                 " has " + std::to_string(labels.shape[0]) + " labels");
@@ -128,8 +133,7 @@ class IdxReader final : public Reader {
   std::array<float, 256> value_{};
 };
 
-const Registered<ReaderType> reader{
-    "idx", {.open = [](Section& section) { return std::make_unique<IdxReader>(IdxOptions(section)); }}};
+const Registered<ReaderType> reader{"idx", reader_type<IdxReader, IdxOptions>()};
 
 }  // namespace
 }  // namespace cohort

@@ -35,6 +35,8 @@ struct ImageFolderOptions {
                  one_of({"8 bit", "full"}));
     decode.full_depth = depth == "full";
     section.bind("apply_gamma", decode.apply_gamma, "bring files that name a gamma to that of screens; else values stay");
+    section.bind("most_megapixels", decode.limit.megapixels, "a larger image is refused", above(0));
+    decode.limit.option = section.path() + ".most_megapixels";
     normalise.bind(section);
     normalise.require_in_range(section, 255);
     check(!directory.empty(), Code::invalid_argument, section.path() + ": reader 'image_folder' needs the path directory");
@@ -135,8 +137,7 @@ class ImageFolderReader final : public Reader {
   std::vector<Field> fields_;
 };
 
-const Registered<ReaderType> reader{
-    "image_folder", {.open = [](Section& section) { return std::make_unique<ImageFolderReader>(ImageFolderOptions(section)); }}};
+const Registered<ReaderType> reader{"image_folder", reader_type<ImageFolderReader, ImageFolderOptions>()};
 
 }  // namespace
 }  // namespace cohort

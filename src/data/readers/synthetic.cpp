@@ -82,8 +82,7 @@ class SyntheticReader final : public Reader {
   std::vector<float> patterns_;
 };
 
-const Registered<ReaderType> reader{
-    "synthetic", {.open = [](Section& section) { return std::make_unique<SyntheticReader>(SyntheticOptions(section)); }}};
+const Registered<ReaderType> reader{"synthetic", reader_type<SyntheticReader, SyntheticOptions>()};
 
 }  // namespace
 }  // namespace cohort

@@ -20,6 +20,7 @@ struct TextOptions {
   std::string part = "all";
   double held_out = 0.1;
   std::int64_t context = 128, stride = 0, block = 1 << 16;
+  ExpansionLimit expansion;
 
   explicit TextOptions(Section& section) {
     section.bind("files", files, "the text files, plain or .gz; shell patterns stand for all that match, sorted by name");
@@ -30,6 +31,7 @@ struct TextOptions {
                  one_of({"train", "validation", "all"}));
     section.bind("held_out", held_out, "share of each block that is held out for validation", between(0, 1));
     section.bind("block", block, "bytes of a block", at_least(2));
+    expansion.bind(section);
     check(!files.empty(), Code::invalid_argument, section.path() + ": reader 'text' needs files, a list of paths");
     if (stride == 0) stride = context;
   }
@@ -65,7 +67,7 @@ std::vector<std::string> files_of(const TextOptions& options) {
 class TextReader final : public Reader {
  public:
   explicit TextReader(const TextOptions& options) : context_(options.context), stride_(options.stride) {
-    for (const std::string& file : files_of(options)) text_ += read_text(file);
+    for (const std::string& file : files_of(options)) text_ += read_text(file, options.expansion);
     const Shape shape{context_};
     fields_ = {{"input", DType::int32, shape}, {"target", DType::int32, shape}};
     const std::int64_t bytes = std::ssize(text_), block = options.part == "all" ? std::max<std::int64_t>(bytes, 1) : options.block;
@@ -122,8 +124,7 @@ class TextReader final : public Reader {
   std::vector<Run> runs_;
 };
 
-const Registered<ReaderType> reader{
-    "text", {.open = [](Section& section) { return std::make_unique<TextReader>(TextOptions(section)); }}};
+const Registered<ReaderType> reader{"text", reader_type<TextReader, TextOptions>()};
 
 }  // namespace
 }  // namespace cohort

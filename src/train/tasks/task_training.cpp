@@ -110,6 +110,17 @@ void check_backups(const Run& run, const ClusterOptions& cluster, int workers) {
   }
 }
 
+/// Only workers make batches, and by then the others can do without them: a job file that asks for what the data do not have
+/// would look like workers that die one after the other. So every rank tries it first, whatever it is to do.
+void check_batches(const Run& run, const Setup& setup) {
+  for (const TrainingPhase& phase : run.plan.phases.phases()) {
+    PipelineOptions options = phase.batches(run.plan.pipeline, run.replicas).pipeline;
+    options.threads = 0;
+    const int shares = phase.aggregate(phase.active(run.replicas))->shares();
+    static_cast<void>(BatchPipeline(setup.training_data, options, 0, shares));
+  }
+}
+
 /// A rank with both roles talks to others from two threads.
 void check_threads(const Communicator& world, const ClusterOptions& cluster) {
   const std::string why_not = cluster.dedicated() ? "" : world.transport().why_one_thread();
@@ -124,6 +135,7 @@ bool train_with_tasks(Run& run) {
   Communicator& world = run.world;
   Setup setup(world, run.plan);
   check_setup(run, setup);
+  check_batches(run, setup);
   check_same_model(world, setup.replica->graph());
   const TaskLayout layout(*setup.parameters, setup.cluster, setup.updater.exchange, world.size());
   check_backups(run, setup.cluster, static_cast<int>(layout.workers.size()));

@@ -82,8 +82,11 @@ void TokenTask::replace_lost() {
     emit({.kind = LogKind::replace, .worker = worker});
     last_progress_ = now();
   }
-  check(stage_ >= Stage::ending || std::ranges::any_of(peers_, [](const Peer& peer) { return !peer.lost; }), Code::unavailable,
-        "no worker is left to train; resume from the last checkpoint with --resume auto");
+  if (stage_ >= Stage::ending || std::ranges::any_of(peers_, [](const Peer& peer) { return !peer.lost; })) return;
+  const std::vector<Membership::Loss> losses = service_.membership()->losses();
+  // A mistake that every worker meets, such as labels beyond the model's classes, ends them one after the other.
+  fail(Code::unavailable, "no worker is left to train" + (losses.empty() ? "" : "; the first: " + losses.front().reason) +
+                              "; resume from the last checkpoint with --resume auto");
 }
 
 void TokenTask::replace(int worker, Communicator& line) {
