@@ -20,9 +20,7 @@ class Autoencoder {
   }
 
   Model operator()(Graph&, const Batch& batch) const {
-    const Value image = batch["image"];
-    check(image.shape().rank() == 4, Code::invalid_argument,
-          "model autoencoder: images must be [height, width, channels], a batch is " + image.signature().text());
+    const Value image = batch.take("image", images("model autoencoder"));
     std::vector<Shape> shapes;               // of the image before each convolution, then of what the dense layers get
     const Value code = encode(image, shapes);
     const Value output = decode(code, shapes);

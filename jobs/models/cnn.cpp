@@ -27,7 +27,7 @@ struct Cnn {
   }
 
   Model operator()(Graph&, const Batch& batch) const {
-    Value h = batch["image"];
+    Value h = batch.take("image", images("model cnn"));
     for (std::size_t i = 0; i < filters.size(); ++i) {
       const std::string number = std::to_string(i + 1);
       h = nn::conv2d(h, filters[i], 5, "conv_" + number, {.bias = !batch_norm});

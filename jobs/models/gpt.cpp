@@ -28,8 +28,9 @@ struct Gpt {
   }
 
   Model operator()(Graph& g, const Batch& batch) const {
-    const Value input = batch["input"], target = batch["target"];
-    check(input.shape().rank() == 2 && input.shape()[1] != Shape::kUnknown, Code::invalid_argument,
+    const Batch::Wanted sequence{.who = "model gpt", .dtype = DType::int32, .least_rank = 2, .most_rank = 2, .form = "[n, t]"};
+    const Value input = batch.take("input", sequence), target = batch.take("target", sequence);
+    check(input.shape()[1] != Shape::kUnknown, Code::invalid_argument,
           "model 'gpt' takes sequences of one length, [n, t]; 'input' is " + input.signature().text());
     const Value embedded = nn::embedding(input, symbols, width, "embedding") + g.variable("position", {input.shape()[1], width}, "normal", 0.02);
     nn::ResidualNorm x{.sum = nn::dropout(embedded, static_cast<float>(dropout), batch.training), .normal = {}};

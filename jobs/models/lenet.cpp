@@ -28,7 +28,7 @@ struct LeNet {
   }
 
   Model operator()(Graph&, const Batch& batch) const {
-    Value h = relu(nn::conv2d(batch["image"], filters[0], 5, "conv_1"));
+    Value h = relu(nn::conv2d(batch.take("image", images("model lenet")), filters[0], 5, "conv_1"));
     h = max_pool(h, 2, 2);
     h = relu(nn::conv2d(h, filters[1], 5, "conv_2", {.padding = "valid"}));
     h = flatten(max_pool(h, 2, 2));

@@ -22,12 +22,13 @@ struct LstmModel {
   }
 
   Model operator()(Graph&, const Batch& batch) const {
-    Value h = nn::embedding(batch["input"], symbols, width, "embedding", 1.0);
+    const Batch::Wanted sequence{.who = "model lstm", .dtype = DType::int32, .least_rank = 2, .most_rank = 2, .form = "[n, t]"};
+    Value h = nn::embedding(batch.take("input", sequence), symbols, width, "embedding", 1.0);
     for (std::int64_t i = 1; i <= layers; ++i) {
       h = nn::dropout(nn::lstm(h, units, "lstm_" + std::to_string(i)), static_cast<float>(dropout), batch.training);
     }
     const Value logits = nn::dense(h, symbols, "output");
-    const Value loss = mean(softmax_cross_entropy(logits, batch["target"]));
+    const Value loss = mean(softmax_cross_entropy(logits, batch.take("target", sequence)));
     return {.loss = loss, .metrics = {{"nats_per_byte", loss}}, .output = logits};
   }
 };

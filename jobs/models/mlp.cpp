@@ -22,7 +22,7 @@ struct Mlp {
   }
 
   Model operator()(Graph&, const Batch& batch) const {
-    Value h = flatten(batch["image"]);
+    Value h = flatten(batch.take("image", {.who = "model mlp", .least_rank = 2, .most_rank = Shape::kMaxRank, .form = "[n, …]"}));
     for (std::size_t i = 0; i < hidden.size(); ++i) {
       h = nn::dense(h, hidden[i], "hidden_" + std::to_string(i + 1), nn::Activation::relu);
       h = nn::dropout(h, static_cast<float>(dropout), batch.training);

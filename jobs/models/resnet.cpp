@@ -38,7 +38,7 @@ class ResNet {
   }
 
   Model operator()(Graph& graph, const Batch& batch) const {
-    Value h = stem(batch["image"], batch.training);
+    Value h = stem(batch.take("image", images("model resnet")), batch.training);
     for (std::size_t stage = 0; stage < blocks_.size(); ++stage) {
       const Scope scope = graph.name_scope("stage_" + std::to_string(stage + 1));
       for (std::int64_t i = 0; i < blocks_[stage]; ++i) {

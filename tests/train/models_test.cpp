@@ -150,5 +150,49 @@ TEST(Models, ABatchWithoutTheFieldNamesThoseThatThereAre) {
   }
 }
 
+std::string error_with(const std::string& model, const std::vector<std::pair<std::string, Signature>>& fields) {
+  Graph graph;
+  Batch batch;
+  for (const auto& [name, field] : fields) batch.fields.emplace(name, graph.placeholder(name, field.dtype, field.shape));
+  Section section("model");
+  try {
+    (void)Registry<ModelType>::instance().get(model).make(section)(graph, batch);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+/// What a field is called does not matter where only one can be meant.
+TEST(Models, TakeAnyFieldOfTheRightFormAndSayWhichTheyLookFor) {
+  const auto unknown = Shape::kUnknown;
+  const Signature image{DType::float32, {unknown, 12, 12, 1}}, vector{DType::float32, {unknown, 7}}, label{DType::int32, {unknown}},
+      text{DType::int32, {unknown, 9}};
+  for (const std::string model : {"mlp", "lenet", "cnn", "resnet", "autoencoder"}) {
+    SCOPED_TRACE(model);
+    EXPECT_EQ(error_with(model, {{"image", image}, {"label", label}}), "");
+    EXPECT_EQ(error_with(model, {{"x", image}, {"y", label}}), "");
+    EXPECT_EQ(error_with(model, {{"image", image}, {"other", image}, {"label", label}, {"weight", label}}), "");
+    EXPECT_THAT(error_with(model, {{"a", image}, {"b", image}, {"label", label}}),
+                ::testing::AllOf(HasSubstr("model " + model + " takes the field 'image', float32 [n, "),
+                                 HasSubstr(", or else the only field of that form; the data have 'a' float32[?, 12, 12, 1], 'b' float32")));
+    EXPECT_THAT(error_with(model, {{"image", label}, {"x", image}, {"label", label}}),
+                HasSubstr("model " + model + " takes the field 'image', float32 [n, "));
+    if (model == "autoencoder") continue;
+    EXPECT_THAT(error_with(model, {{"x", image}, {"y", Signature{DType::int64, {unknown}}}}),
+                HasSubstr("a classifier takes the field 'label', int32 [n], or else the only field of that form; the data have "
+                          "'x' float32[?, 12, 12, 1], 'y' int64[?]"));
+  }
+  EXPECT_EQ(error_with("mlp", {{"features", vector}, {"label", label}}), "");
+  EXPECT_THAT(error_with("cnn", {{"image", vector}, {"label", label}}),
+              HasSubstr("takes the field 'image', float32 [n, height, width, channels]; the data have 'image' float32[?, 7], "
+                        "'label' int32[?]. A reader's options name, convert and shape its fields"));
+  for (const std::string model : {"gpt", "lstm"}) {
+    EXPECT_EQ(error_with(model, {{"input", text}, {"target", text}}), "");
+    EXPECT_THAT(error_with(model, {{"text", text}, {"target", text}}),
+                HasSubstr("model " + model + " takes the field 'input', int32 [n, t], or else"));
+  }
+}
+
 }  // namespace
 }  // namespace cohort
