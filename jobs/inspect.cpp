@@ -7,19 +7,20 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
-#include "cohort/data/reader.hpp"
 #include "cohort/job/job.hpp"
 #include "cohort/train/checkpoint.hpp"
 #include "cohort/train/model.hpp"
+#include "cohort/train/trainer.hpp"
 
 namespace cohort {
 namespace {
 
-/// The fields of a data set as a model sees them: any number of samples.
-Batch placeholders(Graph& graph, const Reader& reader) {
+/// The fields of data as a model sees them: any number of samples.
+Batch placeholders(Graph& graph, const std::vector<Field>& fields) {
   Batch batch;
-  for (const Field& field : reader.fields()) {
+  for (const Field& field : fields) {
     Shape shape = field.shape;
     shape.insert(0, Shape::kUnknown);
     batch.fields.emplace(field.name, graph.placeholder(field.name, field.dtype, shape));
@@ -42,9 +43,9 @@ void print_variables(const Graph& graph) {
   fmt::print("\n");
 }
 
-/// The model of a job file on the fields of its training data.
-void print_model(Section& config) {
-  const std::shared_ptr<const Reader> reader = open_reader(config.child("data").child("train"));
+/// The model of a job file on the fields of its data.
+void print_model(Communicator& alone, Section& config) {
+  const JobFields given = fields_of_job(alone, config);
   std::string type = "mlp";
   Section& section = config.child("model");
   const auto& known = Registry<ModelType>::instance();
@@ -52,11 +53,11 @@ void print_model(Section& config) {
   const ModelBuilder build = known.get(type).make(section);
   section.finish();
   Graph graph;
-  const Batch batch = placeholders(graph, *reader);
+  const Batch batch = placeholders(graph, given.fields);
   const Model model = build(graph, batch);
-  fmt::print("model {} on {} samples of", type, reader->size());
-  for (const Field& field : reader->fields()) fmt::print(" {} {}{}", field.name, name(field.dtype), field.shape.text());
-  fmt::print("\n");
+  fmt::print("model {} on", type);
+  for (const Field& field : given.fields) fmt::print(" {} {}{}", field.name, name(field.dtype), field.shape.text());
+  fmt::print(", of {}\n", given.from);
   print_variables(graph);
   fmt::print("  {} nodes; reports loss", graph.size());
   for (const auto& [name, value] : model.metrics) fmt::print(", {}", name);
@@ -68,7 +69,8 @@ int inspect(Communicator& world, JobArguments& arguments) {
   check(!arguments.argument.empty(), Code::invalid_argument, "inspect needs a checkpoint or a job file; see inspect --help");
   if (world.rank() != 0) return kExitDone;
   if (arguments.argument.ends_with(".toml")) {
-    print_model(arguments.config);
+    Communicator alone = world.alone();
+    print_model(alone, arguments.config);
     return kExitDone;
   }
   arguments.config.finish();

@@ -204,7 +204,7 @@ std::string table_line(const CheckpointEntry& entry, std::size_t name_width) {
                         entry.norm);
     if (entry.not_finite > 0) line += fmt::format("  {} NOT FINITE", entry.not_finite);
   } else {
-    line += entry.text;
+    for (const char c : entry.text) line += c == '\n' ? std::string("; ") : std::string{c};
   }
   return line + (entry.intact ? "\n" : "  DAMAGED\n");
 }

@@ -26,6 +26,11 @@ void copy_overlap(const Tensor& values, std::int64_t begin, FlatRange piece, flo
 
 }  // namespace
 
+std::string text_in_checkpoint(const fs::path& path, const std::string& name) {
+  const CheckpointReader file(path);
+  return file.has(name) ? std::get<std::string>(file.intact(name)) : std::string();
+}
+
 bool is_intact_checkpoint(const fs::path& path) {
   try {
     const CheckpointReader file(path);

@@ -63,6 +63,9 @@ class CheckpointReader {
   CheckpointHeader header_;
 };
 
+/// The text "/NAME" of the checkpoint; empty if it has none. Errors as the reader's.
+[[nodiscard]] std::string text_in_checkpoint(const std::filesystem::path& path, const std::string& name);
+
 /// All that is in the file, and in those that it needs, fits its checksums.
 [[nodiscard]] bool is_intact_checkpoint(const std::filesystem::path& path);
 

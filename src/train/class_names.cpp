@@ -15,11 +15,7 @@ std::string text_of_classes(const std::vector<std::string>& names) {
 }
 
 std::vector<std::string> classes_in(const std::filesystem::path& checkpoint) {
-  const std::string entry = "/data/classes";
-  const CheckpointReader file(checkpoint);
-  const std::vector<std::string> entries = file.names();
-  if (std::ranges::find(entries, entry) == entries.end()) return {};
-  std::istringstream lines(std::get<std::string>(file.intact(entry)));
+  std::istringstream lines(text_in_checkpoint(checkpoint, "data/classes"));
   std::vector<std::string> names;
   for (std::string line; std::getline(lines, line);) names.push_back(line);
   return names;

@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <filesystem>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "cohort/base/random.hpp"
+#include "train/run_directory.hpp"
 #include "train/setup.hpp"
+#include "train/stored_fields.hpp"
 
 namespace cohort {
 namespace {
@@ -82,8 +86,12 @@ std::size_t choose_symbol(std::span<const float> logits, double temperature, std
 std::string generate(Communicator& communicator, Section& config, const std::string& checkpoint,
                      const std::function<void(std::string_view)>& show) {
   const GenerateOptions options(config.child("generate"));
-  Setup setup(communicator, config);
-  load_parameters(communicator, setup, checkpoint);
+  Description description(config, DataUse::none);
+  const std::filesystem::path file = find_directory(communicator, description.train.directory, checkpoint).resume_from;
+  description.fields = fields_in(file);
+  if (description.fields.empty()) description.fields = open_data(config.child("data").child("train"))->fields();   // an old one
+  Setup setup(communicator, std::move(description));
+  load_parameters(communicator, setup, file);
   Predictor predict(setup);
   for (const char c : options.prompt) {
     check(static_cast<unsigned char>(c) < predict.symbols(), Code::invalid_argument,

@@ -11,10 +11,13 @@
 #include "cohort/train/checkpoint.hpp"
 #include "train/class_names.hpp"
 #include "train/schedule_notes.hpp"
+#include "train/stored_fields.hpp"
 #include "train/superseded.hpp"
 
 namespace cohort {
 namespace {
+
+constexpr std::int64_t kOrder = 1;           ///< TrainerState::order: that of SampleOrder
 
 struct OnlyPosition final : Stateful {
   explicit OnlyPosition(TrainerState& of) : state(of) {}
@@ -22,6 +25,7 @@ struct OnlyPosition final : Stateful {
     v.value("train/step", state.step);
     v.value("data/epoch", state.position.epoch);
     v.value("data/sample", state.position.sample);
+    v.added_value("data/order", state.order);
   }
   TrainerState& state;
 };
@@ -40,7 +44,9 @@ void TrainerState::visit(StateVisitor& v) {
   v.value("train/has_best", has_best);
   v.value("train/seed", seed);
   v.added_value("train/validation_due", validation_due);
+  v.added_value("data/order", order);
   if (!classes.empty()) v.text("data/classes", classes);
+  if (!fields.empty()) v.text("data/fields", fields);
 }
 
 bool TrainerState::take_score(double score) {
@@ -64,7 +70,7 @@ Run::Run(Communicator& all, Section& config, int ranks, bool root)
 Run::Run(Communicator& alone, Section& config, RunDirectory where, int ranks) : Run(alone, config, ranks, false) {
   directory = std::move(where);
   const std::filesystem::path latest = directory.checkpoints() / "latest";
-  if (std::filesystem::exists(latest)) take_classes(latest);       // of the run, which may have gone on from another one
+  if (std::filesystem::exists(latest)) take_data(latest);       // of the run, which may have gone on from another one
 }
 
 Run::Run(Communicator& all, Section& config, const std::string& resume) : Run(all, config, all.size(), all.is_root()) {
@@ -73,12 +79,13 @@ Run::Run(Communicator& all, Section& config, const std::string& resume) : Run(al
   OnlyPosition position(state);
   Stateful* const part = &position;
   (void)load_checkpoint(directory.resume_from, std::span(&part, 1), Extra::ignore);
-  take_classes(directory.resume_from);
+  take_data(directory.resume_from);
 }
 
-void Run::take_classes(const std::filesystem::path& checkpoint) {
+void Run::take_data(const std::filesystem::path& checkpoint) {
   const std::vector<std::string> names = classes_in(checkpoint);
   state.classes = text_of_classes(names);    // if there are none, the checkpoint is loaded without
+  state.fields = text_of_fields(fields_in(checkpoint));
   if (names.empty()) return;
   if (!plan.classes.empty()) require_same_classes(plan.classes, names, checkpoint);
   plan.name_classes(names);
@@ -127,7 +134,10 @@ std::string Run::text(std::size_t index) const {
 }
 
 void Run::begin() {
+  const bool other_order = std::exchange(state.order, kOrder) != kOrder && plan.pipeline.shuffle && state.position.sample > 0 &&
+                           plan.training_data->size() > SampleOrder::kMostListed;
   state.classes = text_of_classes(plan.classes);
+  state.fields = text_of_fields(plan.fields);
   if (!directory.has_best) state.has_best = 0;
   total_steps = state.step + steps_left();
   if (plan.train.max_steps > 0) total_steps = std::min(total_steps, plan.train.max_steps);
@@ -147,6 +157,10 @@ void Run::begin() {
   const std::string where = directory.fresh ? ", in " + directory.path.string() : "";
   progress.note(fmt::format("{} from {} at step {}{}", directory.fresh ? "started" : "resumed", directory.resume_from.string(),
                             state.step, where));
+  if (other_order) {
+    progress.note(fmt::format("the checkpoint is from a version that visited more than {} samples in another order: in what is left of "
+                              "this epoch some come a second time, and others not at all", SampleOrder::kMostListed));
+  }
   const std::string aside = set_later_aside(directory.checkpoints(), state.step);
   if (!aside.empty()) progress.note(aside);
 }

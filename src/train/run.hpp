@@ -29,6 +29,8 @@ struct TrainerState final : Stateful {
   std::int64_t has_best = 0;
   std::int64_t seed = 0;
   std::string classes;                      ///< names of classes, a line for each; empty: labels are numbers
+  std::string fields;                       ///< what the model is given, a line for each field; empty: not kept
+  std::int64_t order = 0;                   ///< in which huge sets are visited; 0: in that of a list, as earlier versions did
   std::int64_t validation_due = 0;          ///< 1: saved before the validation of this state: who resumes it begins with that
 
   void visit(StateVisitor& v) override;
@@ -120,7 +122,7 @@ class Run {
 
  private:
   Run(Communicator& world, Section& config, int ranks, bool root);
-  void take_classes(const std::filesystem::path& checkpoint);
+  void take_data(const std::filesystem::path& checkpoint);
   [[nodiscard]] std::string text(std::size_t phase) const;
   [[nodiscard]] std::int64_t steps_left() const;
 

@@ -9,7 +9,6 @@
 #include "cohort/base/random.hpp"
 #include "cohort/train/checkpoint.hpp"
 #include "train/class_names.hpp"
-#include "train/run_directory.hpp"
 
 namespace cohort {
 namespace {
@@ -55,8 +54,9 @@ ModelBuilder model_of(Section& section) {
   return known.get(type).make(section);
 }
 
-/// The data set of a section. Error invalid_argument if it has no samples.
-std::shared_ptr<const Reader> data_of(Section& section) {
+}  // namespace
+
+std::shared_ptr<const Reader> open_data(Section& section) {
   std::shared_ptr<const Reader> reader = open_reader(section);
   if (reader->size() > 0) return reader;
   std::string given;
@@ -65,8 +65,6 @@ std::shared_ptr<const Reader> data_of(Section& section) {
   }
   fail(Code::invalid_argument, section.path() + ": the data set has no samples (" + given + ")");
 }
-
-}  // namespace
 
 TrainOptions::TrainOptions(Section& section) {
   section.bind("directory", directory, "where metrics, checkpoints and the TensorBoard log go; a fresh run takes the first unused NAME, NAME-2, …");
@@ -95,17 +93,12 @@ CheckpointOptions::CheckpointOptions(Section& section) {
   section.bind("keep", keep, "checkpoints to keep", at_least(1));
 }
 
-Description::Description(Section& config) {
+Description::Description(Section& config, DataUse use) {
   train = TrainOptions(config.child("train"));
   build = model_of(config.child("model"));
   Section& data = config.child("data");
   pipeline = PipelineOptions(data);
-  training_data = data_of(data.child("train"));
-  if (data.has("validation")) {
-    validation_data =
-        with_fields(data_of(data.child("validation")), training_data->fields(), "data.validation", "data.train");
-  }
-  name_classes(training_data->classes().names);
+  open_sets(data, use);
   Section& optimizer_section = config.child("optimizer");
   optimizer = make_optimizer(optimizer_section);
   groups = std::make_shared<ParameterGroups>(optimizer_section);
@@ -125,10 +118,23 @@ Description::Description(Section& config) {
   config_text = config.resolved();
 }
 
+void Description::open_sets(Section& data, DataUse use) {
+  const bool validates = data.has("validation");
+  if (use == DataUse::training) training_data = open_data(data.child("train"));
+  else if (data.has("train")) bind_reader(data.child("train"));
+  if (validates && use == DataUse::none) bind_reader(data.child("validation"));
+  else if (validates) validation_data = open_data(data.child("validation"));
+  if (validation_data) fields = validation_data->fields();
+  if (!training_data) return;
+  fields = training_data->fields();
+  if (validates) validation_data = with_fields(validation_data, fields, "data.validation", "data.train");
+  name_classes(training_data->classes().names);
+}
+
 void Description::name_classes(const std::vector<std::string>& names) {
   if (names.empty()) return;
   classes = names;
-  training_data = with_classes(training_data, names, "data.train");
+  if (training_data) training_data = with_classes(training_data, names, "data.train");
   if (!validation_data || validation_data->classes().names.empty()) return;
   const std::string missing = missing_classes(names, validation_data->classes().names);
   if (!missing.empty()) classes_note = "data.validation has no samples of these classes: " + missing;
@@ -137,7 +143,7 @@ void Description::name_classes(const std::vector<std::string>& names) {
 
 Setup::Setup(Communicator& communicator, Description description) : Description(std::move(description)) {
   const int cores = cores_of(communicator), threads = train.threads > 0 ? train.threads : cores;
-  replica = std::make_unique<Replica>(build, training_data->fields(),
+  replica = std::make_unique<Replica>(build, fields,
                                       SessionOptions{.device = train.device, .threads = threads, .seed = train.seed,
                                                      .precision = precision_of(train.precision),
                                                      .deterministic = train.deterministic,
@@ -181,10 +187,10 @@ void check_same_model(Communicator& communicator, const Graph& graph) {
   }
 }
 
-void load_parameters(Communicator& communicator, Setup& setup, const std::string& checkpoint) {
+void load_parameters(Communicator& communicator, Setup& setup, const std::filesystem::path& checkpoint) {
   Stateful* const parameters = setup.parameters.get();
   setup.place_parameters();
-  load_checkpoint(find_directory(communicator, setup.train.directory, checkpoint).resume_from, std::span(&parameters, 1), Extra::ignore);
+  load_checkpoint(checkpoint, std::span(&parameters, 1), Extra::ignore);
   communicator.barrier();                      // where ranks share the memory, one of them has written it
 }
 
@@ -244,6 +250,7 @@ Evaluation evaluate(Communicator& communicator, Replica& replica, BatchPipeline&
     for (std::size_t m = 0; m < result.metrics.size(); ++m) sums[2 + m] += n * result.metrics[m];
   }
   communicator.all_reduce(std::span<double>(sums), Reduce::sum);
+  check(sums[0] > 0, Code::invalid_argument, "an evaluation of no samples has no result");
   Evaluation evaluation{.loss = sums[1] / sums[0], .metrics = {}, .samples = static_cast<std::int64_t>(sums[0])};
   for (std::size_t m = 0; m < replica.metric_names().size(); ++m) {
     evaluation.metrics.emplace_back(replica.metric_names()[m], sums[2 + m] / sums[0]);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,10 +21,17 @@
 
 namespace cohort {
 
+/// Which data sets of a job file are opened. The options of the others are bound and checked all the same, so that the same
+/// file does for everything; their files may be missing.
+enum class DataUse { training, evaluation, none };
+
+/// The data set of a section. Error invalid_argument if it has no samples.
+[[nodiscard]] std::shared_ptr<const Reader> open_data(Section& section);
+
 /// Everything that a job file describes, read and opened. Bound once, in this order, for training and evaluation alike, so both
 /// accept the same file. Copies share what is behind pointers.
 struct Description {
-  explicit Description(Section& config);
+  explicit Description(Section& config, DataUse use = DataUse::training);
   /// Labels are places in `names` from now on. Error invalid_argument for a class that is not among them.
   void name_classes(const std::vector<std::string>& names);
 
@@ -38,12 +46,17 @@ struct Description {
   ClusterOptions cluster;
   ModelBuilder build;
   std::string config_text;                         ///< resolved: given values and defaults
-  std::shared_ptr<const Reader> training_data, validation_data;   ///< validation: may be null; its fields are training's
+  std::shared_ptr<const Reader> training_data;     ///< null where it is not used
+  std::shared_ptr<const Reader> validation_data;   ///< null where there is none, or it is not used; in training its fields are training's
+  std::vector<Field> fields;                       ///< what the model is given; with no data open, whoever knows says it
   std::vector<std::string> classes;                ///< by label, in both; empty: labels are numbers
   std::string classes_note;                        ///< for people: of which classes there are no validation data
   std::shared_ptr<const Optimizer> optimizer;
   std::shared_ptr<const ParameterGroups> groups;
   std::shared_ptr<const Schedule> schedule;
+
+ private:
+  void open_sets(Section& data, DataUse use);
 };
 
 /// What it takes to train together: a description, of one phase, and what the ranks of a communicator make of it.
@@ -68,8 +81,8 @@ struct Setup : Description {
 /// the first node that differs.
 void check_same_model(Communicator& communicator, const Graph& graph);
 
-/// Collective. Places the parameters and loads them and the statistics of a checkpoint, named as `find_directory` takes it; the rest of its state is left alone.
-void load_parameters(Communicator& communicator, Setup& setup, const std::string& checkpoint);
+/// Collective. Places the parameters and loads them and the statistics of a checkpoint; the rest of its state is left alone.
+void load_parameters(Communicator& communicator, Setup& setup, const std::filesystem::path& checkpoint);
 
 /// Collective. Replaces running statistics by their average over the ranks.
 void average_statistics(Communicator& communicator, const Parameters& parameters);

@@ -1,12 +1,16 @@
 #include "cohort/train/trainer.hpp"
 
+#include <filesystem>
 #include <optional>
+#include <utility>
 
 #include "train/class_names.hpp"
 #include "train/handover.hpp"
 #include "train/phase_trainer.hpp"
 #include "train/report/run_report.hpp"
 #include "train/run.hpp"
+#include "train/run_directory.hpp"
+#include "train/stored_fields.hpp"
 #include "train/tasks/replay_training.hpp"
 #include "train/tasks/task_training.hpp"
 
@@ -116,15 +120,54 @@ void train_as_replacement(Communicator& parents, Communicator& alone, Section& c
   run.profile.stop();
 }
 
+namespace {
+
+/// Labels are those of the checkpoint. One that keeps no names has the numbers that its training data gave them.
+void take_classes(Description& description, Section& config, const std::filesystem::path& checkpoint) {
+  std::vector<std::string> names = classes_in(checkpoint);
+  const bool named = !description.validation_data->classes().names.empty();
+  if (names.empty() && named) names = open_data(config.child("data").child("train"))->classes().names;
+  description.name_classes(names);
+}
+
+}  // namespace
+
 Evaluation evaluate(Communicator& communicator, Section& config, const std::string& checkpoint) {
-  Setup setup(communicator, config);
-  check(setup.validation_data != nullptr, Code::invalid_argument, "evaluate needs a [data.validation] section in the job file");
+  Description description(config, DataUse::evaluation);
+  check(description.validation_data != nullptr, Code::invalid_argument, "evaluate needs a [data.validation] section in the job file");
+  const std::filesystem::path file = find_directory(communicator, description.train.directory, checkpoint).resume_from;
+  take_classes(description, config, file);
+  Setup setup(communicator, std::move(description));
   check_same_model(communicator, setup.replica->graph());
-  load_parameters(communicator, setup, checkpoint);
-  setup.name_classes(classes_in(find_directory(communicator, setup.train.directory, checkpoint).resume_from));
+  load_parameters(communicator, setup, file);
   if (communicator.rank() == 0 && !setup.classes_note.empty()) communicator.context().log.warning(setup.classes_note);
   BatchPipeline data(setup.validation_data, setup.pipeline, communicator.rank(), communicator.size(), BatchUse::evaluation);
   return evaluate(communicator, *setup.replica, data);
+}
+
+JobFields fields_of_job(Communicator& alone, Section& config) {
+  Section& data = config.child("data");
+  std::string why;
+  for (const char* set : {"train", "validation"}) {
+    if (!data.has(set)) continue;
+    try {   // any of these will do
+      const std::shared_ptr<const Reader> reader = open_reader(data.child(set));
+      return {reader->fields(), std::string("data.") + set + " (" + std::to_string(reader->size()) + " samples)"};
+    } catch (const Error& error) {
+      if (error.code() != Code::not_found) throw;
+      why += std::string("data.") + set + ": " + error.what() + "; ";
+    }
+  }
+  const std::string directory = TrainOptions(config.child("train")).directory;
+  try {
+    const std::filesystem::path file = find_directory(alone, directory, "").resume_from;
+    if (std::vector<Field> fields = fields_in(file); !fields.empty()) return {std::move(fields), file.string()};
+    why += file.string() + ": does not keep the fields of its data";
+  } catch (const Error& error) {
+    if (error.code() != Code::not_found) throw;
+    why += error.what();
+  }
+  fail(Code::not_found, "nothing says which fields the model is given: " + why);
 }
 
 }  // namespace cohort

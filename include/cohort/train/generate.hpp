@@ -32,7 +32,8 @@ struct GenerateOptions {
 /// int32 [t] and give logits [n, t, symbols] in which a position depends on itself and earlier ones only. At most the last t bytes
 /// are looked at. The k-th byte is drawn with f(seed, k), so that a text depends on nothing else. Rank 0 computes and returns
 /// the text with its prompt, the other ranks return nothing; `show` (may be empty) gets each piece of it as soon as it is there.
-/// Error invalid_argument for a model or prompt that does not fit.
+/// Needs no data: the checkpoint keeps the shape of the model's input. Error invalid_argument for a model or prompt that does
+/// not fit.
 std::string generate(Communicator& communicator, Section& config, const std::string& checkpoint,
                      const std::function<void(std::string_view)>& show = {});
 
