@@ -273,8 +273,10 @@ std::string unknown_name_text(std::string_view kind, std::string_view name, cons
   const std::string near = nearest_name(name, known);
   text += near.empty() ? "." : fmt::format(", did you mean '{}'?", near);
   text += known.empty() ? " None is known." : " Known:";
-  constexpr std::size_t kShown = 200;   // a table may have a million columns
-  for (std::size_t i = 0; i < std::min(known.size(), kShown); ++i) text += " " + known[i];
+  constexpr std::size_t kShown = 200, kLongest = 80;   // a table may have a million columns, with names of any length
+  for (std::size_t i = 0; i < std::min(known.size(), kShown); ++i) {
+    text += " " + (known[i].size() > kLongest ? known[i].substr(0, kLongest) + "…" : known[i]);
+  }
   if (known.size() > kShown) text += fmt::format(" and {} more", known.size() - kShown);
   return text;
 }

@@ -38,11 +38,11 @@ SampleOrder::SampleOrder(std::int64_t samples, std::uint64_t seed, bool shuffle)
 
 const EpochOrder& SampleOrder::of_epoch(std::int64_t epoch) {
   if (!shuffle_ || epoch == epoch_) return order_;
-  epoch_ = epoch;
   // The streams of the epochs lie far from those that are named by other parts.
   const std::uint64_t stream = stream_of("sample order") + static_cast<std::uint64_t>(epoch);
   if (samples_ > kMostListed) order_ = EpochOrder(KeyedPermutation(samples_, seed_, stream));
   else order_ = EpochOrder(random_permutation(samples_, seed_, stream));
+  epoch_ = epoch;                      // last: there may be no memory for the list
   return order_;
 }
 

@@ -125,15 +125,15 @@ struct BatchPipeline::State {
       std::unique_lock lock(mutex);
       room.wait(lock, stop, [&] { return ended(cursor) || taken - given_back < slots.size(); });
       if (stop.stop_requested() || ended(cursor)) return;
-      const Ticket ticket = take_ticket();
-      Slot& slot = slots[ticket.number % slots.size()];
-      lock.unlock();
+      Slot& slot = slots[taken % slots.size()];
       try {
+        const Ticket ticket = take_ticket();   // which may have to make a list of the epoch's order
+        lock.unlock();
         fill(slot, ticket);
       } catch (...) {   // the root of a thread: the consumer throws it in its place
         slot.error = std::current_exception();
       }
-      lock.lock();
+      if (!lock.owns_lock()) lock.lock();
       slot.ready = true;
       lock.unlock();
       filled.notify_one();

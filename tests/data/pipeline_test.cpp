@@ -2,9 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cmath>
+#include <fstream>
+#include <new>
 #include <numeric>
 #include <set>
 #include <thread>
@@ -367,6 +371,38 @@ TEST(BatchPipeline, AnErrorComesInThePlaceOfItsBatchAndStays) {
     reader->fails_at = 0xffffffffu;
     pipeline.seek(pipeline.position());
     EXPECT_EQ(seen(*pipeline.next()).ids.front(), 12) << "a seek begins anew";
+  }
+}
+
+/// No more address space than the process has now, and some for a thread's stack.
+class LittleMemory {
+ public:
+  LittleMemory() {
+    getrlimit(RLIMIT_AS, &before_);
+    std::int64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlimit now{static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + (48 << 20)), before_.rlim_max};
+    setrlimit(RLIMIT_AS, &now);
+  }
+  ~LittleMemory() { setrlimit(RLIMIT_AS, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+/// The list of an epoch's order is made by the threads as well: where there is no memory for it, the process must not end.
+TEST(BatchPipeline, WithoutMemoryForAnOrderItIsAnErrorInThePlaceOfTheBatch) {
+  if (COHORT_BRIEF) GTEST_SKIP() << "sanitizers take address space without end";
+  const auto reader = std::make_shared<FakeReader>(SampleOrder::kMostListed);
+  for (const int threads : {0, 1}) {
+    BatchPipeline pipeline(reader, options_with(2, threads), 0, 1);
+    {
+      const LittleMemory limit;
+      EXPECT_THROW(static_cast<void>(pipeline.next()), std::bad_alloc) << threads;
+    }
+    pipeline.seek({});
+    SampleOrder order(reader->size(), options_with(2).seed, true);
+    EXPECT_THAT(seen(*pipeline.next()).ids, ElementsAre(order.of_epoch(0)[0], order.of_epoch(0)[1])) << threads;
   }
 }
 

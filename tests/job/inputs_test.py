@@ -128,7 +128,7 @@ class Readme(unittest.TestCase):
 class Claims(unittest.TestCase):
     """Small files that say they are large, where memory is bounded: an error that names the limit, or a run that needs little."""
 
-    LIMIT = 4 << 30
+    LIMIT = 3 << 30
     MLP = ["--set", "model={type=\"mlp\", hidden=[4]}", "--set", "data.batch=2", "--set", "train.max_steps=2"]
 
     def setUp(self):
