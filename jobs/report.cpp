@@ -78,7 +78,7 @@ std::string page_of(const fs::path& run) {
 
 int report(Communicator& world, JobArguments& arguments) {
   std::string output;
-  arguments.config.bind("output", output, "the page's file; empty: report.html in the run's folder");
+  arguments.config.bind_path("output", output, "the page's file; empty: report.html in the run's folder");
   arguments.config.finish();
   check(!arguments.argument.empty(), Code::invalid_argument, "report needs a run's folder; see report --help");
   if (world.rank() != 0) return kExitDone;
@@ -88,7 +88,7 @@ int report(Communicator& world, JobArguments& arguments) {
   std::ofstream out(file, std::ios::binary);
   out << page_of(run);
   out.close();
-  check(!out.fail(), Code::unavailable, "cannot write " + file.string());
+  check(!out.fail(), Code::data_loss, "cannot write " + file.string());
   fmt::print("{}\n", file.string());
   return kExitDone;
 }

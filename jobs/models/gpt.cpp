@@ -16,7 +16,7 @@ struct Gpt {
   double dropout = 0, label_smoothing = 0;
 
   explicit Gpt(Section& s) {
-    s.bind("layers", layers, "transformer blocks", at_least(1));
+    s.bind("layers", layers, "transformer blocks", between(1, 10'000));
     s.bind("width", width, "columns of the residual stream", at_least(1));
     s.bind("heads", heads, "attention heads of each block; must divide the width", at_least(1));
     s.bind("hidden", hidden, "units between a block's two dense layers; 0: 4 times the width", at_least(0));

@@ -14,7 +14,7 @@ struct LstmModel {
   double dropout = 0;
 
   explicit LstmModel(Section& s) {
-    s.bind("layers", layers, "recurrent layers", at_least(1));
+    s.bind("layers", layers, "recurrent layers", between(1, 10'000));
     s.bind("units", units, "cells of each layer", at_least(1));
     s.bind("width", width, "columns of the embedding", at_least(1));
     s.bind("symbols", symbols, "different numbers that a sequence may hold", at_least(1));

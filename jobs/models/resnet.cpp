@@ -16,7 +16,7 @@ namespace {
 class ResNet {
  public:
   explicit ResNet(Section& s) {
-    s.bind("depth", depth_, "layers with weights: 18, 34, or 6 n + 2 (8, 14, 20, …) for small images", at_least(8));
+    s.bind("depth", depth_, "layers with weights: 18, 34, or 6 n + 2 (8, 14, 20, …) for small images", between(8, 10'000));
     s.bind("width", width_, "filters of the first stage; 0: 64 for depths 18 and 34, else 16", at_least(0));
     s.bind("norm", norm_, "what normalises the result of each convolution", one_of({"batch", "group", "none"}));
     s.bind("groups", groups_, "of channels, for group normalisation", at_least(1));

@@ -11,7 +11,7 @@ std::string json_text(std::string_view text) {
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
     if (c == '"' || c == '\\') result += '\\';
-    if (byte < 0x20) result += fmt::format("\\u{:04x}", byte);
+    if (byte < 0x20 || byte == 0x7f) result += fmt::format("\\u{:04x}", byte);
     else result += c;
   }
   return result + "\"";

@@ -3,28 +3,22 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <filesystem>
+#include <system_error>
 #include <type_traits>
 
 #include "cohort/base/error.hpp"
+#include "cohort/base/json.hpp"
 #include "cohort/base/registry.hpp"
 
 namespace cohort {
 namespace {
 
 std::string number_text(double x) {
-  if (x == std::floor(x) && std::fabs(x) < 1e15) return fmt::format("{}", static_cast<std::int64_t>(x));
-  return fmt::format("{}", x);
-}
-
-std::string in_quotes(std::string_view text) {
-  std::string result = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') result += '\\';
-    if (c == '\n') { result += "\\n"; continue; }
-    result += c;
-  }
-  return result + "\"";
+  if (x == std::floor(x) && std::fabs(x) <= 0x1p53) return fmt::format("{}", static_cast<std::int64_t>(x));
+  return fmt::format("{:.4g}", x);
 }
 
 /// TOML spelling; a float always shows that it is one, so that it is read back as one.
@@ -37,7 +31,7 @@ std::string toml_text(double x) {
   if (text.find_first_of(".en") == std::string::npos) text += ".0";
   return text;
 }
-std::string toml_text(const std::string& x) { return in_quotes(x); }
+std::string toml_text(const std::string& x) { return json_text(x); }
 template <class T>
 std::string toml_text(const std::vector<T>& list) {
   std::string text = "[";
@@ -64,6 +58,22 @@ bool inside(double x, const Allowed& allowed) {
   return (allowed.above_least ? x > allowed.least : x >= allowed.least) && x <= allowed.most;
 }
 
+/// What a field of type T can hold, and whoever computes with it.
+template <class T>
+Allowed narrowed(Allowed allowed) {
+  if constexpr (std::is_same_v<T, double>) {
+    constexpr double kMost = std::numeric_limits<float>::max(), kSmallest = std::numeric_limits<float>::min();
+    if (allowed.above_least && allowed.least == 0) allowed.least = kSmallest, allowed.above_least = false;
+    allowed.least = std::max(allowed.least, -kMost);
+    allowed.most = std::min(allowed.most, kMost);
+  } else if constexpr (std::is_same_v<T, std::int64_t>) {
+    constexpr double kMost = 0x1p53;       // above it, not every whole number is a double
+    allowed.least = std::max(allowed.least, -kMost);
+    allowed.most = std::min(allowed.most, kMost);
+  }
+  return allowed;
+}
+
 /// The value as a T, or nothing if it is of another kind. Whole numbers pass as floats, never the other way round.
 template <class T>
 std::optional<T> as(const OptionValue& value) {
@@ -82,6 +92,40 @@ constexpr std::string_view kind_name() {
   else return "a text in quotes";
 }
 
+bool belongs_to_a_name(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
+
+/// `wrong` throws, with what is wrong with the path.
+std::string as_a_shell_takes_it(const std::string& path, const VariableLookup& look_up, const std::function<void(const std::string&)>& wrong) {
+  std::error_code error;
+  if (path.find_first_of("~$") == std::string::npos || std::filesystem::exists(path, error)) return path;
+  const auto variable = [&](const std::string& name) {
+    std::optional<std::string> value = look_up ? look_up(name) : std::nullopt;
+    if (!value) wrong("the environment has no variable " + name);
+    return *value;
+  };
+  std::string result;
+  std::size_t at = 0;
+  if (path.front() == '~') {
+    if (path.size() > 1 && path[1] != '/') wrong("~ is your home folder; write that of somebody else as it is");
+    result = variable("HOME");
+    at = 1;
+  }
+  while (at < path.size()) {
+    const bool braces = path.compare(at, 2, "${") == 0;
+    const std::size_t begin = at + (braces ? 2 : 1);
+    std::size_t end = begin;
+    while (end < path.size() && belongs_to_a_name(path[end])) ++end;
+    if (path[at] != '$' || (end == begin && !braces)) {
+      result += path[at++];
+      continue;
+    }
+    if (braces && (end == begin || end == path.size() || path[end] != '}')) wrong("expected ${NAME}");
+    result += variable(path.substr(begin, end - begin));
+    at = end + (braces ? 1 : 0);
+  }
+  return result;
+}
+
 }  // namespace
 
 std::string Allowed::text() const {
@@ -98,7 +142,7 @@ std::string Allowed::text() const {
 }
 
 Allowed at_least(double least) { return {.least = least}; }
-Allowed above(double least) { return {.least = least, .above_least = true}; }
+Allowed above(double least, double most) { return {.least = least, .most = most, .above_least = true}; }
 Allowed between(double least, double most) { return {.least = least, .most = most}; }
 Allowed one_of(std::vector<std::string> names) { return {.names = std::move(names)}; }
 
@@ -107,9 +151,10 @@ Section::Section(Section&&) noexcept = default;
 Section& Section::operator=(Section&&) noexcept = default;
 Section::~Section() = default;
 
+std::string Section::full(std::string_view key) const { return path_.empty() ? std::string(key) : path_ + "." + std::string(key); }
+
 void Section::refuse(std::string_view key, const OptionValue& value, const std::string& why) const {
-  const std::string full = path_.empty() ? std::string(key) : path_ + "." + std::string(key);
-  fail(Code::invalid_argument, fmt::format("{}: {} = {}: {}", value.where, full, shown(value), why));
+  fail(Code::invalid_argument, fmt::format("{}: {} = {}: {}", value.where, full(key), shown(value), why));
 }
 
 void Section::remember(std::string_view key, std::string value, std::string_view help, const Allowed& allowed, bool given) {
@@ -119,16 +164,26 @@ void Section::remember(std::string_view key, std::string value, std::string_view
   else bound_.push_back(std::move(entry));
 }
 
-const OptionValue* Section::take(std::string_view key) {
+const OptionValue* Section::take(std::string_view key) const {
   const auto at = values_.find(key);
   return at == values_.end() ? nullptr : &at->second;
 }
 
+const OptionValue* Section::value_of(std::string_view key) const {
+  const auto section = children_.find(key);
+  if (section == children_.end() || section->second.empty()) return take(key);
+  const std::string& where = section->second.front()->where_;
+  fail(Code::invalid_argument, fmt::format("{}: {} is a key, no section: expected {} = VALUE", where.empty() ? "configuration" : where, full(key), key));
+}
+
 template <class T>
-void Section::bind_number(std::string_view key, T& field, std::string_view help, const Allowed& allowed) {
-  const OptionValue* given = take(key);
+void Section::bind_number(std::string_view key, T& field, std::string_view help, const Allowed& allowed, const Allowed& limits) {
+  const OptionValue* given = value_of(key);
   if (given != nullptr) {
-    const auto value = as<T>(*given);
+    auto value = as<T>(*given);
+    if constexpr (std::is_same_v<T, std::string>) {
+      if (!value && !given->written.empty()) value = given->written;
+    }
     if (!value) refuse(key, *given, fmt::format("expected {}{}{}", kind_name<T>(), allowed.text().empty() ? "" : ", ", allowed.text()));
     if constexpr (std::is_same_v<T, std::string>) {
       if (!allowed.names.empty() && std::find(allowed.names.begin(), allowed.names.end(), *value) == allowed.names.end()) {
@@ -136,7 +191,7 @@ void Section::bind_number(std::string_view key, T& field, std::string_view help,
         refuse(key, *given, "allowed: " + allowed.text() + (near.empty() ? "" : "; did you mean '" + near + "'?"));
       }
     } else if constexpr (!std::is_same_v<T, bool>) {
-      if (!inside(static_cast<double>(*value), allowed)) refuse(key, *given, "allowed: " + allowed.text());
+      if (!inside(static_cast<double>(*value), limits)) refuse(key, *given, "allowed: " + limits.text());
     }
     field = *value;
   }
@@ -145,16 +200,17 @@ void Section::bind_number(std::string_view key, T& field, std::string_view help,
 
 template <class T>
 void Section::bind_list(std::string_view key, std::vector<T>& field, std::string_view help, const Allowed& allowed) {
-  const OptionValue* given = take(key);
+  const OptionValue* given = value_of(key);
   if (given != nullptr) {
     const auto* list = std::get_if<OptionList>(&given->value);
     if (list == nullptr) refuse(key, *given, fmt::format("expected a list, each entry {}", kind_name<T>()));
+    const Allowed limits = narrowed<T>(allowed);
     field.clear();
     for (const auto& entry : *list) {
       const auto value = as<T>(entry);
       if (!value) refuse(key, *given, fmt::format("expected {} in the list, got {}", kind_name<T>(), shown(entry)));
       if constexpr (!std::is_same_v<T, std::string>) {
-        if (!inside(static_cast<double>(*value), allowed)) refuse(key, *given, "allowed for each entry: " + allowed.text());
+        if (!inside(static_cast<double>(*value), limits)) refuse(key, *given, "allowed for each entry: " + limits.text());
       }
       field.push_back(*value);
     }
@@ -162,29 +218,28 @@ void Section::bind_list(std::string_view key, std::vector<T>& field, std::string
   remember(key, toml_text(field), help, allowed, given != nullptr);
 }
 
-void Section::bind(std::string_view key, bool& field, std::string_view help) { bind_number(key, field, help, {}); }
+void Section::bind(std::string_view key, bool& field, std::string_view help) { bind_number(key, field, help, {}, {}); }
 void Section::bind(std::string_view key, std::int64_t& field, std::string_view help, const Allowed& allowed) {
-  bind_number(key, field, help, allowed);
+  bind_number(key, field, help, allowed, narrowed<std::int64_t>(allowed));
 }
 void Section::bind(std::string_view key, int& field, std::string_view help, const Allowed& allowed) {
   std::int64_t wide = field;
-  Allowed narrowed = allowed;
-  narrowed.least = std::max(narrowed.least, static_cast<double>(std::numeric_limits<int>::min()));
-  narrowed.most = std::min(narrowed.most, static_cast<double>(std::numeric_limits<int>::max()));
-  bind_number(key, wide, help, narrowed);
+  Allowed limits = allowed;
+  limits.least = std::max(limits.least, static_cast<double>(std::numeric_limits<int>::min()));
+  limits.most = std::min(limits.most, static_cast<double>(std::numeric_limits<int>::max()));
+  bind_number(key, wide, help, allowed, limits);
   field = static_cast<int>(wide);
-  bound_.back().allowed = allowed.text();
 }
 void Section::bind(std::string_view key, std::uint64_t& field, std::string_view help) {
   auto wide = static_cast<std::int64_t>(field);
-  bind_number(key, wide, help, at_least(0));
+  bind_number(key, wide, help, at_least(0), at_least(0));
   field = static_cast<std::uint64_t>(wide);
 }
 void Section::bind(std::string_view key, double& field, std::string_view help, const Allowed& allowed) {
-  bind_number(key, field, help, allowed);
+  bind_number(key, field, help, allowed, narrowed<double>(allowed));
 }
 void Section::bind(std::string_view key, std::string& field, std::string_view help, const Allowed& allowed) {
-  bind_number(key, field, help, allowed);
+  bind_number(key, field, help, allowed, allowed);
 }
 void Section::bind(std::string_view key, std::vector<std::int64_t>& field, std::string_view help, const Allowed& allowed) {
   bind_list(key, field, help, allowed);
@@ -195,6 +250,33 @@ void Section::bind(std::string_view key, std::vector<double>& field, std::string
 void Section::bind(std::string_view key, std::vector<std::string>& field, std::string_view help) {
   bind_list(key, field, help, {});
 }
+void Section::bind(std::string_view key, std::optional<bool>& field, std::string_view help) {
+  bool said = false;
+  bind(key, said, help);
+  Bound& entry = *std::ranges::find(bound_, key, &Bound::key);
+  if (entry.given) field = said;
+  else entry.value = field ? toml_text(*field) : "";
+}
+
+void Section::bind_path(std::string_view key, std::string& field, std::string_view help) {
+  bind(key, field, help);
+  take_paths(key, std::span(&field, 1));
+  remember(key, toml_text(field), help, {}, has(key));
+}
+void Section::bind_paths(std::string_view key, std::vector<std::string>& field, std::string_view help) {
+  bind(key, field, help);
+  take_paths(key, field);
+  remember(key, toml_text(field), help, {}, has(key));
+}
+
+/// Where the key is given, its paths as a shell would take them.
+void Section::take_paths(std::string_view key, std::span<std::string> paths) const {
+  const OptionValue* given = take(key);
+  for (std::string& path : given == nullptr ? std::span<std::string>() : paths) {
+    const auto wrong = [&](const std::string& why) { refuse(key, *given, why); };
+    path = as_a_shell_takes_it(path, look_up_, wrong);
+  }
+}
 
 bool Section::has(std::string_view key) const { return values_.contains(key) || children_.contains(key); }
 
@@ -202,22 +284,29 @@ void Section::set(std::string_view key, OptionValue value) { values_.insert_or_a
 
 Section& Section::add_child_entry(std::string_view key, std::string where) {
   auto& list = children_[std::string(key)];
-  const std::string prefix = path_.empty() ? std::string(key) : path_ + "." + std::string(key);
-  Section& entry = *list.emplace_back(std::make_unique<Section>(prefix));
+  Section& entry = *list.emplace_back(std::make_unique<Section>(full(key)));
   entry.where_ = std::move(where);
+  entry.look_up_ = look_up_;
   return entry;
 }
 
 Section& Section::child(std::string_view key) {
-  if (const auto* value = take(key)) refuse(key, *value, "expected a section, as in [" + std::string(key) + "]");
+  if (const auto* value = take(key)) refuse(key, *value, "expected a section, as in [" + full(key) + "]");
   if (std::find(asked_children_.begin(), asked_children_.end(), key) == asked_children_.end()) asked_children_.emplace_back(key);
   const auto at = children_.find(key);
   if (at == children_.end() || at->second.empty()) return add_child_entry(key);
+  if (at->second.size() > 1) {
+    fail(Code::invalid_argument, fmt::format("{}: {} is there {} times, expected one section, as in [{}]", at->second[1]->where_, full(key),
+                                             at->second.size(), full(key)));
+  }
   return *at->second.front();
 }
 
 std::vector<Section*> Section::children(std::string_view key) {
-  if (const auto* value = take(key)) refuse(key, *value, "expected a list of sections, as in [[" + std::string(key) + "]]");
+  if (const auto* value = take(key)) {
+    const auto* list = std::get_if<OptionList>(&value->value);
+    if (list == nullptr || !list->empty()) refuse(key, *value, "expected a list of sections, as in [[" + full(key) + "]]");
+  }
   if (std::find(asked_children_.begin(), asked_children_.end(), key) == asked_children_.end()) asked_children_.emplace_back(key);
   std::vector<Section*> result;
   if (const auto at = children_.find(key); at != children_.end()) {
@@ -232,8 +321,7 @@ void Section::finish() const {
   known.insert(known.end(), asked_children_.begin(), asked_children_.end());
   const auto refuse_unknown = [&](const std::string& key, const std::string& where) {
     const std::string near = nearest_name(key, known);
-    const std::string full = path_.empty() ? key : path_ + "." + key;
-    std::string text = fmt::format("{}: unknown key '{}'", where.empty() ? "configuration" : where, full);
+    std::string text = fmt::format("{}: unknown key '{}'", where.empty() ? "configuration" : where, full(key));
     text += near.empty() ? "." : fmt::format(", did you mean '{}'?", near);
     text += known.empty() ? " No key is known here." : " Known:";
     for (const auto& name : known) text += " " + name;
@@ -249,7 +337,9 @@ void Section::finish() const {
 }
 
 void Section::print(std::string& text) const {
-  for (const auto& entry : bound_) text += fmt::format("{} = {}\n", entry.key, entry.value);
+  for (const auto& entry : bound_) {
+    if (!entry.value.empty()) text += fmt::format("{} = {}\n", entry.key, entry.value);
+  }
   for (const auto& key : asked_children_) {
     const auto at = children_.find(key);
     if (at == children_.end()) continue;

@@ -4,8 +4,11 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
+
+#include "base/about.hpp"
 
 namespace cohort {
 
@@ -36,6 +39,15 @@ struct ThreadPool::Shared {
     }
   }
 
+  void stop() {
+    {
+      const std::scoped_lock lock(mutex);
+      stopping = true;
+    }
+    work_ready.notify_all();
+    for (auto& worker : workers) worker.join();
+  }
+
   void work(int thread) {
     std::uint64_t seen = 0;
     for (;;) {
@@ -57,19 +69,18 @@ ThreadPool::ThreadPool(int threads, int ranges) : ranges_(ranges > 0 ? ranges : 
   if (ranges_ == 1) return;
   shared_ = std::make_unique<Shared>();
   shared_->threads = std::clamp(threads, 1, ranges_);
-  for (int thread = 1; thread < shared_->threads; ++thread) {
-    shared_->workers.emplace_back([shared = shared_.get(), thread] { shared->work(thread); });
+  try {
+    for (int thread = 1; thread < shared_->threads; ++thread) {
+      shared_->workers.emplace_back([shared = shared_.get(), thread] { shared->work(thread); });
+    }
+  } catch (...) {      // those that run must end before they go, or the program does
+    shared_->stop();
+    rethrow_about("starting " + std::to_string(shared_->threads) + " threads for kernels (train.threads)");
   }
 }
 
 ThreadPool::~ThreadPool() {
-  if (!shared_) return;
-  {
-    const std::scoped_lock lock(shared_->mutex);
-    shared_->stopping = true;
-  }
-  shared_->work_ready.notify_all();
-  for (auto& worker : shared_->workers) worker.join();
+  if (shared_) shared_->stop();
 }
 
 void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain, RangeFunction f) {

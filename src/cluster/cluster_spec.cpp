@@ -75,12 +75,12 @@ ClusterOptions::ClusterOptions(Section& section) {
   section.bind("print_blocks", print_blocks, "print which task keeps which parameters");
   section.bind("survive", survive, "go on without workers that die or fall silent; auto: with dedicated parameter tasks",
                one_of({"auto", "on", "off"}));
-  section.bind("heartbeat_timeout", heartbeat_timeout, "seconds of silence after which a worker counts as lost", above(0));
+  section.bind("heartbeat_timeout", heartbeat_timeout, "seconds of silence after which a worker counts as lost", above(0, 1e8));
   section.bind("replace", replace, "start so many new processes, at most, for workers that are lost; under mpirun only, which needs a free slot or "
                "--oversubscribe", at_least(0));
   section.bind("pull_codec", pull_codec, "how parameters travel to the workers; parameter tasks keep them in float32",
                one_of(Registry<CodecType>::instance().names()));
-  section.bind("piece_mib", piece_mib, "longest message of gradients or parameters (MiB)", above(0));
+  section.bind("piece_mib", piece_mib, "longest message of gradients or parameters (MiB)", above(0, 1024));
 }
 
 ClusterSpec ClusterOptions::spec(int ranks) const {
@@ -98,7 +98,7 @@ ClusterSpec ClusterOptions::spec(int ranks) const {
   const int wanted = worker > 0 ? worker : static_cast<int>(workers.size());
   if (static_cast<int>(workers.size()) != wanted || workers.empty()) {
     fail(Code::invalid_argument, fmt::format("cluster asks for {} parameter tasks and {} workers, but the job has {} ranks: start it with {}", ps,
-                                             worker > 0 ? std::to_string(worker) : "some", ranks, ps + std::max(worker, 1)));
+                                             worker > 0 ? std::to_string(worker) : "some", ranks, std::int64_t{ps} + std::max(worker, 1)));
   }
   return ClusterSpec(std::map<std::string, std::vector<int>>{{"ps", tasks}, {"worker", workers}});
 }

@@ -135,7 +135,7 @@ CollectiveOptions::CollectiveOptions(Section& section) {
   algorithms.insert(algorithms.begin(), "auto");
   section.bind("algorithm", algorithm, "how gradients are summed", one_of(algorithms));
   section.bind("codec", codec_name, "how gradients travel", one_of(Registry<CodecType>::instance().names()));
-  section.bind("chunk_bytes", chunk_bytes, "longest message of pipelined algorithms, in bytes as it travels", at_least(1024));
+  section.bind("chunk_bytes", chunk_bytes, "longest message of pipelined algorithms, in bytes as it travels", between(1024, 1 << 30));
   section.bind("inter", inter, "hierarchical: how nodes sum among themselves", one_of(algorithms));
   network = NetworkConstants(section.child("network"));
   codec = Registry<CodecType>::instance().get(codec_name).make(section.child(codec_name));

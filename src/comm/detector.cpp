@@ -70,7 +70,7 @@ Link connect_to_coordinator(const std::string& address, const Hello& hello) {
 
 DetectorOptions::DetectorOptions(Section& section) {
   section.bind("timeout", timeout, "seconds that a rank may be silent or be waited for before the job ends, or that a disk may take nothing; 0: no watchdog",
-               at_least(0));
+               between(0, 1e8));
 }
 
 double DetectorOptions::period() const noexcept { return std::clamp(timeout / 20, 0.02, 1.0); }

@@ -45,7 +45,7 @@ void check_ranks(std::string_view what, const std::vector<std::int64_t>& list, i
 void check_fault(const Fault& fault, int ranks, std::size_t number) {
   const std::string entry = fmt::format("[[fault]] number {}", number + 1);
   const auto need = [&](bool ok, const std::string& text) { if (!ok) fail(Code::invalid_argument, entry + ": " + text); };
-  need(fault.kind != Fault::Kind::none, "kind is missing: delay, drop, duplicate, kill, pause or slow");
+  if (fault.kind == Fault::Kind::none) return;
   check_ranks("ranks", fault.ranks, ranks, entry);
   check_ranks("peers", fault.peers, ranks, entry);
   need(fault.of_messages() || fault.peers.empty(),
@@ -77,7 +77,7 @@ Fault Fault::from(Section& section) {
   section.bind("from_step", fault.from_step, "the first step; what comes before a run's first step is of step -1", at_least(-1));
   section.bind("until_step", fault.until_step, "the first step without it; 0: for ever", at_least(0));
   section.bind("probability", fault.probability, "of each message, or of each step", between(0, 1));
-  section.bind("seconds", fault.seconds, "of delay, pause and slow", at_least(0));
+  section.bind("seconds", fault.seconds, "of delay, pause and slow", between(0, 1e9));
   section.bind("seed", fault.seed, "the same seed: the same messages and steps");
   return fault;
 }
@@ -103,8 +103,12 @@ FaultPlan::FaultPlan(std::vector<Fault> faults, int ranks) : faults_(std::move(f
 
 std::shared_ptr<const FaultPlan> FaultPlan::from(Section& root, int ranks) {
   std::vector<Fault> faults;
-  for (Section* entry : root.children("fault")) faults.push_back(Fault::from(*entry));
-  if (faults.empty()) return nullptr;
+  for (Section* entry : root.children("fault")) {
+    faults.push_back(Fault::from(*entry));
+    if (entry->has("kind")) continue;
+    fail(Code::invalid_argument, fmt::format("[[fault]] number {}: kind is missing: delay, drop, duplicate, kill, pause or slow", faults.size()));
+  }
+  if (std::ranges::all_of(faults, [](const Fault& fault) { return fault.kind == Fault::Kind::none; })) return nullptr;
   return std::make_shared<const FaultPlan>(std::move(faults), ranks);
 }
 
@@ -150,7 +154,9 @@ bool FaultPlan::drops_or_duplicates() const {
 
 std::string FaultPlan::text() const {
   std::string text;
-  for (const Fault& fault : faults_) text += (text.empty() ? "" : "; ") + fault.text();
+  for (const Fault& fault : faults_) {
+    if (fault.kind != Fault::Kind::none) text += (text.empty() ? "" : "; ") + fault.text();
+  }
   return text;
 }
 

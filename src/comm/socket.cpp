@@ -65,7 +65,7 @@ Descriptor::~Descriptor() {
 }
 
 WakeUp::WakeUp() : event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-  check(event_.open(), Code::unavailable, "no more file descriptors");
+  check(event_.open(), Code::failed_precondition, "no further file or connection can be opened: see ulimit -n");
 }
 
 void WakeUp::signal() noexcept {
@@ -84,7 +84,7 @@ Listener::Listener(bool local) : socket(::socket(AF_INET, SOCK_STREAM | SOCK_NON
   auto* const any = reinterpret_cast<sockaddr*>(&address);
   const bool ok = socket.open() && bind(socket.get(), any, length) == 0 && listen(socket.get(), SOMAXCONN) == 0 &&
                   getsockname(socket.get(), any, &length) == 0;
-  if (!ok) fail(Code::unavailable, std::string("cannot listen for other ranks: ") + std::strerror(errno));
+  if (!ok) fail(Code::failed_precondition, std::string("cannot listen for other ranks: ") + std::strerror(errno));
   port = ntohs(address.sin_port);
   if (!local) addresses = addresses_of_this_machine();
   addresses.emplace_back("127.0.0.1");

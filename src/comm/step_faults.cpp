@@ -32,7 +32,7 @@ void pause_process(double seconds) {
   pid_t helper = 0;
   const int error = posix_spawn(&helper, "/bin/sh", &actions, nullptr, arguments, environ);
   posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) fail(Code::unavailable, fmt::format("a pause needs /bin/sh to end it, which cannot be started: {}", std::strerror(error)));
+  if (error != 0) fail(Code::failed_precondition, fmt::format("a pause needs /bin/sh to end it, which cannot be started: {}", std::strerror(error)));
   while (waitpid(helper, nullptr, 0) < 0 && errno == EINTR) {
   }
 }

@@ -75,6 +75,10 @@ std::size_t ByteSource::read_some(void* out, std::size_t bytes) {
       }
     }
     if (!impl_->member_open) {   // a further member, as gzip files may have; anything else is garbage and fails in inflate
+      const Bytef* const end = z.next_in + z.avail_in;
+      z.next_in = std::find_if(z.next_in, static_cast<Bytef*>(z.next_in) + z.avail_in, [](Bytef byte) { return byte != 0; });
+      z.avail_in = static_cast<uInt>(end - z.next_in);
+      if (z.avail_in == 0) continue;     // zeros, with which tapes and some programs fill up the last block: gzip ignores them, too
       inflateReset(&z);
       impl_->member_open = true;
     }

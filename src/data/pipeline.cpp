@@ -4,8 +4,11 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <string>
 #include <thread>
 
+#include "base/about.hpp"
+#include "base/sizes.hpp"
 #include "cohort/base/error.hpp"
 #include "data/augment.hpp"
 
@@ -27,7 +30,11 @@ struct Slot {
     indices.reserve(static_cast<std::size_t>(most_samples));
     for (const Field& field : reader.fields()) {
       const std::size_t each = static_cast<std::size_t>(field.shape.elements()) * size_of(field.dtype);
-      memory.push_back(host().allocate(each * static_cast<std::size_t>(most_samples)));
+      const std::string what = "memory for a batch of " + std::to_string(most_samples) + " samples (data.batch, data.global_batch)";
+      memory.push_back(about(what, [&] {
+        return host().allocate(static_cast<std::size_t>(
+            product_of({{"bytes of field '" + field.name + "'", static_cast<std::int64_t>(each)}, {"samples", most_samples}})));
+      }));
       buffers.push_back(memory.back().memory.get());
       batch.fields.push_back({field.name, {}});
     }
@@ -141,9 +148,9 @@ struct BatchPipeline::State {
   }
 
   void start() {
-    for (int i = 0; i < options.threads; ++i) {
-      threads.emplace_back([this](const std::stop_token& stop) { produce(stop); });
-    }
+    about("starting " + std::to_string(options.threads) + " threads that prepare batches (data.threads)", [&] {
+      for (int i = 0; i < options.threads; ++i) threads.emplace_back([this](const std::stop_token& stop) { produce(stop); });
+    });
   }
   void stop() noexcept {
     for (std::jthread& thread : threads) thread.request_stop();

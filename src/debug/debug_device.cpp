@@ -72,7 +72,7 @@ class GuardedMemory {
         return range;
       }
     }
-    fail(Code::unavailable, "the DEBUG device holds at most " + std::to_string(ranges_.size()) + " allocations");
+    fail(Code::failed_precondition, "the DEBUG device holds at most " + std::to_string(ranges_.size()) + " allocations");
   }
   static void protect(const Range& range, int how) {
     if (void* start = range.start.load()) mprotect(start, range.size.load(), how);

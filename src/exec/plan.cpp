@@ -4,6 +4,8 @@
 
 #include <map>
 
+#include "base/about.hpp"
+
 namespace cohort {
 namespace {
 
@@ -62,7 +64,8 @@ Plan make_plan(const Graph& graph, std::span<const Value> fetches, const FeedSha
       node.outputs = infer_outputs(plan, node);
     }
     for (const Signature& output : node.outputs) {
-      if (!output.shape.known()) fail(Code::internal, fmt::format("{} '{}' leaves the shape {} open", node.op, node.name, output.text()));
+      if (output.shape.known()) about(node.op + " '" + node.name + "'", [&] { (void)output.shape.elements(); });
+      else fail(Code::internal, fmt::format("{} '{}' leaves the shape {} open", node.op, node.name, output.text()));
     }
     position[static_cast<std::size_t>(id)] = at;
     plan.nodes.push_back(std::move(node));

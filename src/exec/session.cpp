@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "base/about.hpp"
 #include "cohort/graph/device_spec.hpp"
 #include "exec/executor.hpp"
 #include "exec/initializer.hpp"
@@ -61,7 +62,7 @@ struct Session::State {
   const Tensor& variable(const NodeData& node) {
     const auto [at, fresh] = variables.try_emplace(resource_key(node.container, node.name));
     if (fresh) {
-      at->second = Tensor(*device, node.outputs[0].dtype, node.outputs[0].shape);
+      about("parameter '" + node.name + "'", [&] { at->second = Tensor(*device, node.outputs[0].dtype, node.outputs[0].shape); });
       initialise(at->second, node, options.seed);
     }
     return at->second;
@@ -91,7 +92,9 @@ struct Session::State {
       return variable(graph.node(node.origin));
     };
     memory.arena = [this](std::size_t bytes) {
-      if (arena.memory == nullptr || arena.bytes < bytes) arena = device->allocate(bytes);
+      if (arena.memory == nullptr || arena.bytes < bytes) {
+        arena = about("the intermediate values of a batch", [&] { return device->allocate(bytes); });
+      }
       return arena;
     };
     for (std::size_t f = 0; f < fetches.size(); ++f) {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/about.hpp"
+
 namespace cohort {
 
 const Signature& Value::signature() const {
@@ -14,6 +16,17 @@ const Signature& Value::signature() const {
 std::string Value::name() const {
   return graph == nullptr ? "(absent)" : fmt::format("{}:{}", graph->node(node).name, output);
 }
+
+namespace {
+
+/// An error for a value of more elements than can be counted, however small its unknown dimensions will be.
+void require_countable(const NodeData& node, const Shape& shape) {
+  Shape least;
+  for (const std::int64_t size : shape) least.append(size == Shape::kUnknown ? 1 : size);
+  about(node.op + " '" + node.name + "'", [&] { (void)least.elements(); });
+}
+
+}  // namespace
 
 std::string Graph::unique_name(std::string_view base) {
   std::string name = prefix_ + std::string(base);
@@ -37,6 +50,7 @@ Node Graph::add(std::string_view op, std::vector<Value> inputs, Attrs attrs, std
   data->inputs = std::move(inputs);
   data->attrs = std::move(attrs);
   data->outputs = data->definition->infer(Inference(data->op, data->name, signatures, data->attrs));
+  for (const Signature& output : data->outputs) require_countable(*data, output.shape);
   data->control = control_stack_;
   data->container = container_;
   // The innermost request wins; a function sees the node and may leave it to the next outer one by answering "".

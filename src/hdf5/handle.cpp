@@ -1,14 +1,33 @@
 #include "hdf5/handle.hpp"
 
+#include <algorithm>
+#include <string>
+
 #include "cohort/base/error.hpp"
 
 namespace cohort::hdf5 {
 namespace {
 
+/// One line, without what helps nobody: the time, addresses in memory and descriptors.
+std::string plain(std::string_view text) {
+  std::string result;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(", "), text.size());
+    std::string part(text.substr(0, end));
+    text.remove_prefix(std::min(end + 2, text.size()));
+    std::ranges::replace(part, '\n', ' ');
+    if (part.find("= 0x") != std::string::npos || part.starts_with("file descriptor =")) continue;
+    if (const std::size_t time = part.find("time = "); time != std::string::npos) part.erase(time);
+    if (part.empty()) continue;
+    result += (result.empty() || result.ends_with(": ") ? "" : ", ") + part;
+  }
+  return result;
+}
+
 herr_t collect(unsigned position, const H5E_error2_t* entry, void* text) {
   if (position > 1 || entry->desc == nullptr) return 0;   // the two innermost say it all
   auto& all = *static_cast<std::string*>(text);
-  all += (all.empty() ? "" : "; ") + std::string(entry->desc);
+  all += (all.empty() ? "" : "; ") + plain(entry->desc);
   return 0;
 }
 

@@ -33,9 +33,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   app.set_help_flag();
   app.add_option("job", line.job);
   app.add_option("argument", line.argument);
-  app.add_option("--set", line.settings)->allow_extra_args(false);
-  app.add_option("--plugin", line.plugins)->allow_extra_args(false);
-  app.add_option("--resume", line.resume);
+  app.add_option("--set", line.settings)->type_name("KEY=VALUE")->allow_extra_args(false);
+  app.add_option("--plugin", line.plugins)->type_name("FILE.so")->allow_extra_args(false);
+  app.add_option("--resume", line.resume)->type_name("PATH or auto");
   app.add_flag("-h,--help", line.help);
   app.add_flag("--version", line.version);
   try {   // CLI11 speaks in exceptions of its own

@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <vector>
 
+#include "cohort/base/json.hpp"
 #include "cohort/base/library.hpp"
 
 namespace cohort {
@@ -21,13 +24,14 @@ const Registered<Library> toml_library{"toml++", {"job files", [] {
 
 std::string where_of(const toml::node& node) {
   const toml::source_region& source = node.source();
-  const std::string path = source.path ? *source.path : std::string("--set");   // made by table_below
+  const std::string path = source.path ? *source.path : std::string("--set");   // an entry that entry_of has made
   return path.starts_with("--set") ? path : fmt::format("{}:{}", path, source.begin.line);
 }
 
 [[noreturn]] void refuse_syntax(const std::string& path, const toml::parse_error& error) {
   fail(Code::invalid_argument, fmt::format("{}:{}:{}: {}", path, error.source().begin.line, error.source().begin.column,
-                                           error.description()));
+                                           error.description()) +
+                                   "; a line is KEY = VALUE, with texts in quotes, or [SECTION], or [[ENTRY OF A LIST]]");
 }
 
 toml::table parse_file(const std::string& file) {
@@ -40,6 +44,9 @@ toml::table parse_file(const std::string& file) {
     refuse_syntax(file, error);
   }
 }
+
+/// By "--set KEY": how a number, true or false was written. A key that is a text takes it so: 007 and 1e5 are names as well.
+using Written = std::map<std::string, std::string>;
 
 /// The value of --set key=value as a node under the name "value".
 toml::table parse_value(const std::string& key, const std::string& value) {
@@ -54,9 +61,17 @@ toml::table parse_value(const std::string& key, const std::string& value) {
       fail(Code::invalid_argument, fmt::format("{}={}: {}", where, value, error.description()));
     }
   }
-  std::string text;
-  for (const char c : value) text += c == '"' || c == '\\' ? std::string{'\\', c} : std::string{c};
-  return toml::parse("value = \"" + text + "\"", where);
+  const auto control = std::ranges::find_if(value, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  if (control != value.end()) {
+    fail(Code::invalid_argument, fmt::format("{}: the value has a control character (number {}), which only a text in quotes may: write \\n for a line "
+                                             "end, \\t for a tab, \\u001b for number 27, as in --set '{}=\"first\\nsecond\"'",
+                                             where, static_cast<int>(*control), key));
+  }
+  try {
+    return toml::parse("value = " + json_text(value), where);
+  } catch (const toml::parse_error& error) {   // bytes that are no UTF-8
+    fail(Code::invalid_argument, fmt::format("{}: the value is no text: {}", where, error.description()));
+  }
 }
 
 std::vector<std::string> split(const std::string& text, char separator) {
@@ -69,7 +84,10 @@ std::vector<std::string> split(const std::string& text, char separator) {
 /// The table that `key` of `parent` names, made if it is not there.
 toml::table& table_below(toml::table& parent, const std::string& key, const std::string& setting) {
   toml::node* node = parent.get(key);
-  if (node == nullptr) node = &parent.insert(key, toml::table{}).first->second;
+  if (node == nullptr) {
+    toml::table made = toml::parse("value = {}", "--set " + setting.substr(0, setting.find('=')));   // and so it knows where it is from
+    node = &parent.insert(key, std::move(*made.get("value"))).first->second;
+  }
   if (auto* table = node->as_table()) return *table;
   fail(Code::invalid_argument, fmt::format("--set {}: '{}' is {} in {}", setting, key,
                                            node->is_array() ? "a list: name an entry by its number, as in " + key + ".0"
@@ -91,7 +109,7 @@ toml::table& entry_of(toml::array& list, const std::string& index, const std::st
   fail(Code::invalid_argument, fmt::format("--set {}: entry {} is no section", setting, index));
 }
 
-void apply_setting(toml::table& root, const std::string& setting) {
+void apply_setting(toml::table& root, const std::string& setting, Written& written) {
   const auto equals = setting.find('=');
   const std::vector<std::string> keys = split(setting.substr(0, equals), '.');
   const bool bad = equals == std::string::npos || keys.empty() || std::ranges::any_of(keys, &std::string::empty) ||
@@ -106,7 +124,10 @@ void apply_setting(toml::table& root, const std::string& setting) {
     if (node != nullptr && node->is_array() && entry_follows) table = &entry_of(*node->as_array(), keys[++i], setting);
     else table = &table_below(*table, keys[i], setting);
   }
-  toml::table value = parse_value(setting.substr(0, equals), setting.substr(equals + 1));
+  const std::string key = setting.substr(0, equals);
+  toml::table value = parse_value(key, setting.substr(equals + 1));
+  if (value["value"].is_table() || value["value"].is_array()) written.erase("--set " + key);
+  else written["--set " + key] = setting.substr(equals + 1);
   const toml::node* old = table->get(keys.back());
   const bool section = old != nullptr && (old->is_table() || old->is_array_of_tables());
   if (section && old->type() != value.get("value")->type()) {
@@ -116,11 +137,12 @@ void apply_setting(toml::table& root, const std::string& setting) {
   table->insert_or_assign(keys.back(), std::move(*value.get("value")));
 }
 
-OptionValue to_value(const toml::node& node, const std::string& key) {
+OptionValue to_value(const toml::node& node, const std::string& key, const Written& written) {
   OptionValue result{{}, where_of(node)};
+  if (const auto found = written.find(result.where); found != written.end()) result.written = found->second;
   if (const auto* list = node.as_array()) {
     OptionList entries;
-    for (const toml::node& entry : *list) entries.push_back(to_value(entry, key));
+    for (const toml::node& entry : *list) entries.push_back(to_value(entry, key, written));
     result.value = std::move(entries);
   } else if (const auto truth = node.value_exact<bool>()) {
     result.value = *truth;
@@ -138,24 +160,24 @@ OptionValue to_value(const toml::node& node, const std::string& key) {
 }
 
 /// Copies a table into a section, and a line for each value into `lines`.
-void fill(Section& section, const toml::table& table, std::vector<std::string>& lines) {
+void fill(Section& section, const toml::table& table, const Written& written, std::vector<std::string>& lines) {
   const std::string prefix = section.path().empty() ? "" : section.path() + ".";
   for (const auto& [toml_key, node] : table) {
     const std::string key(toml_key.str());
     if (const auto* child = node.as_table()) {
-      fill(section.add_child_entry(key, where_of(node)), *child, lines);
+      fill(section.add_child_entry(key, where_of(node)), *child, written, lines);
     } else if (node.is_array_of_tables()) {
       std::size_t i = 0;
       for (const toml::node& entry : *node.as_array()) {
         const std::size_t first = lines.size();
-        fill(section.add_child_entry(key, where_of(entry)), *entry.as_table(), lines);
+        fill(section.add_child_entry(key, where_of(entry)), *entry.as_table(), written, lines);
         for (std::size_t line = first; line < lines.size(); ++line) {   // which entry it is of
           lines[line].insert(prefix.size() + key.size(), "." + std::to_string(i));
         }
         ++i;
       }
     } else {
-      section.set(key, to_value(node, prefix + key));
+      section.set(key, to_value(node, prefix + key, written));
       std::ostringstream value;
       node.visit([&](const auto& typed) { value << typed; });
       std::string line = value.str();
@@ -197,10 +219,15 @@ std::string differences(const std::vector<std::string>& texts) {
 
 Configuration load_configuration(const std::string& file, std::span<const std::string> settings) {
   toml::table table = file.empty() ? toml::table{} : parse_file(file);
-  for (const std::string& setting : settings) apply_setting(table, setting);
+  Written written;
+  for (const std::string& setting : settings) apply_setting(table, setting, written);
   Configuration result;
+  result.root.take_variables_from([](const std::string& name) -> std::optional<std::string> {
+    const char* const value = std::getenv(name.c_str());
+    return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+  });
   std::vector<std::string> lines;
-  fill(result.root, table, lines);
+  fill(result.root, table, written, lines);
   std::ranges::sort(lines);
   for (const std::string& line : lines) result.text += line + "\n";
   return result;

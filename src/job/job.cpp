@@ -7,6 +7,7 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -14,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/about.hpp"
 #include "cohort/comm/detector.hpp"
 #include "cohort/comm/environment.hpp"
 #include "cohort/comm/fault_injection.hpp"
@@ -49,7 +51,7 @@ struct Failure {
   std::string text;      ///< "no such job file (not_found)"
   std::string place;     ///< "src/job/config.cpp:40", empty if unknown
   int exit_code = kExitError;
-  bool consequence = false;   ///< of an error of another rank, most likely
+  bool consequence = false;   ///< of an error of another rank: a peer is gone, or waited for too long
 };
 
 /// To be called in a catch block.
@@ -62,10 +64,8 @@ Failure current_failure() {
                              error.code() == Code::unavailable;
     return {fmt::format("{} ({})", error.what(), name(error.code())), location_text(error.where()),
             usage ? kExitUsage : kExitError, consequence};
-  } catch (const std::bad_alloc&) {
-    return {"out of memory", "", kExitError, false};
   } catch (const std::exception& error) {
-    return {error.what(), "", kExitError, false};
+    return {plain_text(error), "", kExitError, false};
   } catch (...) {
     return {"an exception of unknown type", "", kExitError, false};
   }
@@ -173,31 +173,13 @@ ThreadLevel asked_thread_level() {
   return *level;
 }
 
-/// What can be done before MPI starts. Its failure is reported when MPI has, so that it is printed once.
-struct Prepared {
-  CommandLine line;
-  ThreadLevel threads = ThreadLevel::multiple;
-  std::exception_ptr failure;
-};
-
-Prepared prepare(int argc, char** argv) {
-  Prepared prepared;
-  try {   // kept, not handled: run_job's catch gets it
-    prepared.threads = asked_thread_level();
-    prepared.line = parse_command_line(argc, argv);
-    for (const std::string& file : prepared.line.plugins) load_plugin(file);
-  } catch (...) {
-    prepared.failure = std::current_exception();
-  }
-  return prepared;
-}
-
-/// This process's number, before MPI says it: 0 if no launcher has set one.
-bool is_first_process() {
+/// This process's number, before MPI says it; nothing if no launcher has set one.
+std::optional<int> rank_of_launcher() {
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
-    if (const std::string rank = environment_variable(name); !rank.empty()) return rank == "0";
+    const std::string rank = environment_variable(name);
+    if (!rank.empty()) return std::atoi(rank.c_str());
   }
-  return true;
+  return {};
 }
 
 /// Open MPI's mpirun starts further processes. Under srun rank 0 gets an error, and the other ranks wait for ever in
@@ -224,8 +206,39 @@ bool print_text(const CommandLine& line) {
   else if (line.job.empty()) text = usage_text(line.program);
   else if (line.help) text = help_text(line.program, line.job, Registry<JobType>::instance().get(line.job));
   else return false;
-  if (is_first_process()) std::fputs(text.c_str(), stdout);
+  if (rank_of_launcher().value_or(0) == 0) std::fputs(text.c_str(), stdout);
   return true;
+}
+
+/// What can be done before MPI starts. Its failure is reported when MPI has, so that it is printed once.
+struct Prepared {
+  CommandLine line;
+  ThreadLevel threads = ThreadLevel::multiple;
+  bool done = false;                    // a text was all that was asked for
+  std::exception_ptr failure;
+};
+
+Prepared prepare(int argc, char** argv) {
+  Prepared prepared;
+  try {   // kept, not handled: run_job's catch gets it
+    prepared.threads = asked_thread_level();
+    prepared.line = parse_command_line(argc, argv);
+    for (const std::string& file : prepared.line.plugins) load_plugin(file);
+    prepared.done = print_text(prepared.line);
+  } catch (...) {
+    prepared.failure = std::current_exception();
+  }
+  return prepared;
+}
+
+/// Nobody knows of the other ranks: each process tells its own failure.
+int conclude_without_mpi(const Failure& mine) {
+  std::array<char, 256> host{};
+  gethostname(host.data(), host.size() - 1);
+  const std::optional<int> rank = rank_of_launcher();
+  if (rank) print_error(mine, *rank, host.data());
+  else print_error("error: " + mine.text);
+  return mine.exit_code;
 }
 
 /// Error invalid_argument for what this job has no use for.
@@ -322,8 +335,9 @@ int run_job(int argc, char** argv) {
   Ending ending;
   int rank = 0;
   try {
-    if (!prepared.failure && print_text(prepared.line)) return kExitDone;
+    if (prepared.done) return kExitDone;
     environment.emplace(prepared.threads);
+    rank = environment->rank();
     Context context;
     context.stop = &stop;
     context.launches = launcher_starts_processes();
@@ -345,8 +359,9 @@ int run_job(int argc, char** argv) {
     return code;
   } catch (...) {   // the only place where a program ends because of an error
     const Failure failure = current_failure();
-    const int code = conclude(ending, failure, rank, environment ? environment->ranks() : 1);
-    if (environment) environment->limit_finalize(kFinalizeSeconds);
+    if (!environment) return conclude_without_mpi(failure);
+    const int code = conclude(ending, failure, rank, environment->ranks());
+    environment->limit_finalize(kFinalizeSeconds);
     return code;
   }
 }

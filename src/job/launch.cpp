@@ -103,9 +103,9 @@ class Child {
     sigset_t before;
     sigprocmask(SIG_BLOCK, &signals_, &before);
     std::array<int, 2> failure{};              // closes when the command has begun
-    check(pipe2(failure.data(), O_CLOEXEC) == 0, Code::unavailable, "launch: no more file descriptors");
+    check(pipe2(failure.data(), O_CLOEXEC) == 0, Code::failed_precondition, "launch: no more file descriptors");
     pid_ = fork();
-    check(pid_ >= 0, Code::unavailable, fmt::format("launch: cannot start a process: {}", std::strerror(errno)));
+    check(pid_ >= 0, Code::failed_precondition, fmt::format("launch: cannot start a process: {}", std::strerror(errno)));
     if (pid_ == 0) become(command, before, failure[1]);
     close(failure[1]);
     int reason = 0;

@@ -1,6 +1,11 @@
 #include "cohort/tensor/device.hpp"
 
+#include <fmt/core.h>
+
 #include <charconv>
+#include <new>
+
+#include "base/about.hpp"
 
 namespace cohort {
 
@@ -12,7 +17,12 @@ void MemoryUse::add(std::int64_t bytes) noexcept {
 }
 
 Buffer Device::allocate(std::size_t bytes) {
-  Buffer buffer = do_allocate(bytes);
+  Buffer buffer;
+  try {
+    buffer = do_allocate(bytes);
+  } catch (const std::bad_alloc&) {
+    rethrow_about(fmt::format("{}: {} bytes ({:.1f} GiB)", info().name(), bytes, static_cast<double>(bytes) / (1 << 30)));
+  }
   const auto size = static_cast<std::int64_t>(buffer.bytes);
   memory_->add(size);
   std::shared_ptr<void> counted(buffer.memory.get(), [memory = buffer.memory, use = memory_, size](void*) { use->remove(size); });

@@ -5,6 +5,12 @@
 #include "cohort/base/error.hpp"
 
 namespace cohort {
+namespace {
+
+// Bytes of it, and sums of a graph's, can be computed in 64 bits everywhere without a second thought; no machine has as many.
+constexpr std::int64_t kMostElements = std::int64_t{1} << 48;
+
+}  // namespace
 
 Shape::Shape(std::initializer_list<std::int64_t> dims) : Shape(std::span<const std::int64_t>(dims.begin(), dims.size())) {}
 
@@ -43,9 +49,12 @@ bool Shape::known() const noexcept {
 }
 
 std::int64_t Shape::elements() const {
-  std::int64_t n = 1;
+  std::int64_t n = 1, counted = 1;               // without dimensions of size 0
   for (const auto size : *this) {
     if (size == kUnknown) fail(Code::internal, "number of elements asked of the partly unknown shape " + text());
+    if (__builtin_mul_overflow(counted, std::max<std::int64_t>(size, 1), &counted) || counted > kMostElements) {
+      fail(Code::invalid_argument, "shape " + text() + " has more than 2^48 elements");
+    }
     n *= size;
   }
   return n;

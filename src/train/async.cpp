@@ -36,7 +36,7 @@ struct AsyncOptions {
     section.bind("bound", bound, "a worker that is more than so many gradients ahead of the slowest waits (stale synchronous parallel); -1: never",
                  at_least(-1));
     section.bind("soft_sync", soft_sync, "n: an update averages as many gradients as workers / n (n-softsync); 0: every gradient is an update",
-                 at_least(0));
+                 between(0, 1'000'000));
     compensate.adaptive = compensation == "adaptive";
     if (compensation == "none") compensate.lambda = 0;
   }

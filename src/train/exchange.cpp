@@ -63,8 +63,8 @@ std::vector<FlatRange> bucket_ranges(const Parameters& parameters, const Exchang
 
 ExchangeOptions::ExchangeOptions(Section& section) : collective(section) {
   section.bind("rank_order", collective.rank_order, "sum every element in rank order, whatever the bucket: collectives that cannot are refused");
-  section.bind("first_bucket_mib", first_bucket_mib, "size of the first bucket, small so that communication starts early (MiB)", above(0));
-  section.bind("bucket_mib", bucket_mib, "size of every other bucket (MiB)", above(0));
+  section.bind("first_bucket_mib", first_bucket_mib, "size of the first bucket, small so that communication starts early (MiB)", above(0, 1 << 20));
+  section.bind("bucket_mib", bucket_mib, "size of every other bucket (MiB)", above(0, 1 << 20));
   section.bind("shared_parameters", shared_parameters, "ranks of a machine keep one copy of the parameters and update a share each, where they can");
   section.bind("thread", thread,
                "drive the exchange from a thread of its own; auto: where MPI allows it and the rank has a core beside those of "

@@ -3,6 +3,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <optional>
 
 namespace cohort {
 namespace {
@@ -19,10 +20,12 @@ ParameterGroups::ParameterGroups(Section& optimizer) {
     Entry entry;
     entry.where = section->path() + " " + std::to_string(entries_.size() + 1);
     entry.group.pattern.clear();
-    entry.says_decay = section->has("decay");
     section->bind("pattern", entry.group.pattern, "shell pattern on the parameters' names: \"*/bias\"");
     section->bind("learning_rate_factor", entry.group.learning_rate_factor, "times the learning rate", at_least(0));
-    section->bind("decay", entry.group.decay, "weight decay, and layer-wise scaling with lars and lamb");
+    std::optional<bool> decay;
+    section->bind("decay", decay, "weight decay, and layer-wise scaling with lars and lamb");
+    entry.says_decay = decay.has_value();
+    entry.group.decay = decay.value_or(entry.group.decay);
     section->bind("frozen", entry.group.frozen, "never updated");
     check(!entry.group.pattern.empty(), Code::invalid_argument,
           entry.where + ": needs a pattern, as in pattern = \"*/bias\"");

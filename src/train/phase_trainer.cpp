@@ -103,6 +103,7 @@ void PhaseTrainer::train() {
     if (epoch_ended || last) end_of_epoch(last);
     else if (run_.saves_at(state_.step)) (void)save(false);
   }
+  if (run_.ends_at_its_start()) end_of_epoch(true);
   settle();
   close_writers();
   add_to_summary();

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/sizes.hpp"
 #include "cohort/base/error.hpp"
 
 namespace cohort {
@@ -69,8 +70,8 @@ PhaseBatches TrainingPhase::batches(const PipelineOptions& usual, int ranks) con
 PhaseLength::PhaseLength(const PipelineOptions& pipeline, int active, std::int64_t samples, std::int64_t accumulate) {
   const std::int64_t batch = BatchPlan(pipeline, active).global_batch();
   const std::int64_t batches = (samples + (pipeline.drop_last ? 0 : batch - 1)) / batch;
-  update_samples = batch * accumulate;
-  updates_per_epoch = std::max<std::int64_t>((batches + accumulate - 1) / accumulate, 1);
+  update_samples = product_of({{"samples of a batch on all ranks", batch}, {"train.accumulate", accumulate}});
+  updates_per_epoch = std::max<std::int64_t>(batches / accumulate + (batches % accumulate == 0 ? 0 : 1), 1);
 }
 
 PhasePlan::PhasePlan(Section& config, const TrainingPhase& usual, std::int64_t epochs) {
@@ -89,8 +90,10 @@ PhasePlan::PhasePlan(Section& config, const TrainingPhase& usual, std::int64_t e
     const bool last = i + 1 == phases_.size();
     check(phase.epochs > 0 || last, Code::invalid_argument,
           fmt::format("phase.epochs: phase {} of {} needs a number of epochs, only the last may go on to the end", i + 1, phases_.size()));
-    phase.begin = begin;
-    phase.end = begin = phase.epochs > 0 ? begin + phase.epochs : std::max(begin, epochs);
+    const std::int64_t before = begin;
+    begin = phase.epochs > 0 ? sum_of({{"epochs of earlier phases", before}, {"phase.epochs", phase.epochs}}) : std::max(before, epochs);
+    phase.begin = before;
+    phase.end = begin;
   }
   check(begin >= epochs, Code::invalid_argument,
         fmt::format("phase.epochs: the phases end after {} epochs, train.epochs is {}; leave out the last phase's epochs to go on to the end",

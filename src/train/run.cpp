@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/disk_file.hpp"
+#include "base/sizes.hpp"
 #include "cohort/train/checkpoint.hpp"
 #include "train/class_names.hpp"
 #include "train/schedule_notes.hpp"
@@ -29,6 +30,10 @@ struct OnlyPosition final : Stateful {
   }
   TrainerState& state;
 };
+
+std::int64_t updates_of(std::int64_t epochs, const PhaseLength& phase) {
+  return product_of({{"train.epochs", epochs}, {"updates per epoch", phase.updates_per_epoch}});
+}
 
 }  // namespace
 
@@ -107,7 +112,7 @@ PhaseLength Run::length(const TrainingPhase& phase) const {
 
 double Run::rate(const PhaseLength& phase, const Position& position) const {
   return plan.schedule->rate(phase.updates_before(position), {.steps_per_epoch = phase.updates_per_epoch,
-                                                              .total_steps = plan.train.epochs * phase.updates_per_epoch,
+                                                              .total_steps = updates_of(plan.train.epochs, phase),
                                                               .global_batch = phase.update_samples});
 }
 
@@ -117,7 +122,7 @@ std::int64_t Run::steps_left() const {
     const std::int64_t begin = std::max(phase.begin, state.position.epoch), end = std::min(phase.end, plan.train.epochs);
     if (begin >= end) continue;
     const PhaseLength here = length(phase);
-    left += (end - begin) * here.updates_per_epoch;
+    left = sum_of({{"updates of earlier phases", left}, {"updates of this one", updates_of(end - begin, here)}});
     if (begin == state.position.epoch) left -= state.position.sample / here.update_samples;
   }
   return left;
@@ -139,8 +144,9 @@ void Run::begin() {
   state.classes = text_of_classes(plan.classes);
   state.fields = text_of_fields(plan.fields);
   if (!directory.has_best) state.has_best = 0;
-  total_steps = state.step + steps_left();
+  total_steps = sum_of({{"updates that were made", state.step}, {"updates to make", steps_left()}});
   if (plan.train.max_steps > 0) total_steps = std::min(total_steps, plan.train.max_steps);
+  (void)product_of({{"updates", total_steps}, {"train.accumulate", plan.train.accumulate}});   // batches are counted as well
   progress.set_total(total_steps);
   if (!is_root()) return;
   replace_file(directory.path / "configuration.toml", plan.config_text);

@@ -63,6 +63,8 @@ class Run {
   [[nodiscard]] bool over() const {
     return result.stopped || state.position.epoch >= plan.train.epochs || (plan.train.max_steps > 0 && state.step >= plan.train.max_steps);
   }
+  /// No epoch at all, and no checkpoint that says so: what training would begin with is saved and validated.
+  [[nodiscard]] bool ends_at_its_start() const { return over() && !resumes() && state.step == 0; }
   /// The learning rate at a position, in a phase of this length.
   [[nodiscard]] double rate(const PhaseLength& phase, const Position& position) const;
   [[nodiscard]] bool is_logged(std::int64_t step) const { return step % plan.train.log_every == 0 || step == 1 || step == total_steps; }

@@ -95,7 +95,7 @@ class Candidate {
     std::ofstream out(path_, std::ios::binary);
     out << facts_text("who writes here, as long as this file is touched every few seconds", facts_of_this(job, token));
     out.close();
-    check(!out.fail(), Code::unavailable,
+    check(!out.fail(), Code::data_loss,
           path_.string() + ": cannot write it, to say who writes in this directory: " + std::strerror(errno));
   }
   Candidate(const Candidate&) = delete;
@@ -113,7 +113,7 @@ class Candidate {
   }
   void replaces(const fs::path& name) const {
     const bool done = ::rename(path_.c_str(), name.c_str()) == 0;
-    check(done, Code::unavailable, name.string() + ": cannot take it over: " + std::strerror(errno));
+    check(done, Code::data_loss, name.string() + ": cannot take it over: " + std::strerror(errno));
   }
   [[nodiscard]] double now() const {
     ::utimensat(AT_FDCWD, path_.c_str(), nullptr, 0);
@@ -124,7 +124,7 @@ class Candidate {
   [[nodiscard]] bool becomes_without_links(const fs::path& name) const {
     const int descriptor = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (descriptor < 0 && errno == EEXIST) return false;
-    check(descriptor >= 0, Code::unavailable, name.string() + ": cannot create it: " + std::strerror(errno));
+    check(descriptor >= 0, Code::data_loss, name.string() + ": cannot create it: " + std::strerror(errno));
     ::close(descriptor);
     replaces(name);
     return true;

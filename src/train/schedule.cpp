@@ -12,6 +12,8 @@ namespace {
 
 const std::vector<std::string> kShapes = {"constant", "step", "cosine", "linear", "polynomial"};   // in the order of Shape
 
+constexpr double kMostEpochs = 1e9;    // times 2^32 steps, the most of an epoch, a whole number of 64 bits
+
 std::int64_t in_steps(double epochs, const TrainingLength& length) {
   return std::llround(epochs * static_cast<double>(length.steps_per_epoch));
 }
@@ -24,12 +26,13 @@ Schedule::Schedule(Section& section) {
   shape_ = static_cast<Shape>(std::find(kShapes.begin(), kShapes.end(), type) - kShapes.begin());
   section.bind("learning_rate", learning_rate_, "the full rate, reached at the end of the warm-up", at_least(0));
   section.bind("scale_with_batch", scale_with_batch_, "multiply it by global batch / reference_batch");
+  const std::int64_t usual_batch = reference_batch_;
   section.bind("reference_batch", reference_batch_, "the global batch that learning_rate is meant for", at_least(1));
-  section.bind("warmup_epochs", warmup_epochs_, "epochs in which the rate rises to the full rate", at_least(0));
+  section.bind("warmup_epochs", warmup_epochs_, "epochs in which the rate rises to the full rate", between(0, kMostEpochs));
   section.bind("warmup_steps", warmup_steps_, "the same in steps; give one of the two", at_least(0));
   section.bind("warmup_from", warmup_from_, "where the warm-up starts, as a share of the full rate", between(0, 1));
   const std::string path = section.path();
-  check(scale_with_batch_ || !section.has("reference_batch"), Code::invalid_argument,
+  check(scale_with_batch_ || reference_batch_ == usual_batch, Code::invalid_argument,
         path + ".reference_batch: has a meaning only with " + path + ".scale_with_batch = true");
   check(warmup_epochs_ == 0 || warmup_steps_ == 0, Code::invalid_argument,
         path + ": give warmup_epochs or warmup_steps, not both");
@@ -42,8 +45,8 @@ Schedule::Schedule(Section& section) {
 
 void Schedule::bind_milestones(Section& section) {
   section.bind("factor", factor_, "what the rate is multiplied by at each milestone", at_least(0));
-  section.bind("milestones", milestones_, "epochs at which the rate drops", above(0));
-  section.bind("every", every_, "epochs between two drops, in place of milestones", at_least(0));
+  section.bind("milestones", milestones_, "epochs at which the rate drops", above(0, kMostEpochs));
+  section.bind("every", every_, "epochs between two drops, in place of milestones", between(0, kMostEpochs));
   check(milestones_.empty() != (every_ == 0), Code::invalid_argument,
         section.path() + ".type = \"step\": needs either milestones or every");
   check(std::is_sorted(milestones_.begin(), milestones_.end()), Code::invalid_argument,

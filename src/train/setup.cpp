@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/about.hpp"
 #include "cohort/base/cores.hpp"
 #include "cohort/base/random.hpp"
 #include "cohort/train/checkpoint.hpp"
@@ -47,28 +48,43 @@ Precision precision_of(const std::string& name) {
   return name == "bf16" ? Precision::bf16 : Precision::bf16_native;
 }
 
+/// The keys that are given in a section: "(type = "mlp", hidden = [64])".
+std::string given_in(const Section& section) {
+  std::string given;
+  for (const Section::Bound& option : section.bound()) {
+    if (option.given) given += (given.empty() ? "" : ", ") + option.key + " = " + option.value;
+  }
+  return given.empty() ? "(all by default)" : "(" + given + ")";
+}
+
+/// What the builder has to say against the model names the keys that made it so.
 ModelBuilder model_of(Section& section) {
   const auto& known = Registry<ModelType>::instance();
   std::string type = "mlp";
   section.bind("type", type, "which network", one_of(known.names()));
-  return known.get(type).make(section);
+  ModelBuilder build = known.get(type).make(section);
+  return [build = std::move(build), what = section.path() + " " + given_in(section)](Graph& graph, const Batch& batch) {
+    return about(what, [&] { return build(graph, batch); });
+  };
 }
 
 }  // namespace
 
 std::shared_ptr<const Reader> open_data(Section& section) {
-  std::shared_ptr<const Reader> reader = open_reader(section);
-  if (reader->size() > 0) return reader;
-  std::string given;
-  for (const Section::Bound& option : section.bound()) {
-    if (option.given) given += (given.empty() ? "" : ", ") + option.key + " = " + option.value;
+  std::shared_ptr<const Reader> reader;
+  try {
+    reader = open_reader(section);
+  } catch (const std::exception& error) {   // what names no key gets all of them: what a file lacks is often another key's fault
+    if (std::string_view(error.what()).find(section.path()) != std::string_view::npos) throw;
+    rethrow_about(section.path() + " " + given_in(section));
   }
-  fail(Code::invalid_argument, section.path() + ": the data set has no samples (" + given + ")");
+  if (reader->size() > 0) return reader;
+  fail(Code::invalid_argument, section.path() + ": the data set has no samples " + given_in(section));
 }
 
 TrainOptions::TrainOptions(Section& section) {
-  section.bind("directory", directory, "where metrics, checkpoints and the TensorBoard log go; a fresh run takes the first unused NAME, NAME-2, …");
-  section.bind("epochs", epochs, "passes over the training data", at_least(0));
+  section.bind_path("directory", directory, "where metrics, checkpoints and the TensorBoard log go; a fresh run takes the first unused NAME, NAME-2, …");
+  section.bind("epochs", epochs, "passes over the training data; 0: none, only the checkpoint that training would begin with", at_least(0));
   section.bind("max_steps", max_steps, "end after this many updates; 0: no limit", at_least(0));
   section.bind("seed", seed, "of initial values and dropout");
   section.bind("device", device, "where this rank computes: TYPE:INDEX");

@@ -46,7 +46,7 @@ class Mover {
     std::error_code error;
     fs::create_directories(to_, error);
     if (!error) fs::rename(file, to_ / file.filename(), error);
-    check(!error, Code::unavailable, fmt::format("{}: cannot move it to {}, out of the way of the run that goes on: {}",
+    check(!error, Code::data_loss, fmt::format("{}: cannot move it to {}, out of the way of the run that goes on: {}",
                                                  file.string(), to_.string(), error.message()));
   }
 

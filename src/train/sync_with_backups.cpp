@@ -14,7 +14,7 @@ struct SyncOptions {
   explicit SyncOptions(Section& section) {
     section.bind("replicas_to_aggregate", replicas_to_aggregate,
                  "gradients that an update averages: fewer than there are workers make the others backups, more let workers do several batches; 0: one of each worker",
-                 at_least(0));
+                 between(0, 1'000'000));
   }
 };
 

@@ -1,10 +1,16 @@
 #include "cohort/base/thread_pool.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
+#include <fstream>
 #include <stdexcept>
 #include <vector>
+
+#include "cohort/base/error.hpp"
 
 namespace cohort {
 namespace {
@@ -31,6 +37,28 @@ TEST(ThreadPool, AnExceptionReachesTheCallerAndThePoolLivesOn) {
   std::atomic<int> ran = 0;
   pool.parallel_for(3, 1, [&](std::int64_t begin, std::int64_t end) { ran += static_cast<int>(end - begin); });
   EXPECT_EQ(ran, 3);
+}
+
+/// In a process whose memory has no room for the stacks of so many.
+[[noreturn]] void start_too_many_threads() {
+  double pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const auto bytes = static_cast<rlim_t>(pages * static_cast<double>(sysconf(_SC_PAGESIZE))) + (64u << 20);
+  const rlimit limit{bytes, bytes};
+  setrlimit(RLIMIT_AS, &limit);
+  try {
+    const ThreadPool pool(512);
+  } catch (const Error& error) {
+    std::fputs(error.what(), stderr);
+    _exit(3);
+  }
+  _exit(0);
+}
+
+TEST(ThreadPoolDeathTest, AThreadThatCannotBeStartedIsAnErrorThatSaysWhatFor) {
+  if (COHORT_BRIEF) GTEST_SKIP() << "sanitizers need all the memory there is";
+  EXPECT_EXIT(start_too_many_threads(), ::testing::ExitedWithCode(3),
+              "starting 512 threads for kernels .train.threads.: the system starts no further thread .Resource temporarily unavailable.");
 }
 
 }  // namespace

@@ -108,7 +108,12 @@ TEST(FaultPlan, ReadsAJobFileAndNamesWhatMakesNoSense) {
   EXPECT_EQ(bind({{"kind", string("drop")}, {"peers", testing::numbers({0, 1})}, {"probability", 0.25}, {"until_step", std::int64_t{5}}}),
             "drop on all ranks to ranks 0 1 from step 0 to 4 with probability 0.25");
   EXPECT_THAT(refused({{"kind", string("dely")}}), HasSubstr("did you mean 'delay'?"));
-  EXPECT_THAT(refused({}), HasSubstr("kind is missing"));
+  EXPECT_THAT(refused({}), HasSubstr("[[fault]] number 1: kind is missing"));
+  Section off;
+  Section& entry = off.add_child_entry("fault");
+  entry.set("kind", {string("none"), "--set fault"});
+  entry.set("ranks", {testing::numbers({9}), "--set fault"});
+  EXPECT_EQ(FaultPlan::from(off, 4), nullptr) << "an entry that is switched off is none, whatever else it says";
   EXPECT_THAT(refused({{"kind", string("kill")}, {"ranks", testing::numbers({4})}}), HasSubstr("there is no rank 4, the job has ranks 0 to 3"));
   EXPECT_THAT(refused({{"kind", string("drop")}, {"peers", testing::numbers({7})}}), HasSubstr("peers: there is no rank 7"));
   EXPECT_THAT(refused({{"kind", string("drop")}, {"probability", 1.5}}), HasSubstr("0 <= value <= 1"));

@@ -18,8 +18,10 @@ using cohort::testing::error_of;
 using cohort::testing::read_bytes;
 using cohort::testing::TemporaryFolder;
 using cohort::testing::write_bytes;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(Hdf5File, EveryElementTypeComesBackAsItWas) {
   const TemporaryFolder folder;
@@ -215,6 +217,13 @@ TEST(Hdf5File, ErrorsOfOtherThreadsAreQuietToo) {
   std::thread([&] { text = error_of([&] { static_cast<void>(File::open(folder.file("bad.h5"))); }); }).join();
   EXPECT_THAT(text, HasSubstr("bad.h5: not an HDF5 file"));
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+}
+
+TEST(Hdf5File, AReasonIsOneLineWithoutTimesAndAddresses) {
+  // A regular file whose every read fails: what the library says of it has a line break, the time and an address.
+  const std::string text = error_of([&] { static_cast<void>(File::open("/proc/self/mem")); });
+  EXPECT_THAT(text, AllOf(HasSubstr("/proc/self/mem: not an HDF5 file that can be read: "), HasSubstr("Input/output error")));
+  for (const char* useless : {"\n", "0x", "time =", "descriptor ="}) EXPECT_THAT(text, Not(HasSubstr(useless)));
 }
 
 /// Reads all there is; what a damaged file may do is one Error that names it, or (damage to contents) nothing.

@@ -207,6 +207,19 @@ TEST(IdxReader, SeveralGzipMembersAreOneFile) {
   EXPECT_EQ(open(Options().with("images", folder.file("i.gz")).with("labels", folder.file("l")))->size(), 12);
 }
 
+TEST(IdxReader, ZerosBehindAGzipFileAreNoMember) {
+  const TemporaryFolder folder;
+  const std::string images = idx_images(12);
+  const std::string zeros(100'000, '\0');       // more than is read at once
+  write_bytes(folder.file("l"), idx_labels(12));
+  for (const std::string& tail : {std::string(1, '\0'), zeros, gzip("") + zeros}) {
+    write_bytes(folder.file("i.gz"), gzip(images) + tail);
+    EXPECT_EQ(open(Options().with("images", folder.file("i.gz")).with("labels", folder.file("l")))->size(), 12);
+  }
+  write_bytes(folder.file("i.gz"), gzip(images) + zeros + "x");
+  EXPECT_THROW((void)open(Options().with("images", folder.file("i.gz")).with("labels", folder.file("l"))), Error);
+}
+
 TEST(IdxReader, FashionMnist) {
   const std::string folder = "/usr/share/datasets/fashion-mnist/";
   ASSERT_TRUE(std::filesystem::exists(folder)) << "install the Debian package dataset-fashion-mnist";

@@ -101,5 +101,16 @@ TEST(TextReader, RefusesWhatGivesNoSample) {
   EXPECT_THAT(error_of([&] { open(Options()); }), HasSubstr("needs files"));
 }
 
+TEST(TextReader, AFileWhoseNameLooksLikeAPatternIsThatFile) {
+  const TemporaryFolder folder;
+  write_bytes(folder.file("a[1].txt"), "abcd");
+  write_bytes(folder.file("a1.txt"), "wxyz");
+  const auto first = [&](const std::string& file) {
+    return window(*open(Options().with("files", {folder.file(file).c_str()}).with("context", 3)), 0).input;
+  };
+  EXPECT_THAT(first("a[1].txt"), ElementsAre('a', 'b', 'c'));
+  EXPECT_THAT(first("a[1-9].txt"), ElementsAre('w', 'x', 'y'));
+}
+
 }  // namespace
 }  // namespace cohort

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <vector>
 
 #include "cohort/base/error.hpp"
@@ -87,6 +88,47 @@ TEST(Configuration, SettingsOverrideAndBareWordsAreTexts) {
   c.root.children("group")[1]->bind("rate", rate, "");
   EXPECT_EQ(rate, 0.25);
   ASSERT_EQ(c.root.children("fresh").size(), 1u);
+}
+
+TEST(Configuration, AControlCharacterInASettingIsRefusedWithTheKey) {
+  EXPECT_THAT(refusal("", {"data.file=a\x07z"}),
+              AllOf(HasSubstr("--set data.file: the value has a control character (number 7)"), HasSubstr("as in --set 'data.file=\"first\\nsecond\"'")));
+  EXPECT_THAT(refusal("", {"data.file=1\nx=2"}), HasSubstr("--set data.file: the value has a control character (number 10)"));
+  EXPECT_THAT(refusal("", {"data.file=a\xff"}), HasSubstr("--set data.file: the value is no text: "));
+  Configuration c = load("", {"a=\"x\\u0007\\ny\""});
+  std::string text;
+  c.root.bind("a", text, "");
+  EXPECT_EQ(text, "x\x07\ny");
+}
+
+TEST(Configuration, ANumberOfTheCommandLineIsATextWhereTheKeyIsOne) {
+  Configuration c = load("[train]\nname = 'a'\nfile = 3\n", {"train.name=007", "train.run=4711", "train.float=1e5", "train.flag=true", "train.when=12:30:00"});
+  std::string name, run, number, flag, when, file;
+  Section& train = c.root.child("train");
+  train.bind("name", name, "");
+  train.bind("run", run, "");
+  train.bind("float", number, "");
+  train.bind("flag", flag, "");
+  train.bind("when", when, "");
+  EXPECT_EQ(name + " " + run + " " + number + " " + flag + " " + when, "007 4711 1e5 true 12:30:00");
+  EXPECT_THAT(error_of([&] { train.bind("file", file, ""); }), HasSubstr("job.toml:3: train.file = 3: expected a text in quotes"));
+}
+
+TEST(Configuration, AListOfSectionsCanBeMadeEmpty) {
+  Configuration c = load("[[phase]]\nepochs = 1\n[[phase]]\n", {"phase=[]", "fault=[]"});
+  EXPECT_TRUE(c.root.children("phase").empty());
+  EXPECT_TRUE(c.root.children("fault").empty());
+  EXPECT_NO_THROW(c.root.finish());
+}
+
+TEST(Configuration, VariablesInPathsAreThoseOfTheEnvironment) {
+  const char* const home = std::getenv("HOME");
+  Configuration c = load("[data]\nfile = '~/x'\n");
+  std::string file;
+  if (home != nullptr) {
+    c.root.child("data").bind_path("file", file, "");
+    EXPECT_EQ(file, std::string(home) + "/x");
+  }
 }
 
 TEST(Configuration, AWholeSectionCanBeReplaced) {

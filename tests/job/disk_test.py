@@ -131,6 +131,19 @@ class Broken(Case):
                 self.assertIn("No space left on device", done.stderr)
                 self.assertEqual(done.stderr.count("error: "), 1, done.stderr)
 
+    def test_what_rank_0_alone_writes_is_named_by_it_alone(self):
+        """It is nobody's consequence, and the other ranks have nothing to say."""
+        for name in ("metrics.jsonl", "tensorboard"):
+            with self.subTest(name):
+                folder = self.folder / name
+                folder.mkdir()
+                faults = f"folder={folder}/run/{name} call=1 error=28 and_later=1 only=write"
+                done = train(folder, "train.max_steps=0", ranks=3, environment={"LD_PRELOAD": FAULTS, "COHORT_DISK_FAULTS": faults})
+                self.assertEqual(done.returncode, 1, done.stderr)
+                told = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "[rank "))]
+                self.assertEqual(len(told), 1, done.stderr)
+                self.assertRegex(told[0], rf"^\[rank 0 on \S+\] .*{name}.*: cannot write: No space left on device")
+
     def test_ranks_with_pieces(self):
         for call in (2, 4):
             with self.subTest(call):

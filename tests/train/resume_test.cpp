@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "support/training.hpp"
 
@@ -57,6 +59,47 @@ TEST(Resume, AnyStageAndRanksGoOnFromAnyStageAndRanks) {
         }
       }
     }
+  }
+}
+
+/// A run of no epoch, then one of two from what it left.
+TEST(Resume, ARunOfNoEpochsSavesWhatTrainingBeginsWith) {
+  struct Way {
+    int ranks;
+    Options options;
+    bool same_bits;
+  };
+  const auto updater = [](const char* name) { return Options{{"train.updater", std::string(name)}}; };
+  const Options free = {{"train.deterministic", false}};
+  const std::vector<Way> ways = {
+      {1, {}, true},
+      {3, {}, true},
+      {2, with(updater("sharded"), {{"updater.stage", std::int64_t{3}}}), true},
+      {2, updater("local_sgd"), true},
+      {2, updater("sync_with_backups"), true},
+      {2, with(updater("async"), free), false},
+      {3, with(with(updater("async"), free), {{"cluster.ps", std::int64_t{1}}}), false},
+      {1, with(with(updater("async"), free), {{"updater.schedule", std::string("replay")}, {"updater.replay.learners", std::int64_t{2}}}), true},
+  };
+  for (const Way& way : ways) {
+    SCOPED_TRACE(::testing::PrintToString(way.options.size()) + " options, ranks " + std::to_string(way.ranks));
+    const TemporaryFolder folder;
+    const auto run = [&](const char* name, std::int64_t epochs, const std::string& resume = {}) {
+      return train_with(way.ranks, with(with(run_of(folder.path() / name, 0, 0), way.options),
+                                        {{"train.epochs", epochs}, {"data.validation.reader", std::string("synthetic")},
+                                         {"data.validation.samples", std::int64_t{24}}, {"data.validation.shape", numbers({5, 4, 1})}}), resume);
+    };
+    const auto start = run("start", 0);
+    EXPECT_EQ(start.steps, 0);
+    EXPECT_TRUE(start.validation.has_value());
+    ASSERT_FALSE(start.checkpoint.empty());
+    ASSERT_TRUE(fs::exists(start.checkpoint));
+    EXPECT_EQ(fs::canonical(start.checkpoint).filename(), "step-0000000000.h5");
+    const auto again = run("start", 0, "auto");
+    EXPECT_EQ(again.steps, 0);
+    const auto on = run("start", 2, "auto");
+    EXPECT_EQ(on.steps, 8);
+    if (way.same_bits) expect_same_bits(on.checkpoint, run("whole", 2).checkpoint);
   }
 }
 

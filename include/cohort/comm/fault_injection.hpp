@@ -13,7 +13,7 @@ namespace cohort {
 /// lines.
 struct Fault {
   enum class Kind : std::uint8_t {
-    none,        ///< not said yet
+    none,        ///< nothing: an entry that is switched off
     delay,       ///< a message leaves `seconds` later; those behind it to the same peer with the same tag wait for it
     drop,        ///< a message is never sent, and the sender does not notice
     duplicate,   ///< a message is sent twice

@@ -31,7 +31,7 @@ class Shape {
   [[nodiscard]] const std::int64_t* begin() const noexcept { return dims_.data(); }
   [[nodiscard]] const std::int64_t* end() const noexcept { return dims_.data() + rank_; }
   [[nodiscard]] bool known() const noexcept;
-  [[nodiscard]] std::int64_t elements() const;                 ///< 1 for a scalar; all dimensions must be known
+  [[nodiscard]] std::int64_t elements() const;                 ///< 1 for a scalar; all must be known. Error invalid_argument above 2^48
   [[nodiscard]] std::int64_t rows() const;                     ///< elements() / last dimension as a product of the others; 1 for a scalar
   [[nodiscard]] std::int64_t columns() const { return rank_ == 0 ? 1 : dims_[rank_ - 1]; }
   [[nodiscard]] std::string text() const;                      ///< "[?, 28, 28, 1]"

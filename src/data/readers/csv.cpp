@@ -26,7 +26,7 @@ struct CsvOptions {
   Normalise normalise;
 
   explicit CsvOptions(Section& section) {
-    section.bind("file", file, "the text file, plain or .gz");
+    section.bind_path("file", file, "the text file, plain or .gz");
     section.bind("separator", separator, "between columns", one_of({",", ";", "\t", "|"}));
     section.bind("label", label, "name of the label's column; empty: there is none");
     section.bind("label_kind", label_kind,

@@ -46,7 +46,7 @@ struct Hdf5Options {
   std::vector<FieldOptions> fields;
 
   explicit Hdf5Options(Section& section) {
-    section.bind("file", file, "the HDF5 file");
+    section.bind_path("file", file, "the HDF5 file");
     expansion.bind(section);
     for (Section* entry : section.children("field")) fields.emplace_back(*entry);
     check(!file.empty(), Code::invalid_argument, section.path() + ": reader 'hdf5' needs the path file");

@@ -20,8 +20,8 @@ struct IdxOptions {
   Normalise normalise{.scale = 1.0 / 255};
 
   explicit IdxOptions(Section& section) {
-    section.bind("images", images, "IDX file of images, plain or .gz");
-    section.bind("labels", labels, "IDX file of labels, plain or .gz");
+    section.bind_path("images", images, "IDX file of images, plain or .gz");
+    section.bind_path("labels", labels, "IDX file of labels, plain or .gz");
     section.bind("classes", classes, "labels are below this", between(1, 256));
     expansion.bind(section);
     normalise.bind(section);

@@ -22,7 +22,7 @@ struct ImageFolderOptions {
   Normalise normalise{.scale = 1.0 / 255};
 
   explicit ImageFolderOptions(Section& section) {
-    section.bind("directory", directory, "has a folder of .png, .jpg and .jpeg files for each class");
+    section.bind_path("directory", directory, "has a folder of .png, .jpg and .jpeg files for each class");
     section.bind(
         "classes", classes,
         "names of the classes, label 0 first; a folder that is not listed is an error. Empty: all folders by name");

@@ -5,7 +5,9 @@
 #include <glob.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <limits>
+#include <system_error>
 #include <utility>
 
 #include "cohort/base/error.hpp"
@@ -23,7 +25,8 @@ struct TextOptions {
   ExpansionLimit expansion;
 
   explicit TextOptions(Section& section) {
-    section.bind("files", files, "the text files, plain or .gz; shell patterns stand for all that match, sorted by name");
+    section.bind_paths("files", files,
+                       "the text files, plain or .gz; shell patterns stand for all that match, sorted by name, unless there is a file of just that name");
     section.bind("exclude", exclude, "shell patterns of names (without folder) that patterns in files shall not match");
     section.bind("context", context, "bytes of a sample's input", between(1, 1 << 20));
     section.bind("stride", stride, "bytes from one sample to the next; 0: as many as the context", at_least(0));
@@ -42,11 +45,12 @@ bool is_excluded(const std::string& path, const std::vector<std::string>& exclud
   return std::any_of(exclude.begin(), exclude.end(), [&](const std::string& pattern) { return fnmatch(pattern.c_str(), name.c_str(), 0) == 0; });
 }
 
-/// The files that the options name, patterns expanded. Error not_found for a pattern that matches none.
+/// The files that the options name, patterns expanded: a file whose own name looks like a pattern is that file. Error not_found for a pattern that matches none.
 std::vector<std::string> files_of(const TextOptions& options) {
   std::vector<std::string> result;
   for (const std::string& file : options.files) {
-    if (file.find_first_of("*?[") == std::string::npos) {
+    std::error_code none;
+    if (file.find_first_of("*?[") == std::string::npos || std::filesystem::exists(file, none)) {
       result.push_back(file);
       continue;
     }

@@ -125,6 +125,10 @@ void Replay::train() {
   first_step_ = run_.state.step;
   time_.begin_at(run_.state.step);
   if (std::exchange(run_.state.validation_due, 0) != 0 && run_.plan.validation_data && validate()) (void)save(true);
+  if (run_.ends_at_its_start()) {
+    look_for_boundary();
+    pass_boundary();
+  }
   for (bool ended = run_.over(); !ended;) {
     if (!due_.any()) deal();
     if (!time_.idle()) {

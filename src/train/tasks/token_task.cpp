@@ -36,7 +36,8 @@ TokenTask::TokenTask(Run& run, Communicator& service, const TaskLayout& layout, 
   begin_phase();
   last_progress_ = last_beat_ = now();
   due_.end = run_.over();
-  if (due_.end) stage_ = Stage::ending;
+  if (run_.ends_at_its_start()) look_for_boundary();
+  else if (due_.end) stage_ = Stage::ending;
   if (std::exchange(run_.state.validation_due, 0) != 0 && run_.plan.validation_data) begin_evaluation();      // saved before it
 }
 
