@@ -58,12 +58,14 @@ bool inside(double x, const Allowed& allowed) {
   return (allowed.above_least ? x > allowed.least : x >= allowed.least) && x <= allowed.most;
 }
 
+/// What lies above 0 must do so as a float32 as well.
+bool stays_above(double x, const Allowed& allowed) { return !allowed.above_least || static_cast<float>(x) > static_cast<float>(allowed.least); }
+
 /// What a field of type T can hold, and whoever computes with it.
 template <class T>
 Allowed narrowed(Allowed allowed) {
   if constexpr (std::is_same_v<T, double>) {
-    constexpr double kMost = std::numeric_limits<float>::max(), kSmallest = std::numeric_limits<float>::min();
-    if (allowed.above_least && allowed.least == 0) allowed.least = kSmallest, allowed.above_least = false;
+    constexpr double kMost = std::numeric_limits<float>::max();
     allowed.least = std::max(allowed.least, -kMost);
     allowed.most = std::min(allowed.most, kMost);
   } else if constexpr (std::is_same_v<T, std::int64_t>) {
@@ -192,6 +194,7 @@ void Section::bind_number(std::string_view key, T& field, std::string_view help,
       }
     } else if constexpr (!std::is_same_v<T, bool>) {
       if (!inside(static_cast<double>(*value), limits)) refuse(key, *given, "allowed: " + limits.text());
+      if (!stays_above(static_cast<double>(*value), limits)) refuse(key, *given, "allowed: " + limits.text() + ", also as a float32");
     }
     field = *value;
   }
@@ -210,7 +213,8 @@ void Section::bind_list(std::string_view key, std::vector<T>& field, std::string
       const auto value = as<T>(entry);
       if (!value) refuse(key, *given, fmt::format("expected {} in the list, got {}", kind_name<T>(), shown(entry)));
       if constexpr (!std::is_same_v<T, std::string>) {
-        if (!inside(static_cast<double>(*value), limits)) refuse(key, *given, "allowed for each entry: " + limits.text());
+        const auto number = static_cast<double>(*value);
+        if (!inside(number, limits) || !stays_above(number, limits)) refuse(key, *given, "allowed for each entry: " + limits.text());
       }
       field.push_back(*value);
     }
@@ -371,23 +375,33 @@ std::string unknown_name_text(std::string_view kind, std::string_view name, cons
   return text;
 }
 
+namespace {
+
+/// Letters to add, leave out, change or swap with their neighbour (optimal string alignment).
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> before_last, last(b.size() + 1), row(b.size() + 1);
+  for (std::size_t j = 0; j < last.size(); ++j) last[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    row[0] = i;
+    for (std::size_t j = 1; j < row.size(); ++j) {
+      row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (a[i - 1] == b[j - 1] ? 0u : 1u)});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = std::min(row[j], before_last[j - 2] + 1);
+    }
+    before_last = last;
+    last = row;
+  }
+  return last.back();
+}
+
+}  // namespace
+
 std::string nearest_name(std::string_view name, const std::vector<std::string>& known) {
   std::string best;
   std::size_t best_distance = std::max<std::size_t>(2, name.size() / 2) + 1;
   for (const auto& candidate : known) {
-    std::vector<std::size_t> row(candidate.size() + 1);
-    for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
-    for (std::size_t i = 1; i <= name.size(); ++i) {
-      std::size_t diagonal = row[0];
-      row[0] = i;
-      for (std::size_t j = 1; j < row.size(); ++j) {
-        const std::size_t above_left = diagonal;
-        diagonal = row[j];
-        row[j] = std::min({row[j] + 1, row[j - 1] + 1, above_left + (name[i - 1] == candidate[j - 1] ? 0u : 1u)});
-      }
-    }
-    if (row.back() < best_distance) {
-      best_distance = row.back();
+    const std::size_t distance = edit_distance(name, candidate);
+    if (distance < best_distance) {
+      best_distance = distance;
       best = candidate;
     }
   }

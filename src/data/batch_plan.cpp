@@ -52,15 +52,15 @@ BatchPlan::BatchPlan(const PipelineOptions& options, int ranks) : ranks_(ranks),
     if (global_batch_ == 0) global_batch_ = options.batch * ranks;
   } else {
     if (options.rank_batches.size() != static_cast<std::size_t>(ranks)) {
-      fail(Code::invalid_argument, "rank_batches has " + std::to_string(options.rank_batches.size()) + " entries for " +
+      fail(Code::invalid_argument, "data.rank_batches has " + std::to_string(options.rank_batches.size()) + " entries for " +
                                        std::to_string(ranks) + " ranks");
     }
-    check(global_batch_ == 0, Code::invalid_argument, "global_batch and rank_batches contradict each other: give one");
+    check(global_batch_ == 0, Code::invalid_argument, "data.global_batch and data.rank_batches contradict each other: give one");
     for (const std::int64_t batch : options.rank_batches) block_ends_.push_back(global_batch_ += batch);
   }
-  check(global_batch_ >= 1, Code::invalid_argument, "a global batch of no samples");
+  check(global_batch_ >= 1, Code::invalid_argument, "data.global_batch: a batch of no samples");
   check(global_batch_ <= std::numeric_limits<std::int32_t>::max(), Code::invalid_argument,
-        "a global batch has below 2^31 samples");
+        "data.global_batch: a batch of all ranks has below 2^31 samples, this one " + std::to_string(global_batch_));
 }
 
 Share BatchPlan::share(int rank, std::int64_t global_samples) const {

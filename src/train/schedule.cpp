@@ -50,7 +50,7 @@ void Schedule::bind_milestones(Section& section) {
   check(milestones_.empty() != (every_ == 0), Code::invalid_argument,
         section.path() + ".type = \"step\": needs either milestones or every");
   check(std::is_sorted(milestones_.begin(), milestones_.end()), Code::invalid_argument,
-        section.path() + ".milestones: must ascend");
+        section.path() + ".milestones: must ascend, as in [3, 4.5]");
 }
 
 const std::string& Schedule::type() const noexcept { return kShapes[static_cast<std::size_t>(shape_)]; }
