@@ -46,6 +46,7 @@ int run(Communicator& world, JobArguments& arguments) {
   const TrainResult result = train(world, arguments.config, arguments.resume);
   // 2. Say what came out, and where it is.
   if (world.rank() == 0) print_result(result);
+  arguments.outcome.stopped = result.stopped;
   arguments.outcome.facts = facts(result);
   return kExitDone;
 }

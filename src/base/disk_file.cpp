@@ -33,9 +33,13 @@ auto repeat(Call call) {
 
 }  // namespace
 
-// A link of that name is never followed: it could lead to a file that is complete.
+// What a writer that died has left goes first, whatever it is: a link of that name, of either kind, could lead to a file that is
+// complete, or somebody else's. The new file is then made here, or not at all.
 DiskFile::DiskFile(fs::path path, DiskProgress* progress)
-    : path_(std::move(path)), progress_(progress), descriptor_(repeat([&] { return ::open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666); })) {
+    : path_(std::move(path)), progress_(progress), descriptor_(repeat([&] {
+        ::unlink(path_.c_str());
+        return ::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+      })) {
   if (descriptor_ < 0) refuse(path_, "cannot create");
   if (progress_ != nullptr) progress_->begin(path_);
 }

@@ -14,7 +14,7 @@ namespace cohort {
 /// error stays: nothing is written after it, and `require_intact` and `close` throw it. One thread.
 class DiskFile {
  public:
-  /// What was there is lost. `progress`, if there is one, is told of every MiB and every flush, and must outlive this. Error data_loss.
+  /// What was there goes; a link is not followed. `progress`, if there is one, is told of every MiB and every flush, and must outlive this. Error data_loss.
   explicit DiskFile(std::filesystem::path path, DiskProgress* progress = nullptr);
   DiskFile(const DiskFile&) = delete;
   DiskFile& operator=(const DiskFile&) = delete;

@@ -78,6 +78,8 @@ ClusterOptions::ClusterOptions(Section& section) {
   section.bind("heartbeat_timeout", heartbeat_timeout, "seconds of silence after which a worker counts as lost", above(0, 1e8));
   section.bind("replace", replace, "start so many new processes, at most, for workers that are lost; under mpirun only, which needs a free slot or "
                "--oversubscribe", at_least(0));
+  section.bind("replace_timeout", replace_timeout, "seconds that a new process may take to come to work; then it is given up, and the others go on",
+               between(0.1, 100));
   section.bind("pull_codec", pull_codec, "how parameters travel to the workers; parameter tasks keep them in float32",
                one_of(Registry<CodecType>::instance().names()));
   section.bind("piece_mib", piece_mib, "longest message of gradients or parameters (MiB)", above(0, 1024));

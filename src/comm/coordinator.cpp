@@ -33,8 +33,8 @@ bool read_body(std::string_view body, T& value) {
 }  // namespace
 
 Coordinator::Coordinator(CoordinatorOptions options, Log log)
-    : options_(std::move(options)), log_(std::move(log)), listener_(options_.local), ranks_(options_.hosts.size()),
-      links_(options_.hosts.size()) {
+    : options_(std::move(options)), log_(std::move(log)), listener_(options_.listen), ranks_(options_.hosts.size()),
+      links_(options_.hosts.size()), lobby_(options_.hosts.size()) {
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) ranks_[rank].host = options_.hosts[rank];
   thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
 }
@@ -75,34 +75,27 @@ void Coordinator::run(const std::stop_token& stop) {
 void Coordinator::wait_for_events(double seconds) {
   std::vector<pollfd> waiting{{.fd = wake_.fd(), .events = POLLIN, .revents = 0},
                               {.fd = listener_.socket.get(), .events = POLLIN, .revents = 0}};
-  for (const std::vector<Link>* links : {&links_, &strangers_}) {
-    for (const Link& link : *links) {
-      if (!link.open()) continue;
-      const auto events = static_cast<short>(link.flushed() ? POLLIN : POLLIN | POLLOUT);
-      waiting.push_back({.fd = link.fd(), .events = events, .revents = 0});
-    }
+  for (const int stranger : lobby_.descriptors()) waiting.push_back({.fd = stranger, .events = POLLIN, .revents = 0});
+  for (const Link& link : links_) {
+    if (!link.open()) continue;
+    const auto events = static_cast<short>(link.flushed() ? POLLIN : POLLIN | POLLOUT);
+    waiting.push_back({.fd = link.fd(), .events = events, .revents = 0});
   }
   poll(waiting.data(), waiting.size(), static_cast<int>(seconds * 1000) + 1);
   wake_.clear();
 }
 
 void Coordinator::take_connections() {
-  for (Descriptor socket = listener_.accept(); socket.open(); socket = listener_.accept()) {
-    strangers_.emplace_back(std::move(socket));
-  }
-  for (Link& stranger : strangers_) {
-    Hello hello;
-    bool ours = false;
-    stranger.receive([&](FrameKind kind, std::string_view body) {
-      if (kind != FrameKind::hello || !read_body(body, hello) || hello.token != options_.token) return stranger.close();
-      ours = hello.rank >= 0 && hello.rank < static_cast<int>(ranks_.size());
-    });
-    if (ours && stranger.open()) admit(stranger, hello);
-  }
-  std::erase_if(strangers_, [](const Link& link) { return !link.open(); });
+  lobby_.take(listener_, now());
+  Hello hello;
+  const auto knows = [&](FrameKind kind, std::string_view body) {
+    return kind == FrameKind::hello && read_body(body, hello) && hello.token == options_.token && hello.rank >= 0 &&
+           hello.rank < static_cast<int>(ranks_.size());
+  };
+  lobby_.hear(now(), knows, [&](Link&& link) { admit(std::move(link), hello); });
 }
 
-void Coordinator::admit(Link& link, const Hello& hello) {
+void Coordinator::admit(Link link, const Hello& hello) {
   const auto rank = static_cast<std::size_t>(hello.rank);
   follow_changes(now());
   if (ranks_[rank].lost || ranks_[rank].connected) return link.close();   // its place is not free

@@ -36,7 +36,7 @@ struct CoordinatorOptions {
   double timeout = 60;
   double period = 1;                // of heartbeats
   int only = -1;                    // the only rank it may judge; -1: all
-  bool local = true;                // all ranks are on this machine
+  std::string listen = kLoopback;   // the address that all ranks reach it by
   int rank = 0;                     // where it runs
   std::shared_ptr<Membership> membership = std::make_shared<Membership>();   // of that rank
 };
@@ -63,7 +63,7 @@ class Coordinator {
   void run(const std::stop_token& stop);
   void wait_for_events(double seconds);
   void take_connections();
-  void admit(Link& link, const Hello& hello);
+  void admit(Link link, const Hello& hello);
   void hear(int rank);
   void on_frame(int rank, FrameKind kind, std::string_view body, double now);
   void be_patient(double now);
@@ -85,7 +85,7 @@ class Coordinator {
   WakeUp wake_;
   std::vector<RankView> ranks_;
   std::vector<Link> links_;          // by rank
-  std::vector<Link> strangers_;      // have not said hello
+  Lobby lobby_;                      // those who have not said hello
   std::vector<Link> former_;         // to ranks that were lost and replaced: they may still read what they were told
   double heartbeat_timeout_ = 0;     // of ranks that may be lost; 0: there are none
   std::size_t changes_ = 0;          // of the membership, that the views know of

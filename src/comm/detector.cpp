@@ -17,6 +17,7 @@
 
 #include "cohort/base/error.hpp"
 #include "comm/coordinator.hpp"
+#include "comm/interfaces.hpp"
 #include "comm/socket.hpp"
 #include "comm/verdict.hpp"
 
@@ -71,6 +72,8 @@ Link connect_to_coordinator(const std::string& address, const Hello& hello) {
 DetectorOptions::DetectorOptions(Section& section) {
   section.bind("timeout", timeout, "seconds that a rank may be silent or be waited for before the job ends, or that a disk may take nothing; 0: no watchdog",
                between(0, 1e8));
+  section.bind("interface", interface, "where ranks 0 and 1 listen for the others, if those are on several machines: auto: the network towards rank "
+               "0 that all share; all; or an interface (eth0), an address or a network (10.0.0.0/8)");
 }
 
 double DetectorOptions::period() const noexcept { return std::clamp(timeout / 20, 0.02, 1.0); }
@@ -126,6 +129,7 @@ class Detector::Member {
   void start() {
     thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
   }
+  [[nodiscard]] std::string where_to_listen(const std::string& choice);
   [[nodiscard]] std::vector<std::string> start_coordinators(const DetectorOptions& options, std::uint64_t token);
   void run(const std::stop_token& stop);
   void wait_for_events(double until);
@@ -169,12 +173,34 @@ class Detector::Member {
   std::jthread thread_;
 };
 
+/// Collective. The address by which all other machines reach this one; of ranks 0 and 1 the user's choice is checked by all alike.
+std::string Detector::Member::where_to_listen(const std::string& choice) {
+  const NodeMap& nodes = control_.nodes();
+  if (nodes.nodes() == 1) return kLoopback;
+  std::vector<std::vector<Interface>> all;
+  for (const std::string& text : control_.all_gather(interfaces_text(interfaces_of_this_machine()))) all.push_back(interfaces_in(text));
+  if (choice == "all") return kEverywhere;
+  for (std::size_t c = 0; choice != "auto" && c < kCoordinators; ++c) {
+    check(!chosen_interfaces(all[c], choice).empty(), Code::invalid_argument,
+          fmt::format("watchdog.interface = \"{}\": rank {} on {} has no such interface or address, but: {}", choice, c, hosts_[c],
+                      interfaces_text(all[c])));
+  }
+  std::vector<std::vector<Interface>> others;
+  for (int rank = 0; rank < control_.size(); ++rank) {
+    if (nodes.node_of(rank) != nodes.node_of(control_.rank())) others.push_back(all[static_cast<std::size_t>(rank)]);
+  }
+  const std::vector<Interface>& mine = all[static_cast<std::size_t>(control_.rank())];
+  const std::vector<Interface> chosen = choice == "auto" ? mine : chosen_interfaces(mine, choice);
+  return chosen.size() == 1 ? chosen.front().address : address_towards(chosen, others);
+}
+
 std::vector<std::string> Detector::Member::start_coordinators(const DetectorOptions& options, std::uint64_t token) {
+  const std::string listen = where_to_listen(options.interface);
   std::string address;
   if (control_.rank() < static_cast<int>(kCoordinators)) {
     coordinator_ = std::make_unique<Coordinator>(
         CoordinatorOptions{.hosts = hosts_, .token = token, .timeout = options.timeout, .period = period_,
-                           .only = control_.rank() == 0 ? -1 : 0, .local = control_.nodes().nodes() == 1,
+                           .only = control_.rank() == 0 ? -1 : 0, .listen = listen,
                            .rank = control_.rank(), .membership = control_.membership()},
         control_.context().log);
     address = coordinator_->address();

@@ -1,5 +1,6 @@
 #include "comm/mpi.hpp"
 
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -71,19 +72,34 @@ Environment::Environment(ThreadLevel asked) {
 
 namespace {
 
-/// By a signal, so that it works wherever the process is stuck; 0 takes it back.
+/// By a signal, so that it works wherever the process is stuck.
 void end_process_after(unsigned seconds) noexcept {
-  if (seconds > 0) std::signal(SIGALRM, SIG_DFL);
+  std::signal(SIGALRM, SIG_DFL);
   alarm(seconds);
+}
+
+// What a handler of signals says and does; there is one such end per process.
+std::string last_words;
+int last_code = 0;
+
+extern "C" void end_with_words(int) {
+  if (write(STDERR_FILENO, last_words.data(), last_words.size()) < 0) _exit(last_code);   // nobody is left to be told
+  _exit(last_code);
 }
 
 }  // namespace
 
 Environment::~Environment() {
   if (abandoned_ || !mpi_running()) return;
-  end_process_after(finalize_seconds_);
+  if (finalize_seconds_ > 0) {
+    last_words = fmt::format("[rank {} on {}] warning: MPI_Finalize has not returned for {} s, most likely because another rank has died: "
+                             "this one ends without it\n", rank_, processor_name(), finalize_seconds_);
+    last_code = finalize_code_;
+    std::signal(SIGALRM, end_with_words);
+    alarm(finalize_seconds_);
+  }
   MPI_Finalize();
-  end_process_after(0);
+  alarm(0);
 }
 
 namespace {

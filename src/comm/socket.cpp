@@ -2,9 +2,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
 #include <linux/sockios.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -17,10 +15,11 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <memory>
+#include <utility>
 
 #include "cohort/base/clock.hpp"
 #include "cohort/base/error.hpp"
+#include "comm/interfaces.hpp"
 
 namespace cohort {
 namespace {
@@ -43,21 +42,6 @@ void send_at_once(int fd) noexcept {   // heartbeats are short: never wait for m
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
 }
 
-std::vector<std::string> addresses_of_this_machine() {
-  std::vector<std::string> result;
-  ifaddrs* list = nullptr;
-  if (getifaddrs(&list) != 0) return result;
-  const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> owner(list, freeifaddrs);
-  for (const ifaddrs* i = list; i != nullptr; i = i->ifa_next) {
-    if (i->ifa_addr == nullptr || i->ifa_addr->sa_family != AF_INET) continue;
-    if ((i->ifa_flags & IFF_UP) == 0 || (i->ifa_flags & IFF_LOOPBACK) != 0) continue;
-    std::array<char, INET_ADDRSTRLEN> text{};
-    const auto* address = reinterpret_cast<const sockaddr_in*>(i->ifa_addr);
-    if (inet_ntop(AF_INET, &address->sin_addr, text.data(), text.size()) != nullptr) result.emplace_back(text.data());
-  }
-  return result;
-}
-
 }  // namespace
 
 Descriptor::~Descriptor() {
@@ -78,16 +62,20 @@ void WakeUp::clear() noexcept {
   [[maybe_unused]] const auto got = read(event_.get(), &count, sizeof count);
 }
 
-Listener::Listener(bool local) : socket(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) {
-  sockaddr_in address = address_of(htonl(local ? INADDR_LOOPBACK : INADDR_ANY), 0);
+Listener::Listener(const std::string& at) : socket(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) {
+  sockaddr_in address = address_of(0, 0);
   socklen_t length = sizeof address;
   auto* const any = reinterpret_cast<sockaddr*>(&address);
-  const bool ok = socket.open() && bind(socket.get(), any, length) == 0 && listen(socket.get(), SOMAXCONN) == 0 &&
-                  getsockname(socket.get(), any, &length) == 0;
-  if (!ok) fail(Code::failed_precondition, std::string("cannot listen for other ranks: ") + std::strerror(errno));
+  const bool ok = inet_pton(AF_INET, at.c_str(), &address.sin_addr) == 1 && socket.open() && bind(socket.get(), any, length) == 0 &&
+                  listen(socket.get(), SOMAXCONN) == 0 && getsockname(socket.get(), any, &length) == 0;
+  if (!ok) fail(Code::failed_precondition, "cannot listen for other ranks at " + at + ": " + std::strerror(errno));
   port = ntohs(address.sin_port);
-  if (!local) addresses = addresses_of_this_machine();
-  addresses.emplace_back("127.0.0.1");
+  if (at != kEverywhere) {
+    addresses.push_back(at);
+    return;
+  }
+  for (const Interface& each : interfaces_of_this_machine()) addresses.push_back(each.address);
+  addresses.emplace_back(kLoopback);
 }
 
 Descriptor Listener::accept() const noexcept {
@@ -156,6 +144,32 @@ bool Link::unacknowledged() const noexcept {
 
 void Link::finish_sending() noexcept {
   if (open()) shutdown(socket_.get(), SHUT_WR);
+}
+
+void Lobby::take(const Listener& listener, double now) {
+  for (Descriptor socket = listener.accept(); socket.open(); socket = listener.accept()) {
+    if (guests_.size() >= most_) guests_.pop_front();
+    guests_.push_back({Link(std::move(socket)), now});
+  }
+}
+
+void Lobby::hear(double now, const std::function<bool(FrameKind, std::string_view)>& knows, const std::function<void(Link&&)>& admit) {
+  for (Guest& guest : guests_) {
+    bool ours = false;
+    guest.link.receive([&](FrameKind kind, std::string_view body) {
+      ours = knows(kind, body);
+      if (!ours) guest.link.close();
+    });
+    if (ours && guest.link.open()) admit(std::exchange(guest.link, Link()));
+    if (now - guest.since > kPatience) guest.link.close();
+  }
+  std::erase_if(guests_, [](const Guest& guest) { return !guest.link.open(); });
+}
+
+std::vector<int> Lobby::descriptors() const {
+  std::vector<int> all;
+  for (const Guest& guest : guests_) all.push_back(guest.link.fd());
+  return all;
 }
 
 void end_gently(std::span<Link> links, double seconds) {

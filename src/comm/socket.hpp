@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <span>
 #include <string>
@@ -40,10 +41,13 @@ class WakeUp {
   Descriptor event_;
 };
 
+inline constexpr const char* kLoopback = "127.0.0.1";
+inline constexpr const char* kEverywhere = "0.0.0.0";
+
 /// Where other ranks can connect to: TCP over IPv4, at a port that the system chose.
 struct Listener {
-  /// Only from this machine if `local`, else at all its addresses. Error unavailable.
-  explicit Listener(bool local);
+  /// `at`: the one address of this machine that others reach it by, or kEverywhere. Error unavailable.
+  explicit Listener(const std::string& at);
   /// The next connection; closed if there is none.
   [[nodiscard]] Descriptor accept() const noexcept;
 
@@ -84,6 +88,34 @@ class Link {
 
   Descriptor socket_;
   std::string in_, out_;
+};
+
+/// Connections that have not said yet whose they are. Anybody may connect and say nothing, so each has kPatience seconds, and
+/// there are only so many of them: where another one comes, the oldest goes. What is ours says so at once.
+class Lobby {
+ public:
+  static constexpr double kPatience = 10;
+  static constexpr std::size_t kSpare = 64;
+
+  /// `expected`: so many of ours may come at the same moment.
+  explicit Lobby(std::size_t expected) : most_(expected + kSpare) {}
+
+  /// Takes all connections that wait at the listener. `now` in seconds, of any clock.
+  void take(const Listener& listener, double now);
+  /// `knows` is shown each message, and says whether the sender is one of ours; then `admit` gets the link. Who says anything
+  /// else, closes or has been silent for too long is shown out.
+  void hear(double now, const std::function<bool(FrameKind, std::string_view)>& knows, const std::function<void(Link&&)>& admit);
+  /// To wait for.
+  [[nodiscard]] std::vector<int> descriptors() const;
+  [[nodiscard]] std::size_t size() const noexcept { return guests_.size(); }
+
+ private:
+  struct Guest {
+    Link link;
+    double since;
+  };
+  std::size_t most_;
+  std::deque<Guest> guests_;      // the oldest first
 };
 
 /// Ends all links such that what was sent arrives, within about `seconds`. Merely closing a socket with unread data in it

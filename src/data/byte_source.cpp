@@ -10,10 +10,12 @@
 #include <filesystem>
 
 #include "cohort/base/error.hpp"
+#include "cohort/base/stop.hpp"
 
 namespace cohort {
 namespace {
 
+constexpr std::size_t kPiece = std::size_t{1} << 20;   // between two looks whether somebody has asked to stop
 constexpr std::uint64_t kMostExpansion = 1032;   // deflate cannot expand more (zlib technical details)
 
 }  // namespace
@@ -56,15 +58,18 @@ void ByteSource::damaged(const std::string& why) const {
 
 std::size_t ByteSource::read_some(void* out, std::size_t bytes) {
   std::FILE* file = impl_->file.get();
-  if (!impl_->compressed) {
-    const std::size_t got = std::fread(out, 1, bytes, file);
+  std::size_t got = 0;
+  while (!impl_->compressed && got < bytes) {
+    throw_if_stopped("reading", path_);
+    const std::size_t wanted = std::min(bytes - got, kPiece), came = std::fread(static_cast<char*>(out) + got, 1, wanted, file);
     if (std::ferror(file) != 0) damaged("cannot read");
-    offset_ += got;
-    return got;
+    offset_ += came;
+    got += came;
+    if (came < wanted) return got;
   }
   z_stream& z = impl_->inflater;
-  std::size_t got = 0;
   while (got < bytes) {
+    throw_if_stopped("reading", path_);
     if (z.avail_in == 0) {
       z.next_in = impl_->input.data();
       z.avail_in = static_cast<uInt>(std::fread(impl_->input.data(), 1, impl_->input.size(), file));
@@ -82,7 +87,7 @@ std::size_t ByteSource::read_some(void* out, std::size_t bytes) {
       inflateReset(&z);
       impl_->member_open = true;
     }
-    const auto room = static_cast<uInt>(std::min<std::size_t>(bytes - got, 1u << 30));
+    const auto room = static_cast<uInt>(std::min(bytes - got, kPiece));
     z.next_out = static_cast<Bytef*>(out) + got;
     z.avail_out = room;
     const int status = inflate(&z, Z_NO_FLUSH);

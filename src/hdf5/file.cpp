@@ -277,6 +277,20 @@ void File::write_virtual(std::string_view dataset, DType dtype, const Shape& sha
   impl_->require_written();
 }
 
+bool File::is_external(std::string_view dataset) const {
+  quiet();
+  const std::string path = absolute(dataset), where = at(dataset);
+  for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
+    H5L_info_t link{};
+    const std::string part = path.substr(0, end);
+    if (part.size() > 1 && H5Lget_info(impl_->file.get(), part.c_str(), &link, H5P_DEFAULT) >= 0 && link.type == H5L_TYPE_EXTERNAL) return true;
+    if (end == std::string::npos) break;
+  }
+  const Handle source = impl_->open_dataset(path, where);
+  const Handle creation = own(H5Dget_create_plist(source.get()), H5Pclose, where);
+  return check(H5Pget_external_count(creation.get()), where) > 0;
+}
+
 bool File::is_virtual(std::string_view dataset) const {
   const std::string where = at(dataset);
   const Handle source = impl_->open_dataset(absolute(dataset), where);

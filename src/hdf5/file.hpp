@@ -60,6 +60,8 @@ class File {
   /// with one dimension at least hold every element.
   void write_virtual(std::string_view dataset, DType dtype, const Shape& shape, std::span<const Source> sources);
 
+  /// Its elements lie in a raw file beside (external storage), or a link on its path leads into another HDF5 file.
+  [[nodiscard]] bool is_external(std::string_view dataset) const;
   [[nodiscard]] bool is_virtual(std::string_view dataset) const;
   /// Error not_found or data_loss, naming the file, if elements were never written and have no fill value of their own, or
   /// if they lie in other files (virtual data sets, external storage) and not all of those are there and large enough.

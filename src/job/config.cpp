@@ -1,19 +1,27 @@
 #include "job/config.hpp"
 
+#include <fcntl.h>
 #include <fmt/core.h>
+#include <poll.h>
 #include <toml++/toml.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <sstream>
 #include <vector>
 
 #include "cohort/base/json.hpp"
 #include "cohort/base/library.hpp"
+#include "cohort/base/stop.hpp"
 
 namespace cohort {
 namespace {
@@ -34,13 +42,31 @@ std::string where_of(const toml::node& node) {
                                    "; a line is KEY = VALUE, with texts in quotes, or [SECTION], or [[ENTRY OF A LIST]]");
 }
 
+/// A pipe may have no writer yet, or one that takes its time: whoever waits for it hears a wish to stop.
+std::string text_of_file(const std::string& file) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  check(descriptor >= 0, Code::not_found, fmt::format("{}: cannot be read: {}", file, std::strerror(errno)));
+  const std::unique_ptr<const int, void (*)(const int*)> closes(&descriptor, [](const int* open) { ::close(*open); });
+  std::string text;
+  for (;;) {
+    throw_if_stopped("waiting for the job file", file);
+    pollfd waiting{.fd = descriptor, .events = POLLIN, .revents = 0};
+    if (poll(&waiting, 1, 100) <= 0) continue;
+    std::array<char, 1 << 16> piece;
+    const ssize_t got = ::read(descriptor, piece.data(), piece.size());
+    if (got == 0) return text;
+    if (got > 0) text.append(piece.data(), static_cast<std::size_t>(got));
+    else check(errno == EAGAIN || errno == EINTR, Code::not_found, fmt::format("{}: cannot be read: {}", file, std::strerror(errno)));
+  }
+}
+
 toml::table parse_file(const std::string& file) {
   check(std::filesystem::exists(file), Code::not_found, file + ": no such job file");
   check(!std::filesystem::is_directory(file), Code::invalid_argument, file + ": is a folder, not a job file");
+  const std::string text = text_of_file(file);
   try {
-    return toml::parse_file(file);
+    return toml::parse(text, file);
   } catch (const toml::parse_error& error) {
-    if (error.source().begin.line == 0) fail(Code::not_found, file + ": cannot be read");
     refuse_syntax(file, error);
   }
 }

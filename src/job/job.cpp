@@ -6,16 +6,20 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/about.hpp"
+#include "cohort/base/stop.hpp"
 #include "cohort/comm/detector.hpp"
 #include "cohort/comm/environment.hpp"
 #include "cohort/comm/fault_injection.hpp"
@@ -27,6 +31,7 @@
 #include "job/launcher_line.hpp"
 #include "job/outcome.hpp"
 #include "job/signals.hpp"
+#include "job/start_line.hpp"
 
 namespace cohort {
 namespace {
@@ -42,6 +47,7 @@ struct Ending {
   std::unique_ptr<Detector> detector;
   std::optional<LauncherLine> line;       ///< from when the detector notices which ranks end
   JobOutcome outcome;                     ///< what the job has said by its end
+  StartLine* start = nullptr;             ///< outlives MPI
   std::optional<Communicator> parents;    ///< who has started this process, for a rank that they have lost
   [[nodiscard]] bool replacement() const noexcept { return parents.has_value(); }
 };
@@ -58,6 +64,8 @@ struct Failure {
 Failure current_failure() {
   try {
     throw;
+  } catch (const StopRequested& stop) {
+    return {fmt::format("{} ({})", stop.what(), name_of_signal(stop_signal())), "", kExitStopped, false};
   } catch (const Error& error) {
     const bool usage = error.code() == Code::invalid_argument || error.code() == Code::not_found;
     const bool consequence = error.code() == Code::cancelled || error.code() == Code::deadline_exceeded ||
@@ -101,6 +109,7 @@ std::vector<std::string> gather_failures(Communicator& verdict, const Failure& m
 /// Ends this process and no other, without MPI_Finalize, which may wait for ranks that are gone.
 [[noreturn]] void leave(Ending& ending, int code) {
   ending.detector.reset();   // what it has to say arrives before
+  if (ending.start != nullptr) ending.start->leave();
   std::fflush(nullptr);
   _exit(code);
 }
@@ -116,10 +125,23 @@ void leave_others_in_peace(Ending& ending, const Failure& mine, int rank) {
   leave(ending, kExitError);
 }
 
+/// A launcher that cuts a job off because a rank has died sends SIGTERM to the others, which looks like somebody's wish to stop:
+/// only who has passed such a wish on can tell (`cohort launch`). The other signals come from people and batch systems alone.
+Outcome outcome_of(const Ending& ending, int code, const std::string& error) {
+  Outcome outcome{.completed = code == kExitDone, .stopped = {}, .exit_code = code, .error = error, .lost = ending.membership->losses(),
+                  .facts = ending.outcome};
+  if (!outcome.completed || !ending.outcome.stopped) return outcome;
+  outcome.stopped = name_of_signal(stop_signal());
+  if (stop_signal() != SIGTERM || outcome.lost.empty()) return outcome;
+  outcome.completed = false;
+  outcome.error = "stopped by SIGTERM before all was done, after a rank was lost: a launcher cuts jobs off like that";
+  return outcome;
+}
+
 /// Rank 0 leaves for others how the job ended, and tells it where that is not plain.
 void tell_outcome(const Ending& ending, int rank, int code, const std::string& error) {
   if (rank != 0 || ending.replacement()) return;
-  const Outcome outcome{code == kExitDone, code, error, ending.membership->losses(), ending.outcome};
+  const Outcome outcome = outcome_of(ending, code, error);
   write_outcome(outcome_file(), outcome);
   if (outcome.lost.empty()) return;
   std::fputs((outcome_text(outcome) + "\n").c_str(), stdout);
@@ -130,6 +152,7 @@ void tell_outcome(const Ending& ending, int rank, int code, const std::string& e
 int conclude(Ending& ending, const Failure& mine, int rank, int ranks) {
   std::vector<std::string> all;
   Verdict verdict;
+  if (ending.start != nullptr) ending.start->leave();
   if (ending.detector) {
     ending.detector->acknowledge();
     verdict = ending.detector->verdict();
@@ -141,7 +164,8 @@ int conclude(Ending& ending, const Failure& mine, int rank, int ranks) {
       (!all.empty() && std::ranges::all_of(all, [&](const auto& text) { return text == all.front(); }));
   if (alike) {
     const bool ours = mine.text.ends_with("(internal)");   // no mistake of the user: the place helps whoever repairs it
-    if (rank == 0) print_error(fmt::format("error: {}{}", ours ? mine.place + ": " : "", mine.text));
+    const char* const kind = mine.exit_code == kExitStopped ? "" : "error: ";
+    if (rank == 0) print_error(fmt::format("{}{}{}", kind, ours ? mine.place + ": " : "", mine.text));
     try {
       if (ending.detector) ending.detector->close();
     } catch (const Error&) {   // a rank has died meanwhile: its end is no news
@@ -173,13 +197,46 @@ ThreadLevel asked_thread_level() {
   return *level;
 }
 
-/// This process's number, before MPI says it; nothing if no launcher has set one.
-std::optional<int> rank_of_launcher() {
-  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
-    const std::string rank = environment_variable(name);
-    if (!rank.empty()) return std::atoi(rank.c_str());
+/// Error invalid_argument for what this job has no use for.
+void check_use(const CommandLine& line, const JobType& job) {
+  const auto refuse = [&](const std::string& what) {
+    fail(Code::invalid_argument, fmt::format("{} takes no {}; see {} {} --help", line.job, what, line.program, line.job));
+  };
+  if (job.argument == JobArgument::none && !line.argument.empty()) refuse("argument, but got '" + line.argument + "'");
+  if (!job.resumes && !line.resume.empty()) refuse("--resume");
+}
+
+/// What can be done before MPI starts. Its failure is reported when MPI has, so that it is printed once.
+struct Prepared {
+  CommandLine line;
+  Configuration configuration;
+  ThreadLevel threads = ThreadLevel::multiple;
+  std::exception_ptr failure;
+};
+
+Configuration configuration_of(const CommandLine& line, const JobType& job) {
+  const bool has_file = job.argument == JobArgument::job_file || line.argument.ends_with(".toml");
+  const bool alone = launched_count(environment_variable).value_or(1) == 1;
+  check(!has_file || alone || !std::filesystem::is_fifo(line.argument), Code::invalid_argument,
+        line.argument + ": is a pipe, which only one process can read: give ranks a file");
+  return load_configuration(has_file ? line.argument : "", line.settings);
+}
+
+Prepared prepare(int argc, char** argv) {
+  Prepared prepared;
+  try {   // kept, not handled: run_job's catch gets it
+    prepared.threads = asked_thread_level();
+    prepared.line = parse_command_line(argc, argv);
+    for (const std::string& file : prepared.line.plugins) load_plugin(file);
+    const CommandLine& line = prepared.line;
+    if (line.version || line.help || line.job.empty()) return prepared;
+    const JobType& job = Registry<JobType>::instance().get(line.job);
+    check_use(line, job);
+    prepared.configuration = configuration_of(line, job);
+  } catch (...) {
+    prepared.failure = std::current_exception();
   }
-  return {};
+  return prepared;
 }
 
 /// Open MPI's mpirun starts further processes. Under srun rank 0 gets an error, and the other ranks wait for ever in
@@ -199,6 +256,13 @@ std::string name_in_batch_system() {
   return {};
 }
 
+/// Processes that start later are reached over TCP, also on the same machine.
+bool asks_for_replacements(const std::string& configuration) {
+  constexpr std::string_view kKey = "cluster.replace = ";
+  const std::size_t at = configuration.find(kKey);
+  return at != std::string::npos && configuration.compare(at + kKey.size(), 2, "0\n") != 0;
+}
+
 /// True for calls that only ask for a text: they need no MPI.
 bool print_text(const CommandLine& line) {
   std::string text;
@@ -206,48 +270,18 @@ bool print_text(const CommandLine& line) {
   else if (line.job.empty()) text = usage_text(line.program);
   else if (line.help) text = help_text(line.program, line.job, Registry<JobType>::instance().get(line.job));
   else return false;
-  if (rank_of_launcher().value_or(0) == 0) std::fputs(text.c_str(), stdout);
+  if (launched_number(environment_variable).value_or(0) == 0) std::fputs(text.c_str(), stdout);
   return true;
-}
-
-/// What can be done before MPI starts. Its failure is reported when MPI has, so that it is printed once.
-struct Prepared {
-  CommandLine line;
-  ThreadLevel threads = ThreadLevel::multiple;
-  bool done = false;                    // a text was all that was asked for
-  std::exception_ptr failure;
-};
-
-Prepared prepare(int argc, char** argv) {
-  Prepared prepared;
-  try {   // kept, not handled: run_job's catch gets it
-    prepared.threads = asked_thread_level();
-    prepared.line = parse_command_line(argc, argv);
-    for (const std::string& file : prepared.line.plugins) load_plugin(file);
-    prepared.done = print_text(prepared.line);
-  } catch (...) {
-    prepared.failure = std::current_exception();
-  }
-  return prepared;
 }
 
 /// Nobody knows of the other ranks: each process tells its own failure.
 int conclude_without_mpi(const Failure& mine) {
   std::array<char, 256> host{};
   gethostname(host.data(), host.size() - 1);
-  const std::optional<int> rank = rank_of_launcher();
+  const std::optional<int> rank = launched_number(environment_variable);
   if (rank) print_error(mine, *rank, host.data());
   else print_error("error: " + mine.text);
   return mine.exit_code;
-}
-
-/// Error invalid_argument for what this job has no use for.
-void check_use(const CommandLine& line, const JobType& job) {
-  const auto refuse = [&](const std::string& what) {
-    fail(Code::invalid_argument, fmt::format("{} takes no {}; see {} {} --help", line.job, what, line.program, line.job));
-  };
-  if (job.argument == JobArgument::none && !line.argument.empty()) refuse("argument, but got '" + line.argument + "'");
-  if (!job.resumes && !line.resume.empty()) refuse("--resume");
 }
 
 /// Error failed_precondition if the job's processes do not know of each other.
@@ -277,6 +311,7 @@ void watch(Communicator& world, Section& config, Ending& ending) {
     ending.detector = std::make_unique<Detector>(world, options, last_resort);
   }
   if (world.size() > 1) ending.line.emplace();
+  if (ending.start != nullptr) ending.start->reach(StartStage::watched);
 }
 
 /// The faults that the job file asks for; rank 0 says so, because such an entry is easily forgotten. None befalls a replacement:
@@ -288,12 +323,11 @@ void inject_faults(Communicator& world, Section& config, bool replacement) {
   world.inject(plan);
 }
 
-int run_named_job(Communicator& world, const CommandLine& line, Ending& ending) {
+int run_named_job(Communicator& world, Prepared& prepared, Ending& ending) {
+  const CommandLine& line = prepared.line;
+  Configuration& configuration = prepared.configuration;
   const JobType& job = Registry<JobType>::instance().get(line.job);
-  check_use(line, job);
   if (!ending.replacement()) check_together(world, job);
-  const bool has_file = job.argument == JobArgument::job_file || line.argument.ends_with(".toml");
-  Configuration configuration = load_configuration(has_file ? line.argument : "", line.settings);
   configuration.text += fmt::format("job = {}\nargument = {}\n--resume = {}\n", line.job, line.argument, line.resume);
   if (world.size() > 1) compare_between_ranks(world, binaries_text(line.plugins), "the ranks run different programs");
   compare_between_ranks(world, configuration.text, "the ranks were started with different configurations");
@@ -326,18 +360,23 @@ std::optional<int> run_alone(int argc, char** argv) {
 }  // namespace
 
 int run_job(int argc, char** argv) {
-  const std::atomic<bool>& stop = catch_stop_signals();
   survive_broken_connections();
   survive_full_files();
-  if (const std::optional<int> code = run_alone(argc, argv)) return *code;
-  const Prepared prepared = prepare(argc, argv);
+  if (const std::optional<int> code = run_alone(argc, argv)) return *code;   // it has nothing to keep: signals end it
+  const std::atomic<bool>& stop = catch_stop_signals();
+  listen_for_stop(&stop);
+  Prepared prepared = prepare(argc, argv);
+  std::optional<StartLine> start;
   std::optional<Environment> environment;
   Ending ending;
   int rank = 0;
   try {
-    if (prepared.done) return kExitDone;
+    if (!prepared.failure && print_text(prepared.line)) return kExitDone;
+    close_needless_listeners(asks_for_replacements(prepared.configuration.text));
+    ending.start = &start.emplace();
     environment.emplace(prepared.threads);
     rank = environment->rank();
+    start->reach(StartStage::joined);
     Context context;
     context.stop = &stop;
     context.launches = launcher_starts_processes();
@@ -351,17 +390,17 @@ int run_job(int argc, char** argv) {
     ending.membership = world.membership();
     ending.verdict.emplace(world.duplicate());
     if (prepared.failure) std::rethrow_exception(prepared.failure);
-    const int code = run_named_job(world, prepared.line, ending);
+    const int code = run_named_job(world, prepared, ending);
     const std::string error = code == kExitDone ? "" : fmt::format("the job's own exit code is {}", code);
     tell_outcome(ending, rank, code, error);
     if (ending.membership->count() > 0 || ending.replacement()) leave(ending, code);
-    if (ending.detector->active()) environment->limit_finalize(kFinalizeSeconds);   // all ranks are there
+    if (ending.detector->active()) environment->limit_finalize(kFinalizeSeconds, code);   // all ranks are there
     return code;
   } catch (...) {   // the only place where a program ends because of an error
     const Failure failure = current_failure();
     if (!environment) return conclude_without_mpi(failure);
     const int code = conclude(ending, failure, rank, environment->ranks());
-    environment->limit_finalize(kFinalizeSeconds);
+    environment->limit_finalize(kFinalizeSeconds, code);
     return code;
   }
 }

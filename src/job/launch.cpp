@@ -8,6 +8,8 @@
 
 #include <array>
 #include <cerrno>
+#include <charconv>
+#include <cmath>
 #include <cstdlib>
 #include <cstdio>
 #include <cstring>
@@ -21,6 +23,7 @@
 #include "cohort/base/error.hpp"
 #include "cohort/comm/environment.hpp"
 #include "job/outcome.hpp"
+#include "job/start_watch.hpp"
 
 namespace cohort {
 namespace {
@@ -33,8 +36,17 @@ double now() { return Clock::steady().now(); }
 
 struct Call {
   bool strict = false;
+  double start_timeout = 120;                // seconds
   std::vector<std::string> command;
 };
+
+double seconds_in(const std::string& word) {
+  double seconds = 0;
+  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), seconds);
+  const bool good = error == std::errc{} && end == word.data() + word.size() && std::isfinite(seconds) && seconds > 0;
+  check(good, Code::invalid_argument, fmt::format("launch --start-timeout '{}': expected seconds above 0", word));
+  return seconds;
+}
 
 Call parse(const std::vector<std::string>& words) {
   Call call;
@@ -43,6 +55,11 @@ Call parse(const std::vector<std::string>& words) {
     if (words[i] == "--") {
       ++i;
       break;
+    }
+    if (words[i] == "--start-timeout") {
+      call.start_timeout = seconds_in(i + 1 < words.size() ? words[i + 1] : "");
+      ++i;
+      continue;
     }
     check(words[i] == "--strict", Code::invalid_argument,
           fmt::format("launch knows no option {}; the launcher's own follow behind --, as in cohort launch -- mpirun -n 4",
@@ -117,16 +134,26 @@ class Child {
   }
 
   /// Its exit code, 128 + number if a signal ended it. Ends it where it stays although the job is over: for a rank that was
-  /// lost because it is stopped, or behind a line that is cut.
-  [[nodiscard]] int wait(const std::filesystem::path& outcome) {
+  /// lost because it is stopped, or behind a line that is cut; and where not all ranks begin.
+  [[nodiscard]] int wait(const std::filesystem::path& outcome, StartWatch& watch) {
     int status = 0;
     while (waitpid(pid_, &status, WNOHANG) != pid_) {
       pass_signals();
+      watch.turn();
       if (over_at_ == 0 && std::filesystem::exists(outcome)) over_at_ = now();
-      if (over_at_ > 0 && now() > over_at_ + kLinger) end_it();
+      if (over_at_ > 0 && now() > over_at_ + kLinger) end_it(lingering_text(watch));
+      if (over_at_ == 0 && trouble_.empty()) trouble_ = watch.trouble();
+      if (trouble_.empty()) continue;
+      if (asked_at_ == 0) watch.end_ranks();
+      end_it("the job cannot begin: " + trouble_ + "; ending it");
     }
+    watch.turn();
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
+  /// A wish to stop that this process has passed on, or that a terminal has sent to both.
+  [[nodiscard]] bool has_passed_stop() const noexcept { return passed_stop_; }
+  /// Why the job could not begin; empty: it could.
+  [[nodiscard]] const std::string& trouble() const noexcept { return trouble_; }
 
  private:
   [[noreturn]] static void become(const std::vector<std::string>& command, const sigset_t& mask, int failure) {
@@ -141,15 +168,24 @@ class Child {
   }
 
   void pass_signals() {
-    const timespec second{.tv_sec = 1, .tv_nsec = 0};
+    const timespec pause{.tv_sec = 0, .tv_nsec = 100'000'000};
     siginfo_t info{};
-    const int number = sigtimedwait(&signals_, &info, &second);
-    if (number > 0 && number != SIGCHLD && info.si_code <= 0) kill(pid_, number);
+    const int number = sigtimedwait(&signals_, &info, &pause);
+    if (number <= 0 || number == SIGCHLD) return;
+    passed_stop_ = true;
+    if (info.si_code <= 0) kill(pid_, number);
   }
 
-  void end_it() {
+  static std::string lingering_text(const StartWatch& watch) {
+    const std::string there = watch.still_there(), gone = watch.first_gone();
+    std::string text = "the job has ended, but the launcher waits, for a lost rank most likely: ending it";
+    if (!gone.empty()) text += fmt::format("; {}has ended without a word", gone + " ");
+    return there.empty() ? text : fmt::format("{}; still there: {}", text, there);
+  }
+
+  void end_it(const std::string& why) {
     if (asked_at_ == 0) {
-      fmt::print(stderr, "launch: the job has ended, but the launcher waits, for a lost rank most likely: ending it\n");
+      fmt::print(stderr, "launch: {}\n", why);
       asked_at_ = now();
       kill(pid_, SIGTERM);
     }
@@ -159,16 +195,27 @@ class Child {
   sigset_t signals_;
   pid_t pid_ = -1;
   double over_at_ = 0, asked_at_ = 0;        // 0: not yet
+  bool passed_stop_ = false;
+  std::string trouble_;
 };
 
 /// What the launcher's own code would not say, or not right.
-int conclude(const Call& call, int code, const std::optional<Outcome>& outcome) {
+int conclude(const Call& call, int code, const std::optional<Outcome>& outcome, const Child& child, const StartWatch& watch) {
   const auto say = [](const std::string& text) { fmt::print(stderr, "launch: {}\n", text); };
+  if (!child.trouble().empty()) return code != 0 ? code : kExitError;      // has been said
   if (!outcome) {
-    say(fmt::format("rank 0 ended before it could say how the job went; the launcher's exit code is {}", code));
+    const std::string first = watch.first_gone().empty() ? "" : "; the first to end without a word was " + watch.first_gone();
+    say(fmt::format("rank 0 ended before it could say how the job went; the launcher's exit code is {}{}", code, first));
     return code != 0 ? code : kExitError;
   }
-  if (!outcome->completed) {
+  const bool as_asked = !outcome->stopped.empty() && child.has_passed_stop();
+  if (!outcome->stopped.empty() && !as_asked && code != kExitDone) {
+    say(fmt::format("the job is not completed: {} stopped it before all was done, which nobody has asked for here, and the launcher's exit code "
+                    "is {}: it has cut the job off because a rank has died, most likely{}",
+                    outcome->stopped, code, watch.first_gone().empty() ? "" : ": " + watch.first_gone()));
+    return code;
+  }
+  if (!outcome->completed && !as_asked) {
     say("the job is not completed: " + outcome->error);
     if (code != 0) return code;
     return outcome->exit_code != kExitDone ? outcome->exit_code : kExitError;
@@ -186,18 +233,22 @@ int launch(const std::vector<std::string>& words) {
   const Call call = parse(words);
   const OutcomeFile outcome;
   Environment::skip_displays();
+  StartWatch watch(call.start_timeout, call.command);
   Child child(call.command);
-  const int code = child.wait(outcome.path());
+  const int code = child.wait(outcome.path(), watch);
   std::fflush(nullptr);
-  return conclude(call, code, read_outcome(outcome.path()));
+  return conclude(call, code, read_outcome(outcome.path()), child, watch);
 }
 
 const Registered<JobType> job{
     "launch",
     {.summary = "runs mpirun or srun such that the exit code says how the job ended, ranks lost or not",
-     .help = "  cohort launch [--strict] -- LAUNCHER [ARGUMENTS]\n\n"
-             "  --strict             exit code 3 if ranks were lost, although the job was completed without them\n\n"
-             "Exit code 0: the job was completed. Otherwise the launcher's, and never 0. SIGINT, SIGTERM and SIGUSR1 are\n"
+     .help = "  cohort launch [--strict] [--start-timeout SECONDS] -- LAUNCHER [ARGUMENTS]\n\n"
+             "  --strict             exit code 3 if ranks were lost, although the job was completed without them\n"
+             "  --start-timeout 120  seconds from the first rank's beginning until all have met: then the job ends, and\n"
+             "                       those that are missing are named. One that dies meanwhile ends it at once\n\n"
+             "Exit code 0: all steps were made, or the job was stopped by a signal that came here. Otherwise the launcher's,\n"
+             "and never 0, also where the launcher cut the job off. SIGINT, SIGTERM and SIGUSR1 are\n"
              "passed on. Rank 0 says in a file how the job ended: the one that COHORT_OUTCOME names, else one in the current\n"
              "folder that goes afterwards. If rank 0 runs on another machine than mpirun, add -x COHORT_OUTCOME.\n\n"
              "  cohort launch -- mpirun --enable-recovery -n 8 cohort train jobs/lenet.toml\n"

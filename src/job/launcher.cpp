@@ -5,6 +5,7 @@
 #include <array>
 #include <charconv>
 #include <cstdlib>
+#include <fstream>
 #include <optional>
 #include <string_view>
 
@@ -74,6 +75,33 @@ std::string why_apart(int ranks, const std::string& library, const Variables& va
                      "{}the mpirun of the MPI library that this program uses ({}). If they are meant to be jobs of their own, "
                      "set COHORT_ALONE=1",
                      what, ranks, srun, library);
+}
+
+std::optional<int> launched_number(const Variables& variable) {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (const auto rank = number(variable(name))) return static_cast<int>(*rank);
+  }
+  return {};
+}
+
+std::optional<int> launched_count(const Variables& variable) {
+  const std::optional<Claim> started = processes_started(variable);
+  return started ? std::optional(static_cast<int>(started->value)) : std::nullopt;
+}
+
+void close_needless_listeners(bool later) {
+  const auto value = [](const char* name) { return environment_variable(name); };
+  const std::string here = value("OMPI_COMM_WORLD_LOCAL_SIZE");
+  const bool one_machine = here.empty() ? value("SLURM_STEP_NUM_NODES").empty() || value("SLURM_STEP_NUM_NODES") == "1"
+                                        : here == value("OMPI_COMM_WORLD_SIZE");
+  if (later || !one_machine || !value("OMPI_PARENT_PORT").empty() || !value("OMPI_MCA_mca_base_param_files").empty()) return;
+  for (const std::string& file : {value("HOME") + "/.openmpi/mca-params.conf", std::string("/etc/openmpi/openmpi-mca-params.conf")}) {
+    std::ifstream in(file);
+    for (std::string line; std::getline(in, line);) {
+      if (line.starts_with("btl ") || line.starts_with("btl=")) return;
+    }
+  }
+  setenv("OMPI_MCA_btl", "^tcp", 0);
 }
 
 std::string environment_variable(const char* name) {

@@ -1,7 +1,6 @@
 #include "job/outcome.hpp"
 
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <charconv>
 #include <cstdio>
@@ -10,14 +9,16 @@
 #include <iterator>
 #include <string_view>
 
+#include "base/disk_file.hpp"
+#include "cohort/base/error.hpp"
 #include "cohort/base/json.hpp"
 
 namespace cohort {
 namespace {
 
 std::string json_of(const Outcome& outcome) {
-  std::string text = fmt::format("{{\n  \"completed\": {},\n  \"exit_code\": {},\n  \"error\": {},\n  \"lost\": [",
-                                 outcome.completed, outcome.exit_code, json_text(outcome.error));
+  std::string text = fmt::format("{{\n  \"completed\": {},\n  \"stopped\": {},\n  \"exit_code\": {},\n  \"error\": {},\n  \"lost\": [",
+                                 outcome.completed, json_text(outcome.stopped), outcome.exit_code, json_text(outcome.error));
   const char* between = "\n";
   for (const Membership::Loss& loss : outcome.lost) {
     text += fmt::format("{}    {{\"rank\": {}, \"reason\": {}}}", between, loss.rank, json_text(loss.reason));
@@ -80,15 +81,11 @@ std::filesystem::path outcome_file() {
 
 void write_outcome(const std::filesystem::path& file, const Outcome& outcome) {
   if (file.empty()) return;
-  const std::filesystem::path temporary = file.string() + fmt::format(".{}", getpid());
-  std::ofstream out(temporary);
-  out << json_of(outcome);
-  out.close();
-  std::error_code error;
-  if (out.good()) std::filesystem::rename(temporary, file, error);
-  if (out.good() && !error) return;
-  std::filesystem::remove(temporary, error);
-  fmt::print(stderr, "warning: cannot write how the job ended to {}, as COHORT_OUTCOME wants\n", file.string());
+  try {
+    replace_file(file, json_of(outcome));
+  } catch (const Error& error) {   // the job has ended anyway
+    fmt::print(stderr, "warning: cannot write how the job ended, as COHORT_OUTCOME wants: {}\n", error.what());
+  }
 }
 
 std::optional<Outcome> read_outcome(const std::filesystem::path& file) {
@@ -98,6 +95,7 @@ std::optional<Outcome> read_outcome(const std::filesystem::path& file) {
   if (!reader.skip("\"completed\": ")) return {};
   Outcome outcome;
   outcome.completed = reader.follows("true");
+  if (reader.skip("\"stopped\": ")) outcome.stopped = reader.text();
   if (reader.skip("\"exit_code\": ")) outcome.exit_code = reader.number();
   if (reader.skip("\"error\": ")) outcome.error = reader.text();
   while (reader.skip("{\"rank\": ")) {
@@ -108,7 +106,9 @@ std::optional<Outcome> read_outcome(const std::filesystem::path& file) {
 }
 
 std::string outcome_text(const Outcome& outcome) {
-  std::string text = outcome.completed ? "outcome: completed" : "outcome: not completed: " + outcome.error;
+  std::string text = "outcome: completed";
+  if (!outcome.stopped.empty()) text = "outcome: stopped by " + outcome.stopped;
+  if (!outcome.completed) text = "outcome: not completed: " + outcome.error;
   const char* before = "; lost: ";
   for (const Membership::Loss& loss : outcome.lost) {
     text += before + loss.reason;

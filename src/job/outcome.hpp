@@ -12,7 +12,8 @@ namespace cohort {
 
 /// How a job ended, as rank 0 leaves it in a file: a launcher's exit code does not tell once ranks have been lost.
 struct Outcome {
-  bool completed = false;                  ///< the job returned kExitDone
+  bool completed = false;                  ///< all was done, or somebody stopped the job
+  std::string stopped;                     ///< "SIGTERM": what stopped it before all was done; empty: nothing
   int exit_code = kExitError;
   std::string error;                       ///< why it is not completed
   std::vector<Membership::Loss> lost;

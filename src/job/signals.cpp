@@ -2,18 +2,24 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 
 namespace cohort {
 namespace {
 
 // Signals belong to the process, and so does this flag: a handler can reach nothing else.
 std::atomic<bool> stop_requested{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a handler may only touch lock-free atomics");
+std::atomic<int> stop_number{0};
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free, "a handler may only touch lock-free atomics");
 
 // A handler and not SIG_IGN, which programs that this one starts would inherit.
 extern "C" void go_on(int) {}
 
-extern "C" void request_stop(int) { stop_requested.store(true, std::memory_order_relaxed); }
+extern "C" void request_stop(int number) {
+  int none = 0;
+  stop_number.compare_exchange_strong(none, number, std::memory_order_relaxed);   // the first
+  stop_requested.store(true, std::memory_order_release);
+}
 
 void survive(int signal) {
   struct sigaction action {};
@@ -35,6 +41,13 @@ const std::atomic<bool>& catch_stop_signals() {
   action.sa_flags = static_cast<int>(SA_RESTART | SA_RESETHAND);
   sigaction(SIGINT, &action, nullptr);
   return stop_requested;
+}
+
+int stop_signal() noexcept { return stop_number.load(std::memory_order_relaxed); }
+
+std::string name_of_signal(int number) {
+  const char* const name = sigabbrev_np(number);
+  return name == nullptr ? "a signal" : std::string("SIG") + name;
 }
 
 void survive_broken_connections() {

@@ -1,12 +1,19 @@
 #pragma once
 
 #include <atomic>
+#include <string>
 
 namespace cohort {
 
 /// Makes SIGUSR1, SIGTERM and SIGINT set the flag that is returned; before MPI_Init, during which a launcher may already
 /// pass signals on. A second SIGINT ends the process.
 const std::atomic<bool>& catch_stop_signals();
+
+/// The first of these signals that came: its number; 0: none.
+[[nodiscard]] int stop_signal() noexcept;
+
+/// "SIGTERM"
+[[nodiscard]] std::string name_of_signal(int number);
 
 /// Before MPI_Init. Open MPI 4.1 may write to a rank that has died before it notices that the TCP connection is closed.
 /// SIGPIPE would end this process then; and where Open MPI waits with poll, which it does unless told otherwise, its loop

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cohort/base/crc32c.hpp"
+#include "cohort/base/stop.hpp"
 
 namespace cohort {
 namespace {
@@ -36,6 +37,8 @@ bool is_intact_checkpoint(const fs::path& path) {
     const CheckpointReader file(path);
     for (const auto& name : file.names()) static_cast<void>(file.intact(name));
     return true;
+  } catch (const StopRequested&) {   // that is no answer
+    throw;
   } catch (const Error&) {   // the answer is no, whatever is wrong with it
     return false;
   }
@@ -75,6 +78,8 @@ std::string CheckpointReader::what(const std::string& name) const {
 }
 
 CheckpointReader::Contents CheckpointReader::read(const std::string& name, std::optional<FlatRange> piece) const {
+  throw_if_stopped("reading", header_.path.string());
+  refuse_external(file_, name);
   if (file_.is_virtual(name)) return read_pieces(name, piece);
   StateItem item = read_whole(name);
   const bool fits = file_.attribute<std::uint32_t>(name, "crc32c") == crc_of(item);
@@ -90,6 +95,12 @@ StateItem CheckpointReader::intact(const std::string& name, std::optional<FlatRa
   Contents contents = read(name, piece);
   check(contents.damage.empty(), Code::data_loss, contents.damage);
   return std::move(contents.item);
+}
+
+/// A checkpoint is whole, or consists of its own parts: elements that lie in any other file could be anybody's.
+void CheckpointReader::refuse_external(const hdf5::File& file, const std::string& name) {
+  check(!file.is_external(name), Code::data_loss, file.path() + ": '" + name + "' has its elements in a file outside (external storage or an external link), "
+        "which no checkpoint does: it is refused");
 }
 
 StateItem CheckpointReader::read_whole(const std::string& name) const {
@@ -115,6 +126,7 @@ CheckpointReader::Contents CheckpointReader::read_pieces(const std::string& name
   std::string damage;
   for (const StoredPiece& stored : pieces) {
     const Tensor values(host(), DType::float32, {stored.range.n});
+    refuse_external(part(stored.rank).file, name);
     part(stored.rank).file.read(name, values);
     const std::uint32_t crc = crc32c(values.raw(), values.bytes());
     if (crc != stored.crc && damage.empty()) damage = damaged(path_of_part(stored.rank), name, kWrongCrc);

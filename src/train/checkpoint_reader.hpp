@@ -47,6 +47,7 @@ class CheckpointReader {
     std::uint32_t crc = 0;
   };
 
+  static void refuse_external(const hdf5::File& file, const std::string& name);
   [[nodiscard]] StateItem read_whole(const std::string& name) const;
   [[nodiscard]] Contents read_pieces(const std::string& name, std::optional<FlatRange> piece) const;
   /// Of all ranks, in the order of the tensor; they cover it.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cohort/base/random.hpp"
+#include "cohort/base/stop.hpp"
 #include "train/run_directory.hpp"
 #include "train/setup.hpp"
 #include "train/stored_fields.hpp"
@@ -102,7 +103,11 @@ std::string generate(Communicator& communicator, Section& config, const std::str
   if (communicator.rank() != 0) return {};
   std::string text = options.prompt;
   if (show) show(text);
-  for (std::int64_t k = 0; k < options.length && !communicator.context().stop_requested(); ++k) {
+  for (std::int64_t k = 0; k < options.length; ++k) {
+    if (communicator.context().stop_requested()) {
+      if (show) show("\n");
+      throw StopRequested("stopped as asked after " + std::to_string(k) + " of " + std::to_string(options.length) + " bytes");
+    }
     const auto u = static_cast<double>(random_uniform(options.seed, stream_of("generate"), static_cast<std::uint64_t>(k)));
     text += static_cast<char>(choose_symbol(predict(text), options.temperature, options.top, u));
     if (show) show(std::string_view(text).substr(text.size() - 1));

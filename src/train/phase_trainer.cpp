@@ -303,20 +303,26 @@ void PhaseTrainer::end_of_epoch(bool last) {
   if (state_.validation_due == 0 || run_.result.stopped) return;
   if (saved && setup_.parameters->shard() != nullptr) close_writers();
   communicator_.barrier();
-  if (!validate()) return;
+  if (!validate()) {
+    if (run_.result.stopped && !saved) (void)save(false);
+    return;
+  }
   if (saved) mark_best();
   else (void)save(true);
 }
 
 /// Of a state that was saved before it.
 void PhaseTrainer::finish_validation() {
-  const bool due = std::exchange(state_.validation_due, 0) != 0;
-  if (due && validation_ && validate()) (void)save(true);
+  if (!validation_) state_.validation_due = 0;
+  if (state_.validation_due != 0 && validate()) (void)save(true);
 }
 
 bool PhaseTrainer::validate() {
   const PhaseScope validating(profile_, Phase::validation);
-  return run_.take_validation(evaluate(communicator_, *setup_.replica, *validation_, [this] { beat(); }));
+  const std::optional<Evaluation> evaluation = evaluate(communicator_, *setup_.replica, *validation_, [this] { beat(); });
+  if (evaluation) return run_.take_validation(*evaluation);
+  run_.result.stopped = true;                // a run that goes on from here validates first
+  return false;
 }
 
 bool PhaseTrainer::save(bool best) {

@@ -20,6 +20,7 @@
 
 #include "base/disk_file.hpp"
 #include "cohort/base/error.hpp"
+#include "cohort/base/stop.hpp"
 #include "cohort/train/checkpoint.hpp"
 #include "train/checkpoint_file.hpp"
 #include "train/checkpoint_folder.hpp"
@@ -217,6 +218,7 @@ RunDirectory decide_on_root(Communicator& communicator, const std::function<RunD
   }
   communicator.broadcast(error, 0);
   communicator.broadcast_values(std::span(&code, 1), 0);
+  if (!error.empty() && static_cast<Code>(code) == Code::cancelled) throw StopRequested(error);
   if (!error.empty()) fail(static_cast<Code>(code), error);
   std::string path = result.path.string(), from = result.resume_from.string();
   std::array<std::int64_t, 2> flags{result.fresh ? 1 : 0, result.has_best ? 1 : 0};

@@ -21,6 +21,7 @@
 #include <utility>
 
 #include "cohort/base/error.hpp"
+#include "cohort/base/stop.hpp"
 #include "train/fact_file.hpp"
 
 namespace cohort {
@@ -168,6 +169,7 @@ bool holder_lives(const fs::path& lock, const Holder& holder, const Candidate& c
     age = clock.now() - *last;
     if (*last != *first) return true;
     if (age >= kSilence) return false;
+    throw_if_stopped("waiting for", lock.string());
     std::this_thread::sleep_for(kLook);
   }
   return false;                                        // it has gone
@@ -215,6 +217,7 @@ RunLock::RunLock(const fs::path& directory, const std::string& job, const Log& l
                               directory.string(), holder.text(), age));
       break;
     }
+    throw_if_stopped("waiting for", file_.string());
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
   renew();

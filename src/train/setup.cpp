@@ -252,10 +252,11 @@ MemorySummary memory_of(const Replica& replica, const Parameters& parameters, co
   return m;
 }
 
-Evaluation evaluate(Communicator& communicator, Replica& replica, BatchPipeline& data, const std::function<void()>& after_batch) {
+std::optional<Evaluation> evaluate(Communicator& communicator, Replica& replica, BatchPipeline& data, const std::function<void()>& after_batch) {
   data.rewind();
   std::vector<double> sums(2 + replica.metric_names().size());   // samples, loss, metrics
   while (const SampleBatch* batch = data.next()) {
+    if (communicator.all_reduce(std::int64_t{communicator.context().stop_requested()}, Reduce::max) > 0) return {};
     if (batch->samples == 0 && !replica.reads_on_demand()) continue;
     const BatchResult& result = replica.evaluate(*batch);
     if (after_batch) after_batch();

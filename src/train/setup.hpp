@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cohort/cluster/cluster_spec.hpp"
@@ -90,8 +91,9 @@ void average_statistics(Communicator& communicator, const Parameters& parameters
 /// Memory by purpose, but for the batches.
 [[nodiscard]] MemorySummary memory_of(const Replica& replica, const Parameters& parameters, const Updater& updater);
 
-/// Collective. One pass over the data; every rank takes its share.
-[[nodiscard]] Evaluation evaluate(Communicator& communicator, Replica& replica, BatchPipeline& data,
+/// Collective. One pass over the data; every rank takes its share. Nothing if a rank was asked to stop meanwhile: they ask each other
+/// after each batch, since what a batch does may be collective.
+[[nodiscard]] std::optional<Evaluation> evaluate(Communicator& communicator, Replica& replica, BatchPipeline& data,
                                   const std::function<void()>& after_batch = {});
 
 }  // namespace cohort

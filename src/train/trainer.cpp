@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "cohort/base/stop.hpp"
 #include "train/class_names.hpp"
 #include "train/handover.hpp"
 #include "train/phase_trainer.hpp"
@@ -142,7 +143,9 @@ Evaluation evaluate(Communicator& communicator, Section& config, const std::stri
   load_parameters(communicator, setup, file);
   if (communicator.rank() == 0 && !setup.classes_note.empty()) communicator.context().log.warning(setup.classes_note);
   BatchPipeline data(setup.validation_data, setup.pipeline, communicator.rank(), communicator.size(), BatchUse::evaluation);
-  return evaluate(communicator, *setup.replica, data);
+  std::optional<Evaluation> evaluation = evaluate(communicator, *setup.replica, data);
+  if (!evaluation) throw StopRequested("stopped as asked in the evaluation, which has no result yet");
+  return std::move(*evaluation);
 }
 
 JobFields fields_of_job(Communicator& alone, Section& config) {

@@ -198,6 +198,41 @@ class ParameterTasks(unittest.TestCase):
             self.assertEqual(max(steps), 300)
 
 
+# Of the processes named cohort on this host: at how many sockets they listen at all addresses, and at which others.
+LISTENERS = """
+import os, pathlib, re
+mine, here = set(), os.readlink("/proc/self/ns/net")
+for folder in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+        if (folder / "comm").read_text().strip() == "cohort" and os.readlink(folder / "ns/net") == here and b"train" in (folder / "cmdline").read_bytes():
+            mine |= {os.readlink(entry) for entry in (folder / "fd").iterdir()}
+    except OSError:
+        pass
+lines = [line.split() for line in pathlib.Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+at = [line[1].split(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in mine]
+print("everywhere", at.count("00000000"), "else", sorted({".".join(str(b) for b in bytes.fromhex(a)[::-1]) for a in at} - {"0.0.0.0"}))
+"""
+
+
+class Watchdog(unittest.TestCase):
+    def test_listens_where_the_other_hosts_come_from(self):
+        with tempfile.TemporaryDirectory() as folder:
+            pathlib.Path(folder, "listeners").write_text(LISTENERS, encoding="utf-8")
+            script = f"""{MPIRUN} -n 3 {PROGRAM} train {JOB} --set train.epochs=100000 --set train.directory={folder}/run --set train.log_every=1 "$@" &
+                         until test -s {folder}/run/metrics.jsonl; do sleep 0.1; done
+                         {sys.executable} {folder}/listeners
+                         kill -USR1 $!
+                         wait $!"""
+            for settings, said in (([], "everywhere 1 else ['10.77.0.1']"), (["--set", "watchdog.interface=all"], "everywhere 2 else []"),
+                                   (["--set", "watchdog.interface=10.77.0.0/16"], "everywhere 1 else ['10.77.0.1']")):
+                done = network("--hosts", "3", command=["bash", "-c", script, "bash", *settings])
+                self.assertIn(said, done.stdout, done.stdout + done.stderr)      # one is Open MPI's own
+                subprocess.run(["rm", "-r", f"{folder}/run"], check=True)
+            done = network("--hosts", "2", command=[MPIRUN, "-n", "2", PROGRAM, "train", JOB, "--set", "watchdog.interface=eth9"])
+            self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
+            self.assertRegex(done.stderr, r"error: watchdog.interface = \"eth9\": rank 0 on host1 has no such interface or address, but: \S+ 10.77.0.1/")
+
+
 class Ranks(unittest.TestCase):
     def test_of_three_hosts_sum(self):
         done = network("--hosts", "3", "--rate", "500mbit",

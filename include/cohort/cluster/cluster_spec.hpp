@@ -47,6 +47,7 @@ struct ClusterOptions {
   std::string survive = "auto";             ///< lost workers; "auto": with dedicated parameter tasks
   double heartbeat_timeout = 10;            ///< seconds of silence after which a worker counts as lost
   std::int64_t replace = 0;                 ///< so many lost workers, at most, by processes that the job starts
+  double replace_timeout = 60;              ///< seconds that a new process may take to come to work
   std::string pull_codec = "fp32";
   double piece_mib = 1;                     ///< longest message of gradients or values
 

@@ -13,6 +13,7 @@ namespace cohort {
 /// The [watchdog] section.
 struct DetectorOptions {
   double timeout = 60;   ///< seconds that a rank may be silent, or be waited for; 0: no watchdog
+  std::string interface = "auto";   ///< where ranks of other machines reach the watchdog: "auto", "all", a name, an address, a network
 
   DetectorOptions() = default;
   explicit DetectorOptions(Section& section);

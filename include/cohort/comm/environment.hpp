@@ -41,9 +41,12 @@ class Environment {
   /// The destructor will leave MPI alone: after the death of a rank MPI_Finalize may never return.
   void abandon() noexcept { abandoned_ = true; }
 
-  /// Where all ranks come to their end together: the process ends if MPI_Finalize takes longer, as it does for ever when a
-  /// rank dies meanwhile.
-  void limit_finalize(unsigned seconds) noexcept { finalize_seconds_ = seconds; }
+  /// Where all ranks come to their end together: the process says so and ends with this exit code if MPI_Finalize takes longer, as
+  /// it does for ever when a rank dies meanwhile.
+  void limit_finalize(unsigned seconds, int code) noexcept {
+    finalize_seconds_ = seconds;
+    finalize_code_ = code;
+  }
 
   [[nodiscard]] static std::string thread_level();      ///< what MPI granted: "multiple", "serialized", "funneled", "single"
   [[nodiscard]] static std::string library_version();   ///< "Open MPI v4.1.4"
@@ -62,6 +65,7 @@ class Environment {
   std::unique_ptr<Transport> parents_;
   bool abandoned_ = false;
   unsigned finalize_seconds_ = 0;   // 0: no limit
+  int finalize_code_ = 0;
 };
 
 /// Ends all ranks of the job at once with this exit code; does not return, and takes 5 seconds at most. Only the top of a job calls it.

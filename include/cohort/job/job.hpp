@@ -14,6 +14,7 @@ namespace cohort {
 
 /// What a job has to tell about its end, for the outcome: "steps", "1200"; "checkpoint", "runs/a/checkpoints/latest".
 struct JobOutcome {
+  bool stopped = false;                                     ///< ended before all was done, because somebody had asked
   std::vector<std::pair<std::string, std::string>> facts;   ///< in the order in which they are printed
 };
 
@@ -49,10 +50,12 @@ template <>
 inline constexpr std::string_view kKindOf<JobType> = "job";
 
 /// Exit codes of every program. An error that is told to mpirun as well ends with the same code.
-inline constexpr int kExitDone = 0;               ///< also after a clean end that a signal asked for
+inline constexpr int kExitDone = 0;               ///< also where a signal asked for the end, and what was done is kept
 inline constexpr int kExitError = 1;
 inline constexpr int kExitUsage = 2;              ///< the user can put it right: command line, job file, a missing file
 inline constexpr int kExitLost = 3;               ///< of `cohort launch --strict`: completed, but without some ranks
+inline constexpr int kExitStopped = 4;            ///< stopped as asked (a signal) before there was anything to keep: while data
+                                                  ///< were loaded, or without the result of an evaluation or a text
 
 /// The whole life of a program: signals, plug-in libraries, command line, MPI, configuration, the job, and what to do about
 /// errors. `int main(int argc, char** argv) { return cohort::run_job(argc, argv); }` is a complete one.
@@ -63,7 +66,7 @@ inline constexpr int kExitLost = 3;               ///< of `cohort launch --stric
 /// nothing: it prints its error and ends. Once a rank has been lost, the others end without MPI_Finalize, which might wait for it.
 ///
 /// If the environment variable COHORT_OUTCOME names a file, rank 0 writes there, as JSON, how the job ended: `completed`,
-/// `exit_code`, `error`, the ranks that were `lost` with reasons, and the job's `facts`. Where a rank was lost, the last
+/// `stopped` (by which signal), `exit_code`, `error`, the ranks that were `lost` with reasons, and the job's `facts`. Where a rank was lost, the last
 /// line printed says the same.
 int run_job(int argc, char** argv);
 

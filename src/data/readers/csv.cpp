@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "cohort/base/error.hpp"
+#include "cohort/base/stop.hpp"
 #include "cohort/data/reader.hpp"
 #include "data/byte_source.hpp"
 #include "data/normalise.hpp"
@@ -92,7 +93,7 @@ class CsvText {
   void next_line() {
     if (!std::exchange(end_line_, false)) return;
     pass_line_ends();
-    ++line_;
+    if (++line_ % 4096 == 0) throw_if_stopped("reading", path_);
     line_start_ = at_;
     skip_blank_lines();
   }

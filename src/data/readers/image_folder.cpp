@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "cohort/base/error.hpp"
+#include "cohort/base/stop.hpp"
 #include "cohort/data/reader.hpp"
 #include "data/decode_image.hpp"
 #include "data/normalise.hpp"
@@ -58,6 +59,7 @@ std::vector<fs::path> sorted_entries(const fs::path& folder, Wanted wanted) {
   std::error_code error;
   std::vector<fs::path> entries;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
+    throw_if_stopped("listing", folder.string());
     if (wanted(entry)) entries.push_back(entry.path());
   }
   if (error) fail(Code::not_found, folder.string() + ": cannot be listed: " + error.message());

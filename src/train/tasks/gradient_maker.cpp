@@ -100,6 +100,7 @@ Done GradientMaker::evaluate(const Token& token) {
   validation_->rewind();
   Done done{.kind = DoneKind::evaluated};
   while (const SampleBatch* batch = validation_->next()) {
+    if (run_.world.context().stop_requested()) break;          // whoever asked for it hears that, and takes no result
     if (batch->samples > 0) add(done, *batch, setup_.replica->evaluate(*batch));
   }
   return done;

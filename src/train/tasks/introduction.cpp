@@ -19,6 +19,7 @@ void Introduction::share(Communicator& joined) {
   joined.broadcast_values(std::span(&beat_, 1), 0);
   joined.broadcast_values(std::span(&threads_, 1), 0);
   joined.broadcast(others_, 0);
+  joined.barrier();                          // when one of the tasks is through, all of them have it
 }
 
 void Introduction::give_others(const Parameters& parameters) const {

@@ -92,7 +92,14 @@ struct Done {
   std::array<double, kSums> sums{};          ///< over samples: loss, metrics
 };
 
-enum class LogKind : std::int32_t { gradient, save, replace, end };
+enum class LogKind : std::int32_t {
+  gradient,
+  save,
+  replace,                                   ///< a lost worker: a new process is started in its place
+  join,                                      ///< it is there, and works from here on
+  give_up,                                   ///< it is not, and nobody waits for it any longer
+  end,
+};
 
 /// What all parameter tasks do, in this order.
 struct LogEntry {

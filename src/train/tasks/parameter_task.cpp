@@ -37,6 +37,7 @@ void ParameterTask::replace(int worker, Communicator& line) {
   std::unique_ptr<Peer> next = meet(line, line.size() - 1, peer->rank);
   next->life = peer->life + 1;
   former_.push_back(std::exchange(peer, std::move(next)));
+  losses_ = 0;                               // it may have been lost again by now
 }
 
 const WireLayout& ParameterTask::layout_of(const Peer& peer) const {
@@ -207,7 +208,9 @@ Outcome ParameterTask::follow(const LogEntry& entry) {
       if (save_) save_(entry.step, entry.best != 0);
       return {};
     case LogKind::replace:
-      if (replace_) replace_(entry.worker);
+    case LogKind::join:
+    case LogKind::give_up:
+      if (replace_) replace_(entry.kind, entry.worker);
       return {};
     case LogKind::end:
       ended_ = true;

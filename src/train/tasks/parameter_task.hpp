@@ -26,8 +26,8 @@ class ParameterTask {
   void on_arrival(std::function<void(int worker, std::int64_t gradient)> arrival) { arrival_ = std::move(arrival); }
   /// Called when the log says that the state is to be saved.
   void on_save(std::function<void(std::int64_t step, bool best)> save) { save_ = std::move(save); }
-  /// Called when the log says that a lost worker is to be replaced. Collective over the tasks.
-  void on_replace(std::function<void(int worker)> replace) { replace_ = std::move(replace); }
+  /// Called when the log says that a lost worker is to be replaced, has been, or cannot be. Collective over the tasks.
+  void on_replace(std::function<void(LogKind kind, int worker)> replace) { replace_ = std::move(replace); }
 
   /// Moves messages on; never blocks. True if anything happened.
   bool turn();
@@ -100,7 +100,7 @@ class ParameterTask {
   Snapshot* current_ = nullptr;                // reads the values themselves, of this version
   std::function<void(int, std::int64_t)> arrival_;
   std::function<void(std::int64_t, bool)> save_;
-  std::function<void(int)> replace_;
+  std::function<void(LogKind, int)> replace_;
   Transfer log_in_;
   LogEntry log_;
   std::int64_t entries_ = 0;

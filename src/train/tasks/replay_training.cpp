@@ -137,8 +137,8 @@ void Replay::train() {
     }
     check(due_.any(), Code::internal, "no learner may begin a gradient, and none is under way");
     due_ |= updates_->boundary();
-    ended = due_.end;
     pass_boundary();
+    ended = run_.over();
   }
   writer_.close();
   maker_.add_to_summary();
@@ -227,6 +227,8 @@ void Replay::pass_boundary() {
   if (due_.evaluation && validate()) {
     if (saved) writer_.mark_best();
     else (void)save(true);
+  } else if (due_.evaluation && run_.result.stopped && !saved) {
+    (void)save(false);
   }
   if (!due_.end && updates_->phase_over()) enter_phase();
   due_ = {};
@@ -237,6 +239,10 @@ void Replay::pass_boundary() {
 bool Replay::validate() {
   const PhaseScope validating(run_.profile, Phase::validation);
   const Done done = maker_.evaluate({.kind = TokenKind::evaluate});
+  if (run_.world.context().stop_requested()) {       // it may not have seen all samples: a run that goes on from here validates first
+    run_.result.stopped = true;
+    return false;
+  }
   std::vector<double> sums(done.sums.begin(), done.sums.begin() + static_cast<std::ptrdiff_t>(updates_->evaluation_sums()) - 1);
   sums.insert(sums.begin(), static_cast<double>(done.samples));
   return updates_->take_evaluation(sums);

@@ -28,7 +28,11 @@ TaskService::TaskService(Run& run, Setup& setup, Communicator& service, Communic
     if (run_.keeps_all()) writer_->keep_all();
     writer_->save(parts_, step, best);
   });
-  task_.on_replace([this](int worker) { replace(worker); });
+  task_.on_replace([this](LogKind kind, int worker) {
+    if (kind == LogKind::replace) replace(worker);
+    else if (kind == LogKind::join) join(worker);
+    else give_up(worker);
+  });
   if (task != 0) return;
   token_.emplace(run, service, layout, task_, kept, setup.replica->metric_names());
   token_->save_with(*writer_);
@@ -41,6 +45,7 @@ void TaskService::serve() {
     service_.cancel_flag()->throw_if_set();
     bool moved = task_.turn();
     if (token_) moved = token_->turn() || moved;
+    if (token_) look_for_recruit();
     begin_step();
     writer_->poll();
     if (moved) backoff.reset();
@@ -67,32 +72,40 @@ void TaskService::begin_step() {
 /// Collective over the tasks, which all get here by their log.
 void TaskService::replace(int worker) {
   const int rank = layout_.workers[static_cast<std::size_t>(worker)];
-  std::optional<Communicator> line = start_in_place_of(rank);
-  if (tasks_.all_reduce(line ? std::int64_t{1} : std::int64_t{0}, Reduce::min) == 0) {
-    service_.membership()->lose(rank, "its replacement did not come to work");
-    if (token_) token_->cannot_replace();
-    return;
-  }
-  Communicator& joined = lines_.emplace_back(std::move(*line));
+  const Membership& membership = *service_.membership();
+  service_.wait(WaitStatus{.operation = "news of a loss", .peer = layout_.tasks.front()}, [&] { return membership.lost(rank); });
+  recruit_.emplace(tasks_, rank, Introduction(run_, kept_, pool_.threads()));
+  recruit_due_ = service_.context().clock->now() + run_.plan.cluster.replace_timeout;
+}
+
+/// The token task's: it decides for all.
+void TaskService::look_for_recruit() {
+  if (!recruit_) return;
+  const Recruit::State state = recruit_->state();
+  const bool late = state == Recruit::State::starting && service_.context().clock->now() > recruit_due_;
+  if (state == Recruit::State::there) return token_->hire();
+  if (state == Recruit::State::starting && !late) return;
+  const std::string why = late ? fmt::format("the new process has not come to work within {:g} s (cluster.replace_timeout): it has died or was stopped "
+                                             "while it started, most likely", run_.plan.cluster.replace_timeout)
+                               : recruit_->error();
+  service_.context().log.warning(fmt::format("rank {} is not replaced: {}; the others go on without it", token_->hiring_rank(), why));
+  token_->do_without(!late && recruit_->refused());
+}
+
+void TaskService::join(int worker) {
+  const int rank = layout_.workers[static_cast<std::size_t>(worker)];
+  service_.wait(WaitStatus{.operation = "a new process", .peer = rank}, [&] { return recruit_->state() != Recruit::State::starting; });
+  Communicator& joined = lines_.emplace_back(recruit_->take());
+  recruit_.reset();
   task_.replace(worker, joined);
   if (!token_) return;
   token_->replace(worker, joined);
   service_.context().log.warning(fmt::format("rank {} is replaced by a new process on {}", rank, service_.membership()->changes(0).back().text));
 }
 
-/// Nothing where that cannot be done.
-std::optional<Communicator> TaskService::start_in_place_of(int rank) {
-  const Membership& membership = *service_.membership();
-  service_.wait(WaitStatus{.operation = "news of a loss", .peer = layout_.tasks.front()}, [&] { return membership.lost(rank); });
-  try {
-    Communicator line = tasks_.spawn(rank);
-    Introduction(run_, kept_, pool_.threads()).tell(line);
-    return line;
-  } catch (const Error& error) {
-    if (error.code() != Code::unavailable && error.code() != Code::deadline_exceeded) throw;
-    if (token_) service_.context().log.warning(fmt::format("rank {} is not replaced: {}; the others go on without it", rank, error.what()));
-    return {};
-  }
+void TaskService::give_up(int worker) {
+  recruit_.reset();
+  service_.membership()->lose(layout_.workers[static_cast<std::size_t>(worker)], "its replacement did not come to work");
 }
 
 void TaskService::flush() {

@@ -11,6 +11,7 @@
 #include "train/setup.hpp"
 #include "train/tasks/parameter_store.hpp"
 #include "train/tasks/parameter_task.hpp"
+#include "train/tasks/recruit.hpp"
 #include "train/tasks/task_layout.hpp"
 #include "train/tasks/token_task.hpp"
 
@@ -31,7 +32,9 @@ class TaskService {
  private:
   void begin_step();
   void replace(int worker);
-  [[nodiscard]] std::optional<Communicator> start_in_place_of(int rank);
+  void look_for_recruit();
+  void join(int worker);
+  void give_up(int worker);
   void flush();
 
   Run& run_;
@@ -43,6 +46,8 @@ class TaskService {
   ThreadPool pool_;
   Parameters& kept_;
   ParameterStore store_;
+  std::optional<Recruit> recruit_;             // a worker that is being started
+  double recruit_due_ = 0;                     // when it is given up
   std::deque<Communicator> lines_;             // to workers that were started later; whoever talks over them goes before
   ParameterTask task_;
   std::array<Stateful*, 2> parts_;

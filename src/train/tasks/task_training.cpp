@@ -92,6 +92,9 @@ void check_setup(const Run& run, const Setup& setup) {
   check(setup.cluster.replace == 0 || run.world.context().launches, Code::invalid_argument,
         "cluster.replace: only mpirun starts processes for a job at work, and this job has another launcher or none: leave it out, and go on without "
         "workers that are lost");
+  const std::string why_not = run.world.transport().why_one_thread();
+  check(setup.cluster.replace == 0 || why_not.empty(), Code::failed_precondition,
+        "cluster.replace: a thread waits for a new process while its rank works on, but " + why_not);
   check(!setup.replica->is_joint(), Code::invalid_argument,
         "the model takes statistics over the batches of all replicas, which workers of parameter tasks do not wait for: use local batch norm");
   check(!setup.train.check_replicas, Code::invalid_argument, "train.check_replicas: workers of parameter tasks read values of different versions");

@@ -45,6 +45,7 @@ void TokenTask::arrived(int worker, std::int64_t) { ++peers_[static_cast<std::si
 
 bool TokenTask::turn() {
   (void)flushed();
+  hear_stop();
   take_losses();
   replace_lost();
   bool moved = take_acks();
@@ -65,6 +66,13 @@ bool TokenTask::flushed() {
 
 // What is heard ----------------------------------------------------------------------------------------------------------------
 
+/// At any time: workers may be few or slow, or none may be left while another is being started.
+void TokenTask::hear_stop() {
+  if (run_.result.stopped || !service_.context().stop_requested()) return;
+  run_.result.stopped = true;
+  look_for_boundary();
+}
+
 void TokenTask::take_losses() {
   const Membership& membership = *service_.membership();
   if (membership.count() == losses_) return;
@@ -77,13 +85,15 @@ void TokenTask::take_losses() {
 /// What it sent before and is in the sum at hand is read first.
 void TokenTask::replace_lost() {
   for (int worker = 0; worker < static_cast<int>(peers_.size()); ++worker) {
-    if (replacements_left_ == 0 || !held_.empty() || stage_ >= Stage::ending) break;
+    if (replacements_left_ == 0 || hiring_ >= 0 || !held_.empty() || stage_ >= Stage::ending) break;
     if (!peers_[static_cast<std::size_t>(worker)].lost) continue;
     --replacements_left_;
+    hiring_ = worker;
     emit({.kind = LogKind::replace, .worker = worker});
     last_progress_ = now();
   }
-  if (stage_ >= Stage::ending || std::ranges::any_of(peers_, [](const Peer& peer) { return !peer.lost; })) return;
+  if (hiring_ >= 0) last_progress_ = now();
+  if (stage_ >= Stage::ending || hiring_ >= 0 || std::ranges::any_of(peers_, [](const Peer& peer) { return !peer.lost; })) return;
   const std::vector<Membership::Loss> losses = service_.membership()->losses();
   // A mistake that every worker meets, such as labels beyond the model's classes, ends them one after the other.
   fail(Code::unavailable, "no worker is left to train" + (losses.empty() ? "" : "; the first: " + losses.front().reason) +
@@ -98,6 +108,14 @@ void TokenTask::replace(int worker, Communicator& line) {
   next.giving = Giving::given;               // of what is being collected just now, nothing
   former_.push_back(std::exchange(peer, std::move(next)));
   ++run_.result.replaced;
+  hiring_ = -1;
+  losses_ = 0;                               // it may have been lost again by now
+}
+
+void TokenTask::do_without(bool last) {
+  const int worker = std::exchange(hiring_, -1);
+  if (last) replacements_left_ = 0;
+  emit({.kind = LogKind::give_up, .worker = worker});
 }
 
 /// A worker that is new takes a place in the rules that somebody has left.
@@ -256,7 +274,6 @@ void TokenTask::judge(int worker) {
   for (Peer& each : peers_) {                // late ones as well: they are told when they ask
     if (!outcome.applied && each.version == news.read) each.skipped = news.read;
   }
-  run_.result.stopped = run_.result.stopped || service_.context().stop_requested();
   look_for_boundary();
 }
 

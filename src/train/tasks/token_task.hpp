@@ -30,8 +30,12 @@ class TokenTask {
   void arrived(int worker, std::int64_t gradient);
   /// A worker that was lost is the last rank of `line` now, and will say when it is ready to work.
   void replace(int worker, Communicator& line);
-  /// The launcher starts no further processes.
-  void cannot_replace() noexcept { replacements_left_ = 0; }
+  /// The process that is being started in place of a lost worker is there: all tasks let it join.
+  void hire() { emit({.kind = LogKind::join, .worker = hiring_}); }
+  /// It is not, and nobody waits for it any longer. `last`: the launcher starts no further processes.
+  void do_without(bool last);
+  /// The rank whose place it is to take.
+  [[nodiscard]] int hiring_rank() const { return peers_[static_cast<std::size_t>(hiring_)].rank; }
   /// That of this rank's parameter task. It must outlive this object's work.
   void save_with(CheckpointWriter& writer) noexcept { writer_ = &writer; }
   /// Moves everything on; never blocks. True if anything happened.
@@ -73,6 +77,7 @@ class TokenTask {
   };
 
   // What is heard.
+  void hear_stop();
   void take_losses();
   void lose(int worker);
   void replace_lost();
@@ -105,6 +110,7 @@ class TokenTask {
   void finish_statistics();
   void begin_evaluation();
   void finish_evaluation();
+  void abandon_evaluation();
   void evaluate_or_go_on();
   [[nodiscard]] bool save(bool best);
   void mark_best();
@@ -126,6 +132,7 @@ class TokenTask {
   std::deque<Peer> peers_;
   std::deque<Peer> former_;                  // replaced: messages may still be on their way into their memory
   std::int64_t replacements_left_;
+  int hiring_ = -1;                          // the worker in whose place a process is being started; -1: none
   std::vector<Transfer> acks_in_;            // by parameter task
   std::vector<Ack> acks_;
   std::size_t losses_ = 0;

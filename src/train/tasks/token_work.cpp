@@ -116,12 +116,13 @@ void TokenTask::advance() {
     last_progress_ = now();
     if (writer_->needs_nobody()) begin_evaluation();
   }
+  if (stage_ == Stage::evaluating && run_.result.stopped) abandon_evaluation();
   if (stage_ == Stage::evaluating && std::ranges::all_of(shares_, [](int share) { return share == kFinished; })) finish_evaluation();
   if (stage_ == Stage::saving &&
       everyone([](const Peer& peer) { return peer.giving == Giving::given || (peer.giving == Giving::nothing && !peer.idle); })) {
     evaluate_or_go_on();
   }
-  if (stage_ == Stage::ending && everyone([](const Peer& peer) { return peer.ended; })) {
+  if (stage_ == Stage::ending && hiring_ < 0 && everyone([](const Peer& peer) { return peer.ended; })) {
     emit({.kind = LogKind::end, .complete = losses_ == 0 ? 1 : 0});
     stage_ = Stage::ended;
   }
@@ -171,6 +172,17 @@ void TokenTask::begin_evaluation() {
   due_.evaluation = false;
   shares_.assign(peers_.size(), kTodo);
   evaluation_.assign(updates_.evaluation_sums(), 0);
+}
+
+/// Once nobody is at it any more. A run that goes on from here validates first.
+void TokenTask::abandon_evaluation() {
+  const auto at_it = [](const Peer& peer) { return !peer.lost && peer.evaluates; };
+  for (int& share : shares_) share = share == kTodo ? kFinished : share;
+  if (std::ranges::any_of(peers_, at_it)) return;
+  due_.end = true;
+  stage_ = Stage::training;                  // whatever is saved, this is over
+  if (!saved_) (void)save(false);
+  if (stage_ != Stage::saving) go_on();
 }
 
 void TokenTask::finish_evaluation() {
