@@ -1,8 +1,11 @@
 #include "job/signals.hpp"
 
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 namespace cohort {
 namespace {
@@ -32,6 +35,9 @@ void survive(int signal) {
 }  // namespace
 
 const std::atomic<bool>& catch_stop_signals() {
+  sigset_t stops;
+  sigemptyset(&stops);
+  for (const int number : {SIGUSR1, SIGTERM, SIGINT}) sigaddset(&stops, number);
   struct sigaction action {};
   action.sa_handler = request_stop;
   sigemptyset(&action.sa_mask);
@@ -40,6 +46,11 @@ const std::atomic<bool>& catch_stop_signals() {
   sigaction(SIGTERM, &action, nullptr);
   action.sa_flags = static_cast<int>(SA_RESTART | SA_RESETHAND);
   sigaction(SIGINT, &action, nullptr);
+  pthread_sigmask(SIG_BLOCK, &stops, nullptr);          // here and in all threads to come
+  std::thread([stops] {
+    pthread_sigmask(SIG_UNBLOCK, &stops, nullptr);
+    for (;;) pause();
+  }).detach();
   return stop_requested;
 }
 
