@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cohort/base/stop.hpp"
+#include "cohort/data/reader.hpp"
 #include "data/byte_source.hpp"
 #include "data/files.hpp"
 

@@ -372,6 +372,7 @@ class Table:
 
     def add(self, part, number, what, seconds):
         self.rows[part, signal.Signals(number).name, what].append(seconds)
+        print(f"{part}, {signal.Signals(number).name}: {what}, {seconds:.1f} s", flush=True)
 
     def show(self):
         print(f"\nseed {SEED}, bound {BOUND:.0f} s\n{'part':<12} {'signal':<8} {'what became of it':<24} {'runs':>5} {'longest end (s)':>16}")
