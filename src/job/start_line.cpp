@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <limits>
-#include <span>
 #include <sstream>
 #include <string_view>
+#include <utility>
 
 #include "cohort/base/clock.hpp"
 #include "cohort/job/job.hpp"
@@ -89,7 +89,9 @@ void StartLine::run(const std::stop_token& stop) {
   }
   send_news();
   link_.send(FrameKind::goodbye);
-  end_gently(std::span(&link_, 1), kFlushSeconds);
+  for (const double end = now() + kFlushSeconds; link_.open() && !link_.flushed() && now() < end; Clock::steady().sleep(0.001)) link_.flush();
+  // The system closes it when the process has really ended: one that is stopped on its way there can still be named.
+  static_cast<void>(new Link(std::move(link_)));
 }
 
 void StartLine::connect() {

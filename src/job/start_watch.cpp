@@ -150,7 +150,7 @@ void StartWatch::end_ranks() {
 }
 
 std::string StartWatch::still_there() const {
-  return list([](const Rank& rank) { return rank.seen && !rank.ended(); }, "");
+  return list([](const Rank& rank) { return rank.link.open(); }, "");
 }
 
 }  // namespace cohort
