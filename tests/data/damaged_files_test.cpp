@@ -167,15 +167,16 @@ TEST(DamagedCsv, LabelsThatAreNamesAreChecked) {
 /// A header is read in time that grows with its length: with its square it would take a quarter of an hour.
 TEST(DamagedCsv, ManyColumns) {
   const TemporaryFolder folder;
+  constexpr int kColumns = COHORT_BRIEF ? 20'000 : 400'000;
   std::string header, line;
-  for (int i = 0; i < 400'000; ++i) {
+  for (int i = 0; i < kColumns; ++i) {
     header += "c" + std::to_string(i) + ",";
     line += "1,";
   }
   EXPECT_EQ(csv_error(folder, header + "label\n" + line + "0\n"), "");
   EXPECT_THAT(csv_error(folder, header + "c7\n"), HasSubstr("column 'c7' is there twice"));
   EXPECT_THAT(csv_error(folder, header + "lable\n"),
-              AllOf(HasSubstr("unknown column 'label', did you mean 'lable'? Known: c0 c1 "), HasSubstr(" and 399801 more")));
+              AllOf(HasSubstr("unknown column 'label', did you mean 'lable'? Known: c0 c1 "), HasSubstr(" and " + std::to_string(kColumns - 199) + " more")));
 }
 
 TEST(DamagedCsv, AnyBytesAreAnErrorOrData) {

@@ -203,6 +203,25 @@ TEST_F(DataSets, WithoutSamplesAreRefusedAtTheStart) {
               HasSubstr("data.validation: the data set has no samples"));
 }
 
+/// Whoever comes to it by another way than a job file: a mean of nothing is no number.
+TEST_F(DataSets, AnEvaluationOfNoSamplesIsAnError) {
+  write_bytes(path("some.csv"), "a,b,label\n1,2,0\n3,4,1\n");
+  write_bytes(path("none.csv"), "a,b,label\n");
+  const Options options = with(common(), {{"data.train.reader", std::string("csv")}, {"data.train.file", path("some.csv")}});
+  for (const int ranks : {1, 2}) {
+    EXPECT_THAT(error_of([&] {
+                  run_as_threads(ranks, [&](Communicator& communicator) {
+                    Section config = section_of(options);
+                    cohort::Setup setup(communicator, config);
+                    Section none = section_of({{"reader", std::string("csv")}, {"file", path("none.csv")}});
+                    BatchPipeline data(open_reader(none), setup.pipeline, communicator.rank(), ranks, BatchUse::evaluation);
+                    static_cast<void>(evaluate(communicator, *setup.replica, data));
+                  }, {.timeout = kHung});
+                }),
+                HasSubstr("an evaluation of no samples has no result"));
+  }
+}
+
 /// An HDF5 set with one field of each name, shape and type.
 void write_set(const std::string& path, const std::vector<Field>& fields) {
   hdf5::File file = hdf5::File::create(path);
