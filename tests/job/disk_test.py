@@ -138,7 +138,7 @@ class Broken(Case):
                 folder = self.folder / name
                 folder.mkdir()
                 faults = f"folder={folder}/run/{name} call=1 error=28 and_later=1 only=write"
-                done = train(folder, "train.max_steps=0", ranks=3, environment={"LD_PRELOAD": FAULTS, "COHORT_DISK_FAULTS": faults})
+                done = train(folder, "train.max_steps=0", ranks=2, environment={"LD_PRELOAD": FAULTS, "COHORT_DISK_FAULTS": faults})
                 self.assertEqual(done.returncode, 1, done.stderr)
                 told = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "[rank "))]
                 self.assertEqual(len(told), 1, done.stderr)

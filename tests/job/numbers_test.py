@@ -19,7 +19,7 @@ JOB = SOURCE / "jobs" / "synthetic.toml"
 SMALL = ["data.train.samples=64", "data.validation.samples=16", "model.hidden=[8]", "train.epochs=1", "train.threads=1", "watchdog.timeout=0"]
 KINDS = {
     "replicas": [], "sharded": ["train.updater=sharded"], "local_sgd": ["train.updater=local_sgd"], "int8": ["exchange.codec=int8"],
-    "step": ["schedule={type='step', every=1}"], "polynomial": ["schedule.type=polynomial"], "adam": ["optimizer.type=adam"],
+    "step": ["schedule={type='step', every=1}"], "polynomial": ["schedule.type=polynomial"], "adam": ["optimizer={type='adam'}"],
     "replay": ["train.updater=async", "updater.schedule=replay", "updater.replay.learners=2"],
     "backups": ["train.updater=sync_with_backups"], "cnn": ["model={type='cnn', filters=[2], hidden=4}"],
     "warmup": ["warmup.epochs=1", "train.epochs=2"],
