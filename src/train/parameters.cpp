@@ -1,6 +1,9 @@
 #include "cohort/train/parameters.hpp"
 
 #include <algorithm>
+#include <string>
+
+#include "base/about.hpp"
 
 namespace cohort {
 
@@ -101,9 +104,11 @@ Tensor Parameters::zeroed(Device& device, std::int64_t n) const {
     const Buffer buffer = memory_.allocate(static_cast<std::size_t>(n) * sizeof(float));
     return {device, DType::float32, {n}, buffer.memory.get(), buffer.memory};
   }
-  Tensor result(device, DType::float32, {n});
-  result.copy_from(Tensor::zeros({n}));
-  return result;
+  return about("memory for " + std::to_string(n) + " values of the model or its optimizer (see cohort inspect, and train.updater = \"sharded\")", [&] {
+    Tensor result(device, DType::float32, {n});
+    result.copy_from(Tensor::zeros({n}));
+    return result;
+  });
 }
 
 Tensor Parameters::view(const Tensor& flat, const Parameter& parameter) const {

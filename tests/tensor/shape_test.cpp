@@ -24,6 +24,13 @@ TEST(Shape, RefusesWhatIsNoShape) {
   EXPECT_THROW((void)Shape({Shape::kUnknown}).elements(), Error);
 }
 
+TEST(Shape, MoreElementsThanCanBeCountedAreAnError) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 48;
+  EXPECT_EQ(Shape({kMost}).elements(), kMost);
+  EXPECT_EQ(Shape({0, kMost}).elements(), 0);
+  for (const Shape& shape : {Shape{kMost + 1}, Shape{kMost, 2}, Shape{kMost, kMost, kMost}, Shape{kMost, 0, 2}}) EXPECT_THROW((void)shape.elements(), Error);
+}
+
 TEST(Shape, InsertAndEraseKeepTheOrder) {
   Shape shape{1, 2, 3};
   shape.insert(1, 9);
