@@ -37,7 +37,7 @@ auto repeat(Call call) {
 // complete, or somebody else's. The new file is then made here, or not at all.
 DiskFile::DiskFile(fs::path path, DiskProgress* progress)
     : path_(std::move(path)), progress_(progress), descriptor_(repeat([&] {
-        ::unlink(path_.c_str());
+        if (::unlink(path_.c_str()) != 0 && errno != ENOENT) return -1;
         return ::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
       })) {
   if (descriptor_ < 0) refuse(path_, "cannot create");

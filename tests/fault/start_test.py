@@ -4,7 +4,8 @@ ends or goes on, names the rank, and tells the truth by its exit code.
 start_test.py PROGRAM MPIRUN [unittest arguments: Waits Moments Cut Replacements Listeners, or Soak]
 
 Soak makes 200 kills and stops at random moments of the start, of steps, saves, the end and replacements, and prints a table:
-COHORT_SOAK_RUNS: how many; COHORT_SOAK_SEED: which moments; COHORT_SOAK_FIRST: begin with this run.
+COHORT_SOAK_RUNS: how many; COHORT_SOAK_SEED: which moments; COHORT_SOAK_FIRST: begin with this run. Before that it goes through
+COHORT_SOAK_MOMENTS (20) moments of the start, the end and a replacement's start (COHORT_SOAK_PARTS), for each rank.
 """
 import collections
 import json
@@ -337,13 +338,13 @@ class Replacements(Any):
 class Soak(Any):
     def test_each_rank_at_twenty_moments(self):
         """Of the start, of the end, and of the start of a replacement."""
-        table = Table()
-        for part in ("start", "end", "replacement"):
+        table, moments = Table(), int(os.environ.get("COHORT_SOAK_MOMENTS", "20"))
+        for part in os.environ.get("COHORT_SOAK_PARTS", "start end replacement").split():
             for victim in range(1 if part == "replacement" else 0, self.RANKS):
                 for number in (signal.SIGKILL, signal.SIGSTOP):
-                    for moment in range(int(os.environ.get("COHORT_SOAK_MOMENTS", "20"))):
+                    for moment in range(moments):
                         with self.subTest(part=part, number=number, victim=victim, moment=moment):
-                            table.add(part, number, *self.happens(part, number, victim, moment / 20))
+                            table.add(part, number, *self.happens(part, number, victim, moment / moments))
         table.show()
 
     def test_random_moments(self):

@@ -4,7 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "job/start_watch.hpp"
 
 namespace cohort {
 namespace {
@@ -93,6 +100,39 @@ TEST(Launcher, ProcessesThatMpiDoesNotKnowOfAreNoticedAndNoOthersAre) {
     EXPECT_EQ(text.empty(), one.complaint.empty()) << text;
     for (const std::string& part : one.complaint) EXPECT_THAT(text, HasSubstr(part));
   }
+}
+
+TEST(Launcher, SaysWhichProcessOfHowManyThisIs) {
+  const auto of = [](const Environment& variables) {
+    const Variables variable = [&](const char* name) {
+      const auto found = variables.find(name);
+      return found == variables.end() ? "" : found->second;
+    };
+    return std::pair(launched_number(variable), launched_count(variable));
+  };
+  using Both = std::pair<std::optional<int>, std::optional<int>>;
+  EXPECT_EQ(of({}), Both());
+  EXPECT_EQ(of({{"OMPI_COMM_WORLD_RANK", "3"}, {"OMPI_COMM_WORLD_SIZE", "4"}, {"PMIX_RANK", "0"}}), Both(3, 4));
+  EXPECT_EQ(of(with(kSrun, {{"PMIX_RANK", "2"}, {"PMIX_NAMESPACE", "slurm.pmix.7.0"}})), Both(2, 4));
+  EXPECT_EQ(of({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}}), Both(1, 2));
+  EXPECT_EQ(of({{"OMPI_COMM_WORLD_RANK", "many"}}), Both());
+}
+
+TEST(Launcher, MayStartRanksOnOtherMachinesOrNot) {
+  for (const char* batch : {"SLURM_JOB_ID", "PBS_NODEFILE", "OMPI_MCA_orte_default_hostfile", "OMPI_MCA_mca_base_param_files"}) unsetenv(batch);
+  const auto may = [](const std::vector<std::string>& command) { return StartWatch::may_leave_this_machine(command); };
+  EXPECT_FALSE(may({"mpirun", "-n", "4", "cohort", "train", "job.toml"}));
+  EXPECT_FALSE(may({"/usr/bin/mpiexec.openmpi", "--oversubscribe", "-n", "4", "cohort"}));
+  EXPECT_TRUE(may({"mpirun", "-H", "a,b", "cohort"}));
+  EXPECT_TRUE(may({"mpirun", "--host", "a,b", "cohort"}));
+  EXPECT_TRUE(may({"mpirun", "-hostfile", "hosts", "cohort"}));
+  EXPECT_TRUE(may({"mpirun", "--machinefile", "hosts", "cohort"}));
+  EXPECT_TRUE(may({"mpirun", "--mca", "orte_default_hostfile", "hosts", "cohort"}));
+  EXPECT_TRUE(may({"srun", "-n", "4", "cohort"}));
+  EXPECT_TRUE(may({"sh", "-c", "mpirun -n 4 cohort"}));
+  setenv("SLURM_JOB_ID", "7", 1);
+  EXPECT_TRUE(may({"mpirun", "-n", "4", "cohort"}));
+  unsetenv("SLURM_JOB_ID");
 }
 
 }  // namespace
