@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "cohort/base/crc32c.hpp"
-#include "cohort/base/stop.hpp"
 
 namespace cohort {
 namespace {
@@ -37,8 +36,6 @@ bool is_intact_checkpoint(const fs::path& path) {
     const CheckpointReader file(path);
     for (const auto& name : file.names()) static_cast<void>(file.intact(name));
     return true;
-  } catch (const StopRequested&) {   // that is no answer
-    throw;
   } catch (const Error&) {   // the answer is no, whatever is wrong with it
     return false;
   }
@@ -78,7 +75,6 @@ std::string CheckpointReader::what(const std::string& name) const {
 }
 
 CheckpointReader::Contents CheckpointReader::read(const std::string& name, std::optional<FlatRange> piece) const {
-  throw_if_stopped("reading", header_.path.string());
   refuse_external(file_, name);
   if (file_.is_virtual(name)) return read_pieces(name, piece);
   StateItem item = read_whole(name);

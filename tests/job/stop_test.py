@@ -114,7 +114,7 @@ class Stops(unittest.TestCase):
                 number = signal.SIGTERM if len(command) == 1 else signal.SIGUSR1
                 code, out, err = self.asked([*command, "evaluate", self.SYNTHETIC, "--resume", run, *settings], lambda _: True, number)
                 self.assertEqual(code, 4, err)
-                self.assertRegex(err, "stopped as asked (in the evaluation, which has no result yet|while reading .*h5) ")
+                self.assertIn("stopped as asked in the evaluation, which has no result yet", err)
                 self.assertNotIn("loss", out)
             again = self.done([PROGRAM, "train", self.SYNTHETIC, "--resume", run, *settings, "--set", "data.validation.samples=64"])
             self.assertIn("epoch 1: validation loss", again)      # it was still due
