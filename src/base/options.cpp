@@ -193,7 +193,7 @@ void Section::bind_number(std::string_view key, T& field, std::string_view help,
         refuse(key, *given, "allowed: " + allowed.text() + (near.empty() ? "" : "; did you mean '" + near + "'?"));
       }
     } else if constexpr (!std::is_same_v<T, bool>) {
-      if (!inside(static_cast<double>(*value), limits)) refuse(key, *given, "allowed: " + limits.text());
+      if (!inside(static_cast<double>(*value), limits)) refuse(key, *given, "allowed: " + (inside(static_cast<double>(*value), allowed) ? limits : allowed).text());
       if (!stays_above(static_cast<double>(*value), limits)) refuse(key, *given, "allowed: " + limits.text() + ", also as a float32");
     }
     field = *value;
@@ -214,6 +214,7 @@ void Section::bind_list(std::string_view key, std::vector<T>& field, std::string
       if (!value) refuse(key, *given, fmt::format("expected {} in the list, got {}", kind_name<T>(), shown(entry)));
       if constexpr (!std::is_same_v<T, std::string>) {
         const auto number = static_cast<double>(*value);
+        if (!inside(number, allowed)) refuse(key, *given, "allowed for each entry: " + allowed.text());
         if (!inside(number, limits) || !stays_above(number, limits)) refuse(key, *given, "allowed for each entry: " + limits.text());
       }
       field.push_back(*value);
