@@ -51,6 +51,7 @@ void TaskService::serve() {
     if (moved) backoff.reset();
     else backoff.pause();
   }
+  service_.activity().clear();               // what it waited for last is no news: that rank may have left by now
   flush();
   writer_->close();
   run_.summary.memory.parameters = kept_.value_bytes();
