@@ -28,6 +28,8 @@ class Asked {
   std::atomic<bool> flag_{true};
 };
 
+const ExpansionLimit kLimit{};
+
 TEST(StoppedReading, EndsWhereverAFileIsRead) {
   const TemporaryFolder folder;
   std::string csv = "a,b\n";
@@ -36,11 +38,11 @@ TEST(StoppedReading, EndsWhereverAFileIsRead) {
   write_bytes(folder.file("table.csv.gz"), gzip(csv));
   std::filesystem::create_directories(folder.path() / "images" / "cat");
   write_bytes(folder.file("images/cat/1.png"), "not looked at");
-  EXPECT_EQ(read_text(folder.file("table.csv")), csv);
+  EXPECT_EQ(read_text(folder.file("table.csv"), kLimit), csv);
   const Asked asked;
   for (const char* name : {"table.csv", "table.csv.gz"}) {
-    EXPECT_THROW(static_cast<void>(read_text(folder.file(name))), StopRequested) << name;
-    EXPECT_THAT(error_of([&] { static_cast<void>(read_text(folder.file(name))); }), HasSubstr("stopped as asked while reading " + folder.file(name)));
+    EXPECT_THROW(static_cast<void>(read_text(folder.file(name), kLimit)), StopRequested) << name;
+    EXPECT_THAT(error_of([&] { static_cast<void>(read_text(folder.file(name), kLimit)); }), HasSubstr("stopped as asked while reading " + folder.file(name)));
   }
   Options csv_options = Options().with("reader", "csv").with("file", folder.file("table.csv"));
   EXPECT_THROW(static_cast<void>(open_reader(csv_options.section())), StopRequested);
