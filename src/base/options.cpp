@@ -65,13 +65,13 @@ bool stays_above(double x, const Allowed& allowed) { return !allowed.above_least
 template <class T>
 Allowed narrowed(Allowed allowed) {
   if constexpr (std::is_same_v<T, double>) {
-    constexpr double kMost = std::numeric_limits<float>::max();
-    allowed.least = std::max(allowed.least, -kMost);
-    allowed.most = std::min(allowed.most, kMost);
+    constexpr double kLargest = std::numeric_limits<float>::max();
+    allowed.least = std::max(allowed.least, -kLargest);
+    allowed.most = std::min(allowed.most, kLargest);
   } else if constexpr (std::is_same_v<T, std::int64_t>) {
-    constexpr double kMost = 0x1p53;       // above it, not every whole number is a double
-    allowed.least = std::max(allowed.least, -kMost);
-    allowed.most = std::min(allowed.most, kMost);
+    constexpr double kLargest = 0x1p53;    // above it, not every whole number is a double
+    allowed.least = std::max(allowed.least, -kLargest);
+    allowed.most = std::min(allowed.most, kLargest);
   }
   return allowed;
 }

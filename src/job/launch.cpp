@@ -28,23 +28,23 @@
 namespace cohort {
 namespace {
 
-constexpr double kLinger = 10;       // seconds that a launcher may take once the job has ended
-constexpr double kKillAfter = 5;     // and once it has been asked to end
+constexpr double kKillAfter = 5;     // seconds that a launcher may take once it has been asked to end
 constexpr std::array kForwarded = {SIGINT, SIGTERM, SIGUSR1};
 
 double now() { return Clock::steady().now(); }
 
 struct Call {
   bool strict = false;
-  double start_timeout = 120;                // seconds
+  double start_timeout = 120;                // seconds; so is
+  double linger = 10;                        // what the launcher may take once the job has ended
   std::vector<std::string> command;
 };
 
-double seconds_in(const std::string& word) {
+double seconds_in(const std::string& option, const std::string& word) {
   double seconds = 0;
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), seconds);
   const bool good = error == std::errc{} && end == word.data() + word.size() && std::isfinite(seconds) && seconds > 0;
-  check(good, Code::invalid_argument, fmt::format("launch --start-timeout '{}': expected seconds above 0", word));
+  check(good, Code::invalid_argument, fmt::format("launch {} '{}': expected seconds above 0", option, word));
   return seconds;
 }
 
@@ -56,8 +56,9 @@ Call parse(const std::vector<std::string>& words) {
       ++i;
       break;
     }
-    if (words[i] == "--start-timeout") {
-      call.start_timeout = seconds_in(i + 1 < words.size() ? words[i + 1] : "");
+    if (words[i] == "--start-timeout" || words[i] == "--linger") {
+      double& seconds = words[i] == "--linger" ? call.linger : call.start_timeout;
+      seconds = seconds_in(words[i], i + 1 < words.size() ? words[i + 1] : "");
       ++i;
       continue;
     }
@@ -116,7 +117,7 @@ sigset_t signals_of_interest() {
 /// both anyway.
 class Child {
  public:
-  explicit Child(const std::vector<std::string>& command) : signals_(signals_of_interest()) {
+  Child(const std::vector<std::string>& command, double linger) : signals_(signals_of_interest()), linger_(linger) {
     sigset_t before;
     sigprocmask(SIG_BLOCK, &signals_, &before);
     std::array<int, 2> failure{};              // closes when the command has begun
@@ -141,7 +142,7 @@ class Child {
       pass_signals();
       watch.turn();
       if (over_at_ == 0 && std::filesystem::exists(outcome)) over_at_ = now();
-      if (over_at_ > 0 && now() > over_at_ + kLinger) end_it(lingering_text(watch));
+      if (over_at_ > 0 && now() > over_at_ + linger_) end_it(lingering_text(watch));
       if (over_at_ == 0 && trouble_.empty()) trouble_ = watch.trouble();
       if (trouble_.empty()) continue;
       if (asked_at_ == 0) watch.end_ranks();
@@ -193,6 +194,7 @@ class Child {
   }
 
   sigset_t signals_;
+  double linger_;
   pid_t pid_ = -1;
   double over_at_ = 0, asked_at_ = 0;        // 0: not yet
   bool passed_stop_ = false;
@@ -234,7 +236,7 @@ int launch(const std::vector<std::string>& words) {
   const OutcomeFile outcome;
   Environment::skip_displays();
   StartWatch watch(call.start_timeout, call.command);
-  Child child(call.command);
+  Child child(call.command, call.linger);
   const int code = child.wait(outcome.path(), watch);
   std::fflush(nullptr);
   return conclude(call, code, read_outcome(outcome.path()), child, watch);
@@ -243,10 +245,12 @@ int launch(const std::vector<std::string>& words) {
 const Registered<JobType> job{
     "launch",
     {.summary = "runs mpirun or srun such that the exit code says how the job ended, ranks lost or not",
-     .help = "  cohort launch [--strict] [--start-timeout SECONDS] -- LAUNCHER [ARGUMENTS]\n\n"
+     .help = "  cohort launch [--strict] [--start-timeout SECONDS] [--linger SECONDS] -- LAUNCHER [ARGUMENTS]\n\n"
              "  --strict             exit code 3 if ranks were lost, although the job was completed without them\n"
              "  --start-timeout 120  seconds from the first rank's beginning until all have met: then the job ends, and\n"
-             "                       those that are missing are named. One that dies meanwhile ends it at once\n\n"
+             "                       those that are missing are named. One that dies meanwhile ends it at once\n"
+             "  --linger 10          seconds that the launcher may take once the job has ended, before it is ended: it waits for\n"
+             "                       a rank that was lost because it is stopped, and for one behind a line that is cut\n\n"
              "Exit code 0: all steps were made, or the job was stopped by a signal that came here. Otherwise the launcher's,\n"
              "and never 0, also where the launcher cut the job off. SIGINT, SIGTERM and SIGUSR1 are\n"
              "passed on. Rank 0 says in a file how the job ended: the one that COHORT_OUTCOME names, else one in the current\n"

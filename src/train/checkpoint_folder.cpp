@@ -108,15 +108,23 @@ void CheckpointFolder::point_to(const std::string& file, bool best) const {
 }
 
 void CheckpointFolder::remove_old(std::int64_t step, int keep, const std::string& parts) const {
-  const auto newest_first = list_checkpoints(path_);
+  const auto files = list_checkpoints(path_);
+  // Files of later steps are left-overs of a run that went on from an earlier checkpoint: they go first, the farthest
+  // at the head.
+  std::vector<fs::path> oldest_first;
+  for (const auto& file : files) {
+    if (*step_of(file) > step) oldest_first.push_back(file);
+  }
+  for (auto file = files.rbegin(); file != files.rend(); ++file) {
+    if (*step_of(*file) <= step) oldest_first.push_back(*file);
+  }
   std::set<std::int64_t> steps;
-  for (const auto& file : newest_first) steps.insert(*step_of(file));
-  for (std::size_t i = static_cast<std::size_t>(keep); i < newest_first.size(); ++i) {
-    const fs::path& file = newest_first[i];
-    if (points_at(path_, kBest, file) || points_at(path_, kLatest, file)) continue;
+  for (const auto& file : files) steps.insert(*step_of(file));
+  for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < oldest_first.size(); ++i) {
+    if (points_at(path_, kBest, oldest_first[i]) || points_at(path_, kLatest, oldest_first[i])) continue;
     std::error_code ignored;   // somebody else may have removed it
-    fs::remove(file, ignored);
-    steps.erase(*step_of(file));
+    fs::remove(oldest_first[i], ignored);
+    steps.erase(*step_of(oldest_first[i]));
   }
   // After the index that needs them, so that no index is ever without its files.
   remove_part_files([&](const PartName& part) { return !steps.contains(part.step) || (part.step == step && part.parts != parts); });

@@ -27,12 +27,11 @@ PROGRAM, MPIRUN = sys.argv[1:3]
 SEED = int(os.environ.get("COHORT_SOAK_SEED", "0")) or random.randrange(1 << 30)
 BTL = {"OMPI_MCA_btl": "self,vader,tcp"}      # shared memory is of one start alone: a replacement needs TCP
 JOB = pathlib.Path(__file__).resolve().with_name("parameter_tasks.toml")
-START = patient(5)        # seconds that a job may take to start; it takes about one
+START = patient(4)        # seconds that a job may take to start; it takes about one
 SILENCE = patient(1.5)    # after which a worker counts as lost
-REPLACE = patient(4)
-# A job ends so many seconds after a rank was killed or stopped at the latest: what it waits for silent ranks, the launcher's time
-# to end what is left, and what a busy machine adds.
-BOUND = 2 * START + patient(25)
+REPLACE = patient(3)
+LINGER = patient(1)       # what the launcher may take then
+BOUND = patient(10)       # a job ends so many seconds after a rank was killed or stopped at the latest
 
 
 def environment_of(pid):
@@ -137,7 +136,7 @@ class Run:
 
 def training(folder, ranks=4, steps=60, words=(), program=PROGRAM):
     settings = {"train.directory": f"{folder}/run", "train.max_steps": steps, "train.updater": "async", "cluster.ps": 1,
-                "checkpoint.every_steps": 10, "watchdog.timeout": patient(10), "cluster.heartbeat_timeout": SILENCE}
+                "checkpoint.every_steps": 10, "watchdog.timeout": patient(4), "cluster.heartbeat_timeout": SILENCE}
     return ["-n", str(ranks), program, "train", str(JOB), *[word for key, value in settings.items() for word in ("--set", f"{key}={value}")], *words]
 
 
@@ -251,7 +250,7 @@ class Any(Case):
         """What became of it: "goes on" without the rank, "ends", or "too late", where the rank had ended by itself; and seconds."""
         words = ["--set", "cluster.replace=3", "--set", f"cluster.replace_timeout={REPLACE}"] if part == "replacement" else []
         steps = {"end": 20, "replacement": 300}.get(part, 120)
-        options = ["--start-timeout", str(START)]
+        options = ["--start-timeout", str(START), "--linger", str(LINGER)]
         with tempfile.TemporaryDirectory() as folder:
             with Run(folder, training(folder, self.RANKS, steps, words), options, ("--enable-recovery",) if recover else ()) as run:
                 try:

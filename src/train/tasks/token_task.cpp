@@ -6,11 +6,6 @@
 #include <utility>
 
 namespace cohort {
-namespace {
-
-constexpr int kTodo = -1, kFinished = -2;    // shares of an evaluation that nobody has at hand
-
-}  // namespace
 
 TokenTask::Peer::Peer(Communicator& line, int in_line, int in_job, std::size_t elements)
     : rank(in_job), at(in_line), outbox(line.transport()), in(line.transport()), statistics_in(line.transport()), statistics(elements) {

@@ -145,7 +145,8 @@ class TokenTask {
   bool saved_ = false, best_ = false;        // between these two updates; `best_`: the state at hand is
   TokenKind residuals_ = TokenKind::save_residuals;          // what the workers are to do with them
   CheckpointWriter* writer_ = nullptr;
-  std::vector<int> shares_;                  // of an evaluation: -1 to do, a worker, -2 done
+  static constexpr int kTodo = -1, kFinished = -2;
+  std::vector<int> shares_;                  // of an evaluation: a worker's number, or one of these two
   std::vector<double> evaluation_;
   std::size_t statistics_ = 0;
   std::vector<float> averages_;

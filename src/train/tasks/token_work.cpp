@@ -9,7 +9,6 @@
 namespace cohort {
 namespace {
 
-constexpr int kTodo = -1, kFinished = -2;
 constexpr double kBeat = 1;                  // seconds between two signs of life to a worker without work
 
 }  // namespace
