@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <system_error>
 #include <utility>
 
@@ -238,28 +239,73 @@ void Run::take(const Beat& beat) {
   result.loss = beat.loss;
 }
 
+namespace {
+
+/// What all ranks know at the end, with what follows it in a text: the names and values of the validation's metrics.
+struct Ending {
+  Beat beat;
+  std::int64_t all_there = 0, saved = 0;
+  std::int64_t metrics = -1;                   // -1: no validation
+  double loss = 0;
+  std::int64_t samples = 0;
+};
+
+}  // namespace
+
+std::string Run::result_text(bool all_there) const {
+  Ending ending{.beat = beat(), .all_there = all_there ? 1 : 0, .saved = saved ? 1 : 0};
+  std::string text(sizeof ending, '\0');
+  if (result.validation) {
+    ending.metrics = std::ssize(result.validation->metrics);
+    ending.loss = result.validation->loss;
+    ending.samples = result.validation->samples;
+    for (const auto& [name, value] : result.validation->metrics) {
+      text += name + '\0';
+      text.append(reinterpret_cast<const char*>(&value), sizeof value);
+    }
+  }
+  std::memcpy(text.data(), &ending, sizeof ending);
+  return text;
+}
+
+bool Run::take_result(const std::string& text) {
+  Ending ending;
+  check(text.size() >= sizeof ending, Code::data_loss, "rank 0 has sent the result of a run, and what has come is none");
+  std::memcpy(&ending, text.data(), sizeof ending);
+  take(ending.beat);
+  saved = ending.saved != 0;
+  if (ending.metrics >= 0) {
+    Evaluation& evaluation = result.validation.emplace();
+    evaluation.loss = ending.loss;
+    evaluation.samples = ending.samples;
+    std::size_t at = sizeof ending;
+    for (std::int64_t i = 0; i < ending.metrics; ++i) {
+      auto& [name, value] = evaluation.metrics.emplace_back();
+      name = text.c_str() + at;
+      at += name.size() + 1;
+      check(at + sizeof value <= text.size(), Code::data_loss, "rank 0 has sent the result of a run, and what has come is cut off");
+      std::memcpy(&value, text.data() + at, sizeof value);
+      at += sizeof value;
+    }
+  }
+  conclude();
+  return ending.all_there != 0;
+}
+
 void Run::share_result(int active) {
+  if (active < world.size()) {
+    std::string text = is_root() ? result_text(true) : "";
+    world.broadcast(text, 0);
+    if (!is_root()) take_result(text);
+  }
+  conclude();
+}
+
+void Run::conclude() {
   result.steps = state.step;
   result.skipped = state.skipped;
   result.directory = directory.path;
-  std::int64_t wrote = saved ? 1 : 0;
-  if (active < world.size()) {
-    world.broadcast_values(std::span(&wrote, 1), 0);
-    std::int64_t count = result.validation ? std::ssize(result.validation->metrics) : -1;
-    world.broadcast_values(std::span(&count, 1), 0);
-    if (count >= 0) {
-      if (!result.validation) result.validation.emplace();
-      Evaluation& evaluation = *result.validation;
-      evaluation.metrics.resize(static_cast<std::size_t>(count));
-      world.broadcast_values(std::span(&evaluation.loss, 1), 0);
-      world.broadcast_values(std::span(&evaluation.samples, 1), 0);
-      for (auto& [name, value] : evaluation.metrics) {
-        world.broadcast(name, 0);
-        world.broadcast_values(std::span(&value, 1), 0);
-      }
-    }
-  }
-  if (wrote != 0) result.checkpoint = directory.checkpoints() / "latest";
+  if (saved) result.checkpoint = directory.checkpoints() / "latest";
 }
 
 }  // namespace cohort

@@ -106,7 +106,11 @@ class Run {
   }
   [[nodiscard]] Beat beat() const;
   void take(const Beat& beat);                ///< a follower hears how far the others are
-  /// Collective. What the others found out, for those who only followed at the end.
+  /// What rank 0 knows at the end, for ranks that do not; `all_there`: none was lost.
+  [[nodiscard]] std::string result_text(bool all_there) const;
+  /// Returns `all_there`.
+  bool take_result(const std::string& text);
+  /// Collective where fewer than all ranks have been `active` at the end: the others learn the result.
   void share_result(int active);
 
   Communicator& world;
@@ -124,6 +128,7 @@ class Run {
 
  private:
   Run(Communicator& world, Section& config, int ranks, bool root);
+  void conclude();
   void take_data(const std::filesystem::path& checkpoint);
   [[nodiscard]] std::string text(std::size_t phase) const;
   [[nodiscard]] std::int64_t steps_left() const;

@@ -12,6 +12,7 @@
 #include "train/run.hpp"
 #include "train/run_directory.hpp"
 #include "train/stored_fields.hpp"
+#include "train/tasks/farewell.hpp"
 #include "train/tasks/replay_training.hpp"
 #include "train/tasks/task_training.hpp"
 
@@ -61,32 +62,48 @@ class PhaseRanks {
   std::unique_ptr<PhaseTrainer> trainer_;
 };
 
-/// Collective, but for a run that has lost ranks.
-void finish(Run& run, RunReport& report, bool complete = true) {
+void close_reports(Run& run) {
   run.progress.finish();
   for (const auto& writer : run.metrics) writer->close();
   run.profile.stop();
   run.result.seconds = run.profile.wall();
-  if (!complete) return;
-  RankSummary mine = summary_of(run.profile);
+}
+
+RankSummary summary_of(const Run& run) {
+  RankSummary mine = cohort::summary_of(run.profile);
   mine.set_host(run.world.context().host);
   mine.samples = run.summary.samples;
   mine.flops = run.summary.flops;
   mine.memory = run.summary.memory;
-  const std::string table = report.finish(mine, run.plan.config_text, run.directory.path);
-  if (run.is_root()) run.progress.note("\n" + table);
+  return mine;
+}
+
+/// On rank 0: where time and memory of the ranks went.
+void note_summary(Run& run, const std::vector<RankSummary>& ranks) {
+  run.progress.note("\n" + RunReport::table(ranks, run.plan.config_text, run.directory.path));
+}
+
+/// Collective over those that are there: other ranks learn the result from rank 0, and rank 0 where their time went.
+void end_with_those_there(Run& run, RunReport& report, Farewell& farewell) {
+  const std::vector<RankSummary> ranks = farewell.gather(summary_of(run));
+  const bool all_there = std::ssize(ranks) == run.world.size();
+  std::string text = run.is_root() ? run.result_text(all_there) : "";
+  farewell.tell(text);
+  const bool traced = run.is_root() ? all_there : run.take_result(text);
+  if (traced) report.trace(run.directory.path);                // collective: all must be there
+  else if (run.is_root() && run.plan.trace.record) run.progress.note("no trace.json, which takes all ranks: some were lost");
+  if (!run.is_root()) return;
+  run.result.lost = run.world.membership()->losses();
+  note_summary(run, ranks);
 }
 
 TrainResult train_by_tasks(Run& run) {
   RunReport report(run.world, run.plan.trace);
+  Farewell farewell(run.world);
   const bool complete = run.is_replay() ? train_replay(run) : train_with_tasks(run);
-  if (complete) {
-    Beat last = run.beat();
-    run.world.broadcast_values(std::span(&last, 1), 0);
-    run.take(last);
-  }
-  run.share_result(complete ? 1 : run.world.size());
-  finish(run, report, complete);
+  close_reports(run);
+  run.share_result(run.world.size());
+  if (complete) end_with_those_there(run, report, farewell);
   return run.result;
 }
 
@@ -108,7 +125,10 @@ TrainResult train(Communicator& communicator, Section& config, const std::string
     phase->start_from(handover, before);
   }
   run.share_result(phase->active());
-  finish(run, report);
+  close_reports(run);
+  const std::vector<RankSummary> ranks = communicator.all_gather_value(summary_of(run));
+  report.trace(run.directory.path);
+  if (run.is_root()) note_summary(run, ranks);
   return run.result;
 }
 

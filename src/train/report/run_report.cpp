@@ -12,13 +12,13 @@ RunReport::RunReport(Communicator& communicator, const TraceOptions& trace) : co
   profile.start(clock, trace);
 }
 
-std::string RunReport::finish(const RankSummary& mine, const std::string& configuration, const std::filesystem::path& directory) {
-  const std::vector<RankSummary> ranks = communicator_.all_gather_value(mine);
-  if (trace_) {
-    const std::vector<ClockOffset> at_end = measure_clock_offsets(communicator_, *communicator_.context().clock);
-    write_trace(communicator_, *communicator_.context().profile, at_begin_, at_end, directory / "trace.json");
-  }
-  if (communicator_.rank() != 0) return {};
+void RunReport::trace(const std::filesystem::path& directory) {
+  if (!trace_) return;
+  const std::vector<ClockOffset> at_end = measure_clock_offsets(communicator_, *communicator_.context().clock);
+  write_trace(communicator_, *communicator_.context().profile, at_begin_, at_end, directory / "trace.json");
+}
+
+std::string RunReport::table(const std::vector<RankSummary>& ranks, const std::string& configuration, const std::filesystem::path& directory) {
   replace_file(directory / "summary.json", summary_json(ranks, configuration));
   return summary_table(ranks);
 }

@@ -14,11 +14,12 @@ namespace cohort {
 /// What a run leaves behind about itself: a table, summary.json and, where asked for, trace.json in the run's folder.
 class RunReport {
  public:
-  /// Collective, each.
+  /// Collective.
   RunReport(Communicator& communicator, const TraceOptions& trace);
-  /// After Profile::stop. `mine`: what `summary_of` cannot know is filled in. Gives the table for people, on rank 0. Error unavailable (on
-  /// rank 0) if a file cannot be written.
-  std::string finish(const RankSummary& mine, const std::string& configuration, const std::filesystem::path& directory);
+  /// Collective, after Profile::stop: writes trace.json, if that was asked for.
+  void trace(const std::filesystem::path& directory);
+  /// The table for people, and summary.json. One rank calls it. Error unavailable if the file cannot be written.
+  static std::string table(const std::vector<RankSummary>& ranks, const std::string& configuration, const std::filesystem::path& directory);
 
  private:
   Communicator& communicator_;
