@@ -1,15 +1,20 @@
 // Parameter tasks with workers that are slow, late, silent or dead; ranks are threads, faults are injected.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <random>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "cohort/comm/fault_injection.hpp"
 #include "support/patience.hpp"
 #include "support/training.hpp"
+#include "train/tasks/farewell.hpp"
 #include "train/tasks/messages.hpp"
 
 namespace cohort {
@@ -119,6 +124,40 @@ TEST_F(ParameterFaults, AWorkerWhoseMessagesDoNotFitIsLeftOut) {
       EXPECT_EQ(result.lost[0].rank, tasks + 1);
       const char* const why = tasks == 1 ? "sent" : "it sent parameter task 1 what does not fit";      // nobody has waited for it
       EXPECT_NE(result.lost[0].reason.find(why), std::string::npos) << result.lost[0].reason;
+    }
+  }
+}
+
+/// The run is over, and the others say so to each other without those that are lost before, meanwhile, or after they had their say.
+TEST(Farewell, WaitsForNoRankThatIsLost) {
+  for (const int lost : {-1, 1, 2, 3}) {
+    for (const bool speaks : {false, true}) {
+      SCOPED_TRACE("rank " + std::to_string(lost) + (speaks ? " after it has spoken" : ""));
+      std::vector<std::int64_t> samples;
+      std::array<std::string, 4> heard;
+      run_as_threads(4, [&](Communicator& world) {
+        const int rank = world.rank();
+        world.membership()->allow_losses({1, 2, 3}, 1);
+        Farewell farewell(world);
+        RankSummary mine;
+        mine.samples = 10 + rank;
+        if (rank == lost && !speaks) return;
+        std::jthread notices([&, membership = world.membership()] {
+          std::this_thread::sleep_for(std::chrono::milliseconds(20));
+          if (lost > 0) membership->lose(lost, "it is a test");
+        });
+        for (const RankSummary& each : farewell.gather(mine)) samples.push_back(each.samples);
+        if (rank == lost) return;
+        std::string text = rank == 0 ? std::string("all is well\0", 12) : "";
+        farewell.tell(text);
+        heard[static_cast<std::size_t>(rank)] = text;
+      }, {.timeout = testing::kHung, .log = LogLevel::error});
+      std::vector<std::int64_t> expected;
+      for (const int rank : {0, 1, 2, 3}) {
+        if (rank != lost || speaks) expected.push_back(10 + rank);
+        EXPECT_EQ(heard[static_cast<std::size_t>(rank)].size(), rank == lost ? 0u : 12u);
+      }
+      EXPECT_EQ(samples, expected);
     }
   }
 }
