@@ -38,7 +38,7 @@ namespace {
 
 constexpr double kVerdictSeconds = 2;   ///< how long a rank that failed waits for the others to fail as well
 
-constexpr unsigned kFinalizeSeconds = 30;
+constexpr double kFinalizeSeconds = 30;   ///< for MPI_Finalize, at most; less where the watchdog waits less
 
 /// What all ranks of a job share to end it.
 struct Ending {
@@ -48,6 +48,7 @@ struct Ending {
   std::optional<LauncherLine> line;       ///< from when the detector notices which ranks end
   JobOutcome outcome;                     ///< what the job has said by its end
   StartLine* start = nullptr;             ///< outlives MPI
+  double finalize_seconds = kFinalizeSeconds;
   std::optional<Communicator> parents;    ///< who has started this process, for a rank that they have lost
   [[nodiscard]] bool replacement() const noexcept { return parents.has_value(); }
 };
@@ -298,6 +299,7 @@ void watch(Communicator& world, Section& config, Ending& ending) {
         "an MPI library that grants \"funneled\" at least");
   const DetectorOptions options(config.child("watchdog"));
   world.set_timeout(options.communicator_timeout());
+  if (options.timeout > 0) ending.finalize_seconds = std::clamp(options.timeout, 1.0, kFinalizeSeconds);
   const auto last_resort = [rank = world.context().rank, host = world.context().host, &ending](const Verdict& verdict) {
     tell_outcome(ending, rank, kExitError, verdict.text);
     if (verdict.kind != Verdict::Kind::excluded) abort_job(kExitError);
@@ -394,13 +396,13 @@ int run_job(int argc, char** argv) {
     const std::string error = code == kExitDone ? "" : fmt::format("the job's own exit code is {}", code);
     tell_outcome(ending, rank, code, error);
     if (ending.membership->count() > 0 || ending.replacement()) leave(ending, code);
-    if (ending.detector->active()) environment->limit_finalize(kFinalizeSeconds, code);   // all ranks are there
+    if (ending.detector->active()) environment->limit_finalize(static_cast<unsigned>(ending.finalize_seconds), code);   // all ranks are there
     return code;
   } catch (...) {   // the only place where a program ends because of an error
     const Failure failure = current_failure();
     if (!environment) return conclude_without_mpi(failure);
     const int code = conclude(ending, failure, rank, environment->ranks());
-    environment->limit_finalize(kFinalizeSeconds, code);
+    environment->limit_finalize(static_cast<unsigned>(ending.finalize_seconds), code);
     return code;
   }
 }

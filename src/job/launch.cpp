@@ -141,7 +141,7 @@ class Child {
     while (waitpid(pid_, &status, WNOHANG) != pid_) {
       pass_signals();
       watch.turn();
-      if (over_at_ == 0 && std::filesystem::exists(outcome)) over_at_ = now();
+      if (over_at_ == 0 && (std::filesystem::exists(outcome) || watch.only_rank_0_stays())) over_at_ = now();
       if (over_at_ > 0 && now() > over_at_ + linger_) end_it(lingering_text(watch));
       if (over_at_ == 0 && trouble_.empty()) trouble_ = watch.trouble();
       if (trouble_.empty()) continue;

@@ -149,6 +149,11 @@ void StartWatch::end_ranks() {
   for (Rank& rank : ranks_) rank.link.send(FrameKind::verdict);
 }
 
+bool StartWatch::only_rank_0_stays() const {
+  const auto others_ended = [](const Rank& rank) { return rank.seen && rank.ended(); };
+  return ranks_.size() > 1 && ranks_[0].seen && !ranks_[0].ended() && std::all_of(ranks_.begin() + 1, ranks_.end(), others_ended);
+}
+
 std::string StartWatch::still_there() const {
   return list([](const Rank& rank) { return rank.link.open(); }, "");
 }

@@ -27,6 +27,8 @@ class StartWatch {
   void end_ranks();
   /// Empty, or the rank that ended first of those that ended without a word: "rank 2 of 4 on node7 (process 12)".
   [[nodiscard]] const std::string& first_gone() const noexcept { return first_gone_; }
+  /// Rank 0 alone has not ended. Before its end it says how the job went, so if it does not it is stopped, most likely.
+  [[nodiscard]] bool only_rank_0_stays() const;
   /// Empty, or ranks that have not ended: "rank 1 of 4 on node7 (process 12)".
   [[nodiscard]] std::string still_there() const;
 

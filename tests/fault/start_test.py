@@ -264,7 +264,7 @@ class Any(Case):
 
     def length(self, part):
         """Seconds of a part, about."""
-        return {"start": patient(0.9), "step": 0.5, "save": 0.01, "end": patient(0.6), "replacement": patient(0.6)}[part]
+        return {"start": patient(0.9), "step": 0.5, "save": 0.01, "end": patient(0.06), "replacement": patient(0.6)}[part]
 
     def reach(self, run, part, victim, steps):
         """Returns as soon as that part of the job begins, with the process to be hit."""
