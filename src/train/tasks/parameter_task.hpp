@@ -94,9 +94,9 @@ class ParameterTask {
   int task_;
   ParameterStore& store_;
   Outbox outbox_;
+  std::deque<Snapshot> snapshots_;             // outlive the peers, whose transfers read them to the end
   std::vector<std::unique_ptr<Peer>> peers_;   // by worker
   std::vector<std::unique_ptr<Peer>> former_;  // replaced: messages may still be on their way into their memory
-  std::deque<Snapshot> snapshots_;
   Snapshot* current_ = nullptr;                // reads the values themselves, of this version
   std::function<void(int, std::int64_t)> arrival_;
   std::function<void(std::int64_t, bool)> save_;
