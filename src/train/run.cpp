@@ -19,6 +19,15 @@
 namespace cohort {
 namespace {
 
+/// The beginning of `Run::result_text`, as it lies in memory; behind it come the name and the value of each metric.
+struct ResultHeader {
+  Beat beat;
+  std::int64_t all_there = 0, saved = 0;
+  std::int64_t metrics = -1;                   // of the last validation; -1: there was none
+  double loss = 0;
+  std::int64_t samples = 0;
+};
+
 constexpr std::int64_t kOrder = 1;           ///< TrainerState::order: that of SampleOrder
 
 struct OnlyPosition final : Stateful {
@@ -239,47 +248,34 @@ void Run::take(const Beat& beat) {
   result.loss = beat.loss;
 }
 
-namespace {
-
-/// What all ranks know at the end, with what follows it in a text: the names and values of the validation's metrics.
-struct Ending {
-  Beat beat;
-  std::int64_t all_there = 0, saved = 0;
-  std::int64_t metrics = -1;                   // -1: no validation
-  double loss = 0;
-  std::int64_t samples = 0;
-};
-
-}  // namespace
-
 std::string Run::result_text(bool all_there) const {
-  Ending ending{.beat = beat(), .all_there = all_there ? 1 : 0, .saved = saved ? 1 : 0};
-  std::string text(sizeof ending, '\0');
+  ResultHeader header{.beat = beat(), .all_there = all_there ? 1 : 0, .saved = saved ? 1 : 0};
+  std::string text(sizeof header, '\0');
   if (result.validation) {
-    ending.metrics = std::ssize(result.validation->metrics);
-    ending.loss = result.validation->loss;
-    ending.samples = result.validation->samples;
+    header.metrics = std::ssize(result.validation->metrics);
+    header.loss = result.validation->loss;
+    header.samples = result.validation->samples;
     for (const auto& [name, value] : result.validation->metrics) {
       text += name + '\0';
       text.append(reinterpret_cast<const char*>(&value), sizeof value);
     }
   }
-  std::memcpy(text.data(), &ending, sizeof ending);
+  std::memcpy(text.data(), &header, sizeof header);
   return text;
 }
 
 bool Run::take_result(const std::string& text) {
-  Ending ending;
-  check(text.size() >= sizeof ending, Code::data_loss, "rank 0 has sent the result of a run, and what has come is none");
-  std::memcpy(&ending, text.data(), sizeof ending);
-  take(ending.beat);
-  saved = ending.saved != 0;
-  if (ending.metrics >= 0) {
+  ResultHeader header;
+  check(text.size() >= sizeof header, Code::data_loss, "rank 0 has sent the result of a run, and what has come is none");
+  std::memcpy(&header, text.data(), sizeof header);
+  take(header.beat);
+  saved = header.saved != 0;
+  if (header.metrics >= 0) {
     Evaluation& evaluation = result.validation.emplace();
-    evaluation.loss = ending.loss;
-    evaluation.samples = ending.samples;
-    std::size_t at = sizeof ending;
-    for (std::int64_t i = 0; i < ending.metrics; ++i) {
+    evaluation.loss = header.loss;
+    evaluation.samples = header.samples;
+    std::size_t at = sizeof header;
+    for (std::int64_t i = 0; i < header.metrics; ++i) {
       auto& [name, value] = evaluation.metrics.emplace_back();
       name = text.c_str() + at;
       at += name.size() + 1;
@@ -289,7 +285,7 @@ bool Run::take_result(const std::string& text) {
     }
   }
   conclude();
-  return ending.all_there != 0;
+  return header.all_there != 0;
 }
 
 void Run::share_result(int active) {

@@ -335,6 +335,12 @@ class Replacements(Any):
 
 
 class Soak(Any):
+    def judge(self, run, part, *others):
+        what = super().judge(run, part, *others)
+        if part == "replacement":
+            self.assertNotIn("ends", what, "a process that starts has taken the healthy job with it\n" + run.text)
+        return what
+
     def test_each_rank_at_twenty_moments(self):
         """Of the start, of the end, and of the start of a replacement."""
         table, moments = Table(), int(os.environ.get("COHORT_SOAK_MOMENTS", "20"))
