@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "cohort/checkpoint/checkpoint.hpp"
+#include "cohort/graph/model.hpp"
 #include "cohort/job/job.hpp"
-#include "cohort/train/checkpoint.hpp"
-#include "cohort/train/model.hpp"
 #include "cohort/train/trainer.hpp"
 
 namespace cohort {

@@ -13,17 +13,17 @@
 #include "cohort/base/library.hpp"
 #include "cohort/cluster/cluster_spec.hpp"
 #include "cohort/comm/collective.hpp"
-#include "cohort/comm/detector.hpp"
-#include "cohort/comm/fault_injection.hpp"
 #include "cohort/data/pipeline.hpp"
 #include "cohort/exec/kernel.hpp"
+#include "cohort/faults/fault_injection.hpp"
+#include "cohort/graph/model.hpp"
 #include "cohort/job/job.hpp"
+#include "cohort/params/schedule.hpp"
+#include "cohort/tasks/replay.hpp"
 #include "cohort/tensor/device.hpp"
-#include "cohort/train/model.hpp"
-#include "cohort/train/replay.hpp"
-#include "cohort/train/schedule.hpp"
 #include "cohort/train/trainer.hpp"
-#include "cohort/train/updater.hpp"
+#include "cohort/updaters/updater.hpp"
+#include "cohort/watch/detector.hpp"
 
 namespace cohort {
 namespace {

@@ -2,8 +2,8 @@
 #include <array>
 #include <cmath>
 
+#include "cohort/params/optimizer.hpp"
 #include "cohort/tensor/elementwise.hpp"
-#include "cohort/train/optimizer.hpp"
 
 namespace cohort {
 namespace {

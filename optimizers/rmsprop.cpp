@@ -1,8 +1,8 @@
 // RMSprop: steps of even size in every weight, from a running mean of squared gradients.
 #include <cmath>
 
+#include "cohort/params/optimizer.hpp"
 #include "cohort/tensor/elementwise.hpp"
-#include "cohort/train/optimizer.hpp"
 
 namespace cohort {
 namespace {

@@ -1,8 +1,8 @@
 // Stochastic gradient descent, plain or with momentum.
 #include <array>
 
+#include "cohort/params/optimizer.hpp"
 #include "cohort/tensor/elementwise.hpp"
-#include "cohort/train/optimizer.hpp"
 
 namespace cohort {
 namespace {

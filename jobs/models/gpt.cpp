@@ -6,7 +6,7 @@
 #include <string>
 
 #include "cohort/graph/layers.hpp"
-#include "cohort/train/model.hpp"
+#include "cohort/graph/model.hpp"
 
 namespace cohort {
 namespace {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "cohort/graph/layers.hpp"
-#include "cohort/train/model.hpp"
+#include "cohort/graph/model.hpp"
 
 namespace cohort {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/tensor/device.hpp"
-#include "comm/fault_transport.hpp"
+#include "faults/fault_transport.hpp"
 
 namespace cohort {
 namespace {

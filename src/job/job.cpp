@@ -20,10 +20,10 @@
 
 #include "base/about.hpp"
 #include "cohort/base/stop.hpp"
-#include "cohort/comm/detector.hpp"
 #include "cohort/comm/environment.hpp"
-#include "cohort/comm/fault_injection.hpp"
-#include "cohort/comm/membership.hpp"
+#include "cohort/faults/fault_injection.hpp"
+#include "cohort/watch/detector.hpp"
+#include "cohort/watch/membership.hpp"
 #include "job/binaries.hpp"
 #include "job/command_line.hpp"
 #include "job/config.hpp"

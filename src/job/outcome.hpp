@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "cohort/comm/membership.hpp"
 #include "cohort/job/job.hpp"
+#include "cohort/watch/membership.hpp"
 
 namespace cohort {
 

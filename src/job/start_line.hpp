@@ -5,8 +5,8 @@
 #include <string>
 #include <thread>
 
-#include "comm/socket.hpp"
 #include "job/start_news.hpp"
+#include "watch/socket.hpp"
 
 namespace cohort {
 

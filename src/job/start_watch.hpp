@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "comm/socket.hpp"
 #include "job/start_news.hpp"
+#include "watch/socket.hpp"
 
 namespace cohort {
 

@@ -10,9 +10,9 @@
 
 #include "cohort/base/random.hpp"
 #include "cohort/base/stop.hpp"
-#include "train/run_directory.hpp"
-#include "train/setup.hpp"
-#include "train/stored_fields.hpp"
+#include "run/run_directory.hpp"
+#include "run/setup.hpp"
+#include "run/stored_fields.hpp"
 
 namespace cohort {
 namespace {

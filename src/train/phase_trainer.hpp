@@ -6,11 +6,11 @@
 #include <span>
 #include <string>
 
-#include "cohort/train/checkpoint.hpp"
-#include "train/kept_statistics.hpp"
-#include "train/replica_sums.hpp"
-#include "train/residual_files.hpp"
-#include "train/run.hpp"
+#include "checkpoint/residual_files.hpp"
+#include "cohort/checkpoint/checkpoint.hpp"
+#include "params/kept_statistics.hpp"
+#include "run/replica_sums.hpp"
+#include "run/run.hpp"
 
 namespace cohort {
 

@@ -4,17 +4,17 @@
 #include <optional>
 #include <utility>
 
+#include "checkpoint/handover.hpp"
 #include "cohort/base/stop.hpp"
-#include "train/class_names.hpp"
-#include "train/handover.hpp"
+#include "report/run_report.hpp"
+#include "run/class_names.hpp"
+#include "run/run.hpp"
+#include "run/run_directory.hpp"
+#include "run/stored_fields.hpp"
+#include "tasks/farewell.hpp"
+#include "tasks/replay_training.hpp"
+#include "tasks/task_training.hpp"
 #include "train/phase_trainer.hpp"
-#include "train/report/run_report.hpp"
-#include "train/run.hpp"
-#include "train/run_directory.hpp"
-#include "train/stored_fields.hpp"
-#include "train/tasks/farewell.hpp"
-#include "train/tasks/replay_training.hpp"
-#include "train/tasks/task_training.hpp"
 
 namespace cohort {
 namespace {

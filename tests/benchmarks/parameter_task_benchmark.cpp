@@ -16,9 +16,9 @@
 
 #include "cohort/comm/environment.hpp"
 #include "cohort/exec/session.hpp"
-#include "train/tasks/gradient_push.hpp"
-#include "train/tasks/parameter_task.hpp"
-#include "train/tasks/value_pull.hpp"
+#include "tasks/gradient_push.hpp"
+#include "tasks/parameter_task.hpp"
+#include "tasks/value_pull.hpp"
 
 namespace cohort {
 namespace {

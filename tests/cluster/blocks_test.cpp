@@ -1,9 +1,9 @@
 // Which parameter task keeps what.
-#include "train/tasks/blocks.hpp"
+#include "tasks/blocks.hpp"
 
 #include <gtest/gtest.h>
 
-#include "cohort/train/optimizer.hpp"
+#include "cohort/params/optimizer.hpp"
 
 namespace cohort {
 namespace {

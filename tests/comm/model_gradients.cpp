@@ -7,7 +7,7 @@
 #include "cohort/exec/session.hpp"
 #include "cohort/graph/gradients.hpp"
 #include "cohort/graph/layers.hpp"
-#include "cohort/train/model.hpp"
+#include "cohort/graph/model.hpp"
 #include "support/sections.hpp"
 
 namespace cohort::testing {

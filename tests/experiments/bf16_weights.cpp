@@ -6,7 +6,7 @@
 #include <string>
 
 #include "cohort/base/random.hpp"
-#include "cohort/train/optimizer.hpp"
+#include "cohort/params/optimizer.hpp"
 
 namespace cohort {
 namespace {

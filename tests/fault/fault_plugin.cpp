@@ -7,8 +7,8 @@
 #include "cohort/graph/functions.hpp"
 #include "cohort/graph/gradients.hpp"
 #include "cohort/graph/layers.hpp"
+#include "cohort/graph/model.hpp"
 #include "cohort/job/job.hpp"
-#include "cohort/train/model.hpp"
 #include "fault/fault.hpp"
 
 namespace cohort {

@@ -22,7 +22,7 @@ OURS = ("*.py", "*.sh", "*.toml", "*.md", "*.txt", "*.cmake", "*.cpp", "*.hpp", 
 # The one makes the bare system that all others run in, and so runs before anything is installed. The others are run by hand,
 # to make the reference values that lie beside them.
 OUTSIDE = {"tests/install/bare_root.sh", "tests/ops/make_op_values.py", "tests/train/make_trajectories.py",
-           "tests/train/torch_values.py"}
+           "tests/params/torch_values.py"}
 # Runs without any of TEST_PACKAGES.
 USERS = ("jobs/", "src/", "include/", "optimizers/", "collectives/", "quickstart")
 
@@ -232,7 +232,7 @@ class Packages(unittest.TestCase):
 
     def test_one_that_is_taken_off_the_list_is_missed(self):
         users = {"fortunes": "jobs/gpt.toml", "dataset-fashion-mnist": "jobs/lenet.toml", "iproute2": "tests/network/network.py",
-                 "python3-h5py": "tests/train/read_checkpoint.py", "slurm-wlm": "tests/slurm/slurm.py",
+                 "python3-h5py": "tests/checkpoint/read_checkpoint.py", "slurm-wlm": "tests/slurm/slurm.py",
                  "hdf5-tools": "jobs/doctor.cpp", "chromium-headless-shell": "tests/job/report_test.py",
                  "ccache": "cmake/Dependencies.cmake"}
         for package, name in users.items():

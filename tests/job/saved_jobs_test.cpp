@@ -11,13 +11,13 @@
 #include <string>
 #include <vector>
 
-#include "cohort/comm/detector.hpp"
-#include "cohort/comm/fault_injection.hpp"
-#include "cohort/train/updater.hpp"
+#include "cohort/faults/fault_injection.hpp"
+#include "cohort/updaters/updater.hpp"
+#include "cohort/watch/detector.hpp"
 #include "data/files.hpp"
 #include "job/config.hpp"
+#include "run/setup.hpp"
 #include "support/temporary_folder.hpp"
-#include "train/setup.hpp"
 
 namespace cohort {
 namespace {

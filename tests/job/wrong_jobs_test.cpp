@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "cohort/comm/detector.hpp"
-#include "cohort/comm/fault_injection.hpp"
 #include "cohort/comm/thread_ranks.hpp"
+#include "cohort/faults/fault_injection.hpp"
 #include "cohort/job/job.hpp"
+#include "cohort/watch/detector.hpp"
 #include "job/command_line.hpp"
 #include "job/config.hpp"
 #include "support/patience.hpp"

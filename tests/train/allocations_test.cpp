@@ -10,11 +10,11 @@
 #include "cohort/comm/codec.hpp"
 #include "cohort/comm/collective.hpp"
 #include "cohort/data/reader.hpp"
-#include "cohort/train/optimizer.hpp"
+#include "cohort/params/optimizer.hpp"
 #include "support/count_allocations.hpp"
 #include "support/training.hpp"
-#include "train/tasks/gradient_push.hpp"
-#include "train/tasks/parameter_task.hpp"
+#include "tasks/gradient_push.hpp"
+#include "tasks/parameter_task.hpp"
 
 namespace cohort {
 namespace {

@@ -10,10 +10,10 @@
 #include <mutex>
 #include <numeric>
 
+#include "checkpoint/residual_files.hpp"
 #include "cohort/base/random.hpp"
+#include "run/setup.hpp"
 #include "support/training.hpp"
-#include "train/residual_files.hpp"
-#include "train/setup.hpp"
 
 namespace cohort {
 namespace {

@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "cohort/exec/session.hpp"
-#include "cohort/train/model.hpp"
+#include "cohort/graph/model.hpp"
 #include "support/patience.hpp"
 #include "support/training.hpp"
 

@@ -9,7 +9,7 @@
 #include <regex>
 
 #include "cohort/train/generate.hpp"
-#include "cohort/train/updater.hpp"
+#include "cohort/updaters/updater.hpp"
 #include "support/training.hpp"
 
 namespace cohort {

@@ -6,7 +6,7 @@
 #include "cohort/exec/session.hpp"
 #include "cohort/graph/functions.hpp"
 #include "cohort/graph/gradients.hpp"
-#include "cohort/train/model.hpp"
+#include "cohort/graph/model.hpp"
 
 namespace cohort {
 namespace {

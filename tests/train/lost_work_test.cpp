@@ -11,11 +11,11 @@
 #include <string>
 #include <vector>
 
+#include "cohort/checkpoint/checkpoint.hpp"
 #include "cohort/data/reader.hpp"
 #include "cohort/graph/functions.hpp"
 #include "cohort/graph/layers.hpp"
-#include "cohort/train/checkpoint.hpp"
-#include "cohort/train/model.hpp"
+#include "cohort/graph/model.hpp"
 #include "support/training.hpp"
 
 namespace cohort {

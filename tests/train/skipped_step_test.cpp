@@ -9,7 +9,7 @@
 #include "cohort/data/reader.hpp"
 #include "cohort/graph/functions.hpp"
 #include "cohort/graph/layers.hpp"
-#include "cohort/train/model.hpp"
+#include "cohort/graph/model.hpp"
 #include "support/training.hpp"
 
 namespace cohort {

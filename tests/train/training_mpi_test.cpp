@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "cohort/train/updater.hpp"
+#include "cohort/updaters/updater.hpp"
 #include "support/mpi_world.hpp"
 #include "support/training.hpp"
 

@@ -9,11 +9,11 @@
 
 #include "cohort/data/reader.hpp"
 #include "cohort/graph/layers.hpp"
-#include "cohort/train/model.hpp"
-#include "cohort/train/optimizer.hpp"
+#include "cohort/graph/model.hpp"
+#include "cohort/params/optimizer.hpp"
+#include "run/replica_sums.hpp"
 #include "support/patience.hpp"
 #include "support/training.hpp"
-#include "train/replica_sums.hpp"
 
 namespace cohort {
 namespace {

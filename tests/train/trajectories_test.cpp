@@ -7,10 +7,10 @@
 #include <cstdio>
 
 #include "cohort/base/random.hpp"
+#include "run/replica_sums.hpp"
+#include "run/setup.hpp"
 #include "support/patience.hpp"
 #include "support/training.hpp"
-#include "train/replica_sums.hpp"
-#include "train/setup.hpp"
 
 namespace cohort {
 namespace {

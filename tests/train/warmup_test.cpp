@@ -11,14 +11,14 @@
 #include <regex>
 #include <thread>
 
+#include "cohort/checkpoint/checkpoint.hpp"
 #include "cohort/data/reader.hpp"
 #include "cohort/graph/layers.hpp"
-#include "cohort/train/checkpoint.hpp"
-#include "cohort/train/model.hpp"
-#include "cohort/train/updater.hpp"
+#include "cohort/graph/model.hpp"
+#include "cohort/updaters/updater.hpp"
+#include "run/phases.hpp"
 #include "support/patience.hpp"
 #include "support/training.hpp"
-#include "train/phases.hpp"
 
 namespace cohort {
 namespace {

@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "cohort/base/context.hpp"
-#include "cohort/comm/membership.hpp"
 #include "cohort/comm/node_map.hpp"
 #include "cohort/comm/transport.hpp"
-#include "cohort/comm/waiting.hpp"
+#include "cohort/watch/membership.hpp"
+#include "cohort/watch/waiting.hpp"
 
 namespace cohort {
 

@@ -9,7 +9,7 @@
 #include "cohort/base/options.hpp"
 #include "cohort/comm/communicator.hpp"
 #include "cohort/data/reader.hpp"
-#include "cohort/train/aggregation.hpp"
+#include "cohort/run/aggregation.hpp"
 
 namespace cohort {
 

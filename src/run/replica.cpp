@@ -1,0 +1,152 @@
+#include "cohort/run/replica.hpp"
+
+#include <algorithm>
+
+#include "cohort/graph/functions.hpp"
+#include "cohort/graph/gradients.hpp"
+
+namespace cohort {
+namespace {
+
+Shape batched(const Shape& sample, std::int64_t samples) {
+  Shape shape = sample;
+  shape.insert(0, samples);
+  return shape;
+}
+
+void check_model(const Model& model) {
+  const auto scalar = [](Value v) { return v && v.dtype() == DType::float32 && v.shape().rank() == 0; };
+  check(scalar(model.loss), Code::invalid_argument, "a model's loss must be a float32 scalar" + (model.loss ? ", it is " + model.loss.signature().text() : ""));
+  for (const auto& [name, value] : model.metrics) {
+    check(scalar(value), Code::invalid_argument, "the model's metric '" + name + "' must be a float32 scalar");
+  }
+}
+
+}  // namespace
+
+Replica::Replica(const ModelBuilder& build, const std::vector<Field>& fields, const SessionOptions& options) : fields_(fields) {
+  Batch batch;
+  for (const Field& field : fields_) {
+    const Value value = graph_.placeholder(field.name, field.dtype, batched(field.shape, Shape::kUnknown));
+    batch.fields.emplace(field.name, value);
+    placeholders_.push_back(value);
+  }
+  weight_ = graph_.placeholder("loss_weight", DType::float32, {});
+  placeholders_.push_back(weight_);
+  batch.training = true;
+  training_.model = build(graph_, batch);
+  batch.training = false;
+  evaluation_.model = build(graph_, batch);
+  for (Fetches* fetches : {&training_, &evaluation_}) {
+    check_model(fetches->model);
+    fetches->values.push_back(fetches->model.loss);
+    for (const auto& [name, value] : fetches->model.metrics) fetches->values.push_back(value);
+  }
+  for (const auto& [name, value] : training_.model.metrics) metric_names_.push_back(name);
+  for (int id = 0; id < graph_.size(); ++id) joint_ = joint_ || graph_.node(id).attrs.get("over_replicas", false);
+  result_.metrics.resize(metric_names_.size());
+  weight_value_ = Tensor::zeros({});
+  feeds_.resize(placeholders_.size());
+  feeds_.back() = weight_value_;
+  session_ = std::make_unique<Session>(graph_, options);
+}
+
+void Replica::bind_exchange(const Parameters& parameters, ExchangeHooks hooks) {
+  hooks_ = std::move(hooks);
+  std::vector<Value> variables;
+  for (const Parameter& parameter : parameters.trained()) variables.push_back(parameter.variable);
+  backward_from_ = graph_.size();
+  std::vector<Value> gradient_values = gradients(training_.model.loss * weight_, variables);
+  for (std::size_t p = 0; p < gradient_values.size(); ++p) {
+    // Two parameters can have one and the same gradient; each needs it in its own memory.
+    const auto seen = gradient_values.begin() + static_cast<std::ptrdiff_t>(p);
+    if (std::find(gradient_values.begin(), seen, *seen) != seen) {
+      const Shape& shape = parameters.trained()[p].shape;
+      *seen = reshape(*seen, {shape.begin(), shape.end()});
+    }
+    const Tensor memory = hooks_.memory(p);
+    if (!memory.empty()) session_->bind(*seen, memory);
+    consumed_.push_back(memory.empty());
+    training_.values.push_back(*seen);
+  }
+  gradients_ = gradient_values.size();
+  for (const Value& update : graph_.updates()) training_.values.push_back(update);
+  if (!hooks_.before_read) return;
+  parameter_of_.assign(static_cast<std::size_t>(graph_.size()), -1);
+  for (std::size_t p = 0; p < variables.size(); ++p) parameter_of_[static_cast<std::size_t>(variables[p].node)] = static_cast<std::ptrdiff_t>(p);
+}
+
+Step& Replica::step_for(Fetches& fetches, std::int64_t samples, bool training) {
+  Step*& step = fetches.steps[samples];
+  if (step != nullptr) return *step;
+  FeedShapes shapes;
+  for (std::size_t f = 0; f < fields_.size(); ++f) shapes.emplace_back(placeholders_[f], batched(fields_[f].shape, samples));
+  shapes.emplace_back(weight_, Shape{});
+  StepHooks hooks;
+  if (training) {
+    const std::size_t first = 1 + metric_names_.size();
+    hooks.ready = [this, first](std::size_t fetch) {
+      if (fetch >= first && fetch < first + gradients_) hooks_.ready(fetch - first, running_->fetch(fetch));
+    };
+    hooks.poll = [this] { hooks_.poll(); };
+    hooks.consumed.resize(fetches.values.size());
+    for (std::size_t p = 0; p < gradients_; ++p) hooks.consumed[first + p] = consumed_[p];
+    hooks.sum_over_replicas = sum_over_replicas_;
+    hooks.backward_from = backward_from_;
+  }
+  if (hooks_.before_read) {
+    hooks.before_read = [this](std::span<const int> variables) {
+      read_.clear();
+      for (const int variable : variables) {
+        const std::ptrdiff_t p = parameter_of_[static_cast<std::size_t>(variable)];
+        if (p >= 0) read_.push_back(static_cast<std::size_t>(p));
+      }
+      if (!read_.empty()) hooks_.before_read(read_);
+    };
+  }
+  step = &session_->prepare(fetches.values, shapes, std::move(hooks));
+  return *step;
+}
+
+void Replica::set_feeds(const SampleBatch& batch) {
+  for (std::size_t f = 0; f < fields_.size(); ++f) feeds_[f] = batch.fields[f].tensor;
+}
+
+const BatchResult& Replica::read(Step& step) {
+  const auto scalar = [](const Tensor& value) {
+    if (value.device().info().host_accessible) return static_cast<double>(*value.data<float>());
+    return static_cast<double>(value.to_vector<float>().front());
+  };
+  result_.loss = scalar(step.fetch(0));
+  for (std::size_t m = 0; m < result_.metrics.size(); ++m) result_.metrics[m] = scalar(step.fetch(1 + m));
+  return result_;
+}
+
+const BatchResult& Replica::train(const SampleBatch& batch, double weight, const RunOptions& options) {
+  *weight_value_.data<float>() = static_cast<float>(weight);
+  set_feeds(batch);
+  Step& step = step_for(training_, batch.samples, true);
+  running_ = &step;
+  step.run(feeds_, options);
+  cost_.flops += step.flops();
+  cost_.samples += batch.samples;
+  cost_.least_activation_bytes = std::max(cost_.least_activation_bytes, step.least_arena_bytes());
+  return read(step);
+}
+
+std::size_t Replica::arena_bytes() const {
+  std::size_t most = 0;
+  for (const Fetches* fetches : {&training_, &evaluation_}) {
+    for (const auto& [samples, step] : fetches->steps) most = std::max(most, step->arena_bytes());
+  }
+  return most;
+}
+
+const BatchResult& Replica::evaluate(const SampleBatch& batch) {
+  set_feeds(batch);
+  Step& step = step_for(evaluation_, batch.samples, false);
+  step.run(feeds_);
+  return read(step);
+}
+
+}  // namespace cohort

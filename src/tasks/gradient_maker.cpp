@@ -1,0 +1,127 @@
+#include "tasks/gradient_maker.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace cohort {
+namespace {
+
+/// One bucket in memory of this rank alone.
+ExchangeOptions alone(const ExchangeOptions& options) {
+  constexpr double kEverything = 1e9;        // MiB
+  ExchangeOptions result = options;
+  result.first_bucket_mib = result.bucket_mib = kEverything;
+  result.collective = {};
+  result.each_batch = false;
+  return result;
+}
+
+void add(Done& done, const SampleBatch& batch, const BatchResult& result) {
+  const auto n = static_cast<double>(batch.samples);
+  done.samples += batch.samples;
+  done.sums[0] += n * result.loss;
+  for (std::size_t m = 0; m < result.metrics.size(); ++m) done.sums[1 + m] += n * result.metrics[m];
+}
+
+}  // namespace
+
+GradientMaker::GradientMaker(Run& run, Setup& setup, Communicator& group, Hooks hooks)
+    : run_(run), setup_(setup), hooks_(std::move(hooks)),
+      exchange_(group, *setup.parameters, setup.replica->session().device(), alone(setup.updater.exchange), {}) {
+  setup.replica->bind_exchange(*setup.parameters, {.memory = [this](std::size_t p) { return exchange_.gradient(p); },
+                                                   .ready = [this](std::size_t p, const Tensor& gradient) { gradient_ready(p, &gradient); },
+                                                   .poll = [this] { hooks_.poll(); }});
+}
+
+BatchPipeline& GradientMaker::batches_of(const Token& token) {
+  for (Batches& each : batches_) {
+    if (each.phase == token.phase && each.share == token.share && each.shares == token.shares) return *each.pipeline;
+  }
+  std::erase_if(batches_, [&](const Batches& each) { return each.phase != token.phase; });
+  const PhaseBatches how = run_.plan.phases.phases()[static_cast<std::size_t>(token.phase)].batches(run_.plan.pipeline, run_.replicas);
+  PipelineOptions options = how.pipeline;
+  if (token.in_steps == 0) options.threads = 0;      // which batch comes next is known only where every update takes the next one
+  batches_.push_back({token.phase, token.share, token.shares,
+                      std::make_unique<BatchPipeline>(setup_.training_data, options, token.share, token.shares)});
+  return *batches_.back().pipeline;
+}
+
+Done GradientMaker::make(const Token& token) {
+  BatchPipeline& data = batches_of(token);
+  if (data.position() != token.position) data.seek(token.position);
+  Done done{.kind = DoneKind::trained};
+  exchange_.begin(token.step);
+  for (std::int64_t i = 0; i < setup_.train.accumulate; ++i) {
+    const SampleBatch* batch = nullptr;
+    {
+      const PhaseScope waiting(run_.profile, Phase::data);
+      batch = data.next();
+    }
+    last_of_update_ = i + 1 == setup_.train.accumulate || batch->last_in_epoch;
+    micro_step_ = token.step * setup_.train.accumulate + i;
+    forward_backward(*batch, token, done);
+    if (last_of_update_) break;
+  }
+  exchange_.finish({});
+  if (setup_.train.accumulate > 1) exchange_.clear_accumulated();
+  done.norm = std::sqrt(exchange_.sum_of_squares());
+  return done;
+}
+
+/// The gradient is a mean over this share's samples, if the update's batch has equal shares: so does its sum over all shares,
+/// divided by their number, weigh every sample alike, in a short batch as well.
+void GradientMaker::forward_backward(const SampleBatch& batch, const Token& token, Done& done) {
+  if (batch.samples == 0) return contribute_zeros();
+  const double weight = static_cast<double>(batch.samples) * token.shares / static_cast<double>(token.samples);
+  add(done, batch, setup_.replica->train(batch, weight, {.seed = setup_.train.seed, .step = micro_step_, .row_offset = batch.row_offset,
+                                                         .row_stride = batch.row_stride}));
+  for (std::size_t p = 0; !last_of_update_ && p < setup_.parameters->trained().size(); ++p) exchange_.accumulate(p);
+}
+
+void GradientMaker::contribute_zeros() {
+  if (!last_of_update_) return;
+  exchange_.zero_gradients();
+  for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) gradient_ready(p, nullptr);
+}
+
+void GradientMaker::gradient_ready(std::size_t p, const Tensor* gradient) {
+  if (!last_of_update_) return;
+  if (setup_.train.accumulate > 1) exchange_.add_accumulated(p);
+  exchange_.ready(p, gradient);
+  hooks_.ready(p);
+}
+
+Done GradientMaker::evaluate(const Token& token) {
+  if (validation_share_ != token.share) {
+    validation_ = std::make_unique<BatchPipeline>(setup_.validation_data, setup_.pipeline, token.share, token.shares, BatchUse::evaluation);
+    validation_share_ = token.share;
+  }
+  validation_->rewind();
+  Done done{.kind = DoneKind::evaluated};
+  while (const SampleBatch* batch = validation_->next()) {
+    if (run_.world.context().stop_requested()) break;          // whoever asked for it hears that, and takes no result
+    if (batch->samples > 0) add(done, *batch, setup_.replica->evaluate(*batch));
+  }
+  return done;
+}
+
+void GradientMaker::add_to_summary() {
+  constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
+  RankSummary& summary = run_.summary;
+  const Device& device = setup_.replica->session().device();
+  summary.samples += setup_.replica->cost().samples;
+  summary.flops += setup_.replica->cost().flops;
+  MemorySummary& m = summary.memory;
+  const std::int64_t kept = m.parameters + m.slots;           // in host memory, for others
+  m.parameters += setup_.parameters->value_bytes();
+  m.gradients = exchange_.gradient_bytes();
+  m.activations = static_cast<std::int64_t>(setup_.replica->arena_bytes());
+  m.device_total = kept + device.memory().now.load() + (device.info().host_accessible ? m.gradients : 0);
+  m.kernels = m.device_total - m.parameters - m.slots - m.gradients - m.activations;
+  m.least = kept + setup_.parameters->elements() * kFloat * 2 + static_cast<std::int64_t>(setup_.replica->cost().least_activation_bytes);
+  for (const Batches& each : batches_) m.batches += each.pipeline->batch_bytes();
+  if (validation_) m.batches += validation_->batch_bytes();
+}
+
+}  // namespace cohort

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "cohort/exchange/exchange.hpp"
+#include "run/run.hpp"
+#include "run/setup.hpp"
+#include "tasks/messages.hpp"
+
+namespace cohort {
+
+/// Computes the gradients that tokens ask for with one replica: batches, forward, backward, accumulation. They lie in memory of this
+/// rank alone, and what becomes of them is somebody else's business. One thread.
+class GradientMaker {
+ public:
+  /// Heard during the backward pass that makes a gradient complete.
+  struct Hooks {
+    std::function<void(std::size_t parameter)> ready = [](std::size_t) {};
+    std::function<void()> poll = [] {};
+  };
+  /// `alone`: a group of this rank only. `setup.parameters` has been placed.
+  GradientMaker(Run& run, Setup& setup, Communicator& alone, Hooks hooks);
+
+  /// With the values that the replica has now. Gradients are in `memory()` until the next call.
+  [[nodiscard]] Done make(const Token& token);
+  /// Sums over the token's share of the validation data.
+  [[nodiscard]] Done evaluate(const Token& token);
+
+  [[nodiscard]] GradientExchange& memory() noexcept { return exchange_; }
+  /// The tensors that batch norm and the like keep.
+  template <class F>
+  void for_each_statistic(F&& f) {
+    for (const Parameters::Other& other : setup_.parameters->others()) {
+      if (other.statistic) f(other.value);
+    }
+  }
+  void add_to_summary();
+
+ private:
+  struct Batches {
+    std::int32_t phase = -1, share = 0, shares = 0;
+    std::unique_ptr<BatchPipeline> pipeline;
+  };
+
+  [[nodiscard]] BatchPipeline& batches_of(const Token& token);
+  void forward_backward(const SampleBatch& batch, const Token& token, Done& done);
+  void contribute_zeros();
+  void gradient_ready(std::size_t p, const Tensor* gradient);
+
+  Run& run_;
+  Setup& setup_;
+  Hooks hooks_;
+  GradientExchange exchange_;                // alone: memory of gradients, accumulation, norms
+  std::vector<Batches> batches_;
+  std::unique_ptr<BatchPipeline> validation_;
+  std::int32_t validation_share_ = -1;
+  std::int64_t micro_step_ = 0;
+  bool last_of_update_ = false;
+};
+
+}  // namespace cohort
