@@ -19,7 +19,8 @@
 #include "cohort/graph/model.hpp"
 #include "cohort/job/job.hpp"
 #include "cohort/params/schedule.hpp"
-#include "cohort/tasks/replay.hpp"
+#include "cohort/run/aggregation.hpp"
+#include "cohort/run/replay_options.hpp"
 #include "cohort/tensor/device.hpp"
 #include "cohort/train/trainer.hpp"
 #include "cohort/updaters/updater.hpp"
@@ -96,6 +97,16 @@ void print_sections() {
   fmt::print("\n");
 }
 
+/// Updaters and aggregations: train.updater names either.
+void print_updaters() {
+  std::map<std::string, std::function<void(Section&)>> all;
+  for (const auto& [name, entry] : Registry<UpdaterType>::instance().entries()) all.emplace(name, entry.value.make);
+  for (const auto& [name, entry] : Registry<AggregationType>::instance().entries()) all.emplace(name, entry.value.make);
+  fmt::print("{}\n", kKindOf<UpdaterType>);
+  for (const auto& [name, make] : all) fmt::print("    {:<22} \n{}", name, options_of(make));
+  fmt::print("\n");
+}
+
 struct Kind {
   std::string_view name;
   std::function<void()> print;
@@ -115,12 +126,7 @@ std::vector<Kind> kinds() {
          });
        }},
       {"optimizer", [] { print_kind<OptimizerType>(kSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
-      {"updater", [] {
-         print_kind<UpdaterType>(kNoSummary, [](const auto& type, Section& s) {
-           if (type.with_tasks()) (void)type.aggregate(s);
-           else (void)type.make(s);
-         });
-       }},
+      {"updater", print_updaters},
       {"collective", [] { print_kind<CollectiveType>(collective_text); }},
       {"codec", [] { print_kind<CodecType>(kSummary, [](const auto& type, Section& s) { (void)type.make(s); }); }},
       {"op", [] { print_kind<Op>(op_text); }},

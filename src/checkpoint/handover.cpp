@@ -144,16 +144,16 @@ class ForEachTensor final : public StateVisitor {
   std::function<void(const Tensor&)> f_;
 };
 
-/// The residuals of an exchange as something with a state.
+/// What a keeper of residuals has, as something with a state.
 struct Residuals final : Stateful {
-  explicit Residuals(GradientExchange& of) : exchange(of) {}
+  explicit Residuals(ResidualKeeper& of) : exchange(of) {}
   void visit(StateVisitor& visitor) override { exchange.visit_residuals(visitor); }
-  GradientExchange& exchange;
+  ResidualKeeper& exchange;
 };
 
 }  // namespace
 
-void Handover::take(std::span<Stateful* const> parts, GradientExchange& exchange) {
+void Handover::take(std::span<Stateful* const> parts, ResidualKeeper& exchange) {
   state_.take(parts);
   if (!exchange.keeps_residuals()) return;
   Residuals residuals(exchange);
@@ -170,7 +170,7 @@ void Handover::give(Communicator& world, std::span<Stateful* const> parts) {
   else mover.pass_on();
 }
 
-void Handover::give_residuals(Communicator& world, int before, int after, GradientExchange* exchange) {
+void Handover::give_residuals(Communicator& world, int before, int after, ResidualKeeper* exchange) {
   const int me = world.rank();
   std::array<std::int64_t, 2> kept{std::ssize(residuals_.entries()), exchange != nullptr && exchange->keeps_residuals() ? 1 : 0};
   world.broadcast_values(std::span<std::int64_t>(kept), 0);

@@ -114,7 +114,7 @@ GradientExchange::GradientExchange(Communicator& communicator, const Parameters&
   if (!lossy_ && !setting_.parts) take(kDense);
   if (each_batch_ && !setting_.parts) {
     std::int64_t n = 0;
-    for (const Owned& mine : owned_) n += mine.n;
+    for (const GradientRange& mine : owned_) n += mine.n;
     kept_sums_.resize(static_cast<std::size_t>(n));
   }
   if (setting_.parts && parameters_.trained().empty()) take_buffer(0);      // no gradient will
@@ -318,7 +318,7 @@ void GradientExchange::wait_for_block(std::size_t b) {
 }
 
 void GradientExchange::keep_block(std::size_t b) {
-  const Owned& mine = owned_[b];
+  const GradientRange& mine = owned_[b];
   const float* sums = buckets_[b].data() + (mine.begin - buckets_[b].begin);
   if (batch_ == 0) std::copy_n(sums, mine.n, mine.gradient);
   else for (std::int64_t i = 0; i < mine.n; ++i) mine.gradient[i] += sums[i];
@@ -429,7 +429,7 @@ void GradientExchange::fetch_staged() {
 
 void GradientExchange::measure() {
   for (std::size_t b = 0; b < buckets_.size(); ++b) {
-    const Owned& mine = owned_[b];
+    const GradientRange& mine = owned_[b];
     // Where the sums are in host memory.
     const float* g = setting_.parts ? mine.gradient : host_sums(b);
     for (std::int64_t i = 0; i < mine.n; i += Parameters::kUnit) squares_->row((mine.begin + i) / Parameters::kUnit)[0] = squares_of_unit(g + i);

@@ -159,7 +159,7 @@ void GradientExchange::take_back() {
 std::int64_t GradientExchange::residual_layout() const {
   std::string text;
   if (group_ == nullptr) return 0;                       // all elements of all parameters
-  for (const Owned& mine : owned_) text += fmt::format("{} {},", mine.begin, mine.n);
+  for (const GradientRange& mine : owned_) text += fmt::format("{} {},", mine.begin, mine.n);
   return static_cast<std::int64_t>(stream_of(text));
 }
 

@@ -6,17 +6,17 @@
 namespace cohort {
 
 SliceUpdate::SliceUpdate(Parameters& parameters, const Optimizer& optimizer, Device& device, ThreadPool& pool,
-                         std::span<const GradientExchange::Owned> owned, UnitTable* partials)
+                         std::span<const GradientRange> owned, UnitTable* partials)
     : parameters_(parameters), optimizer_(optimizer), device_(device), pool_(pool), partials_(partials) {
   check(parameters.slots() <= kMostSlots, Code::invalid_argument, "an optimizer may have at most 8 slots");
   make_slices(owned);
   sums_.resize(parameters_.trained().size() * optimizer_.sums());
 }
 
-void SliceUpdate::make_slices(std::span<const GradientExchange::Owned> owned) {
+void SliceUpdate::make_slices(std::span<const GradientRange> owned) {
   const bool host_kernels = device_.info().kernels == "CPU";
   const auto all = parameters_.trained();
-  for (const GradientExchange::Owned& mine : owned) {
+  for (const GradientRange& mine : owned) {
     for (std::size_t p = 0; p < all.size(); ++p) {
       const std::int64_t begin = std::max(mine.begin, all[p].offset), end = std::min(mine.begin + mine.n, all[p].offset + all[p].n);
       const std::int64_t longest = host_kernels ? kLongest : std::max<std::int64_t>(end - begin, 1);

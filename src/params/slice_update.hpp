@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cohort/base/thread_pool.hpp"
-#include "cohort/exchange/exchange.hpp"
+#include "cohort/params/gradient_range.hpp"
 #include "cohort/params/optimizer.hpp"
 #include "cohort/params/parameters.hpp"
 #include "params/unit_table.hpp"
@@ -20,7 +20,7 @@ class SliceUpdate {
   /// `partials`: a table for the optimizer's sums over whole parameters, of their width; may be null if it has none. `owned` may
   /// change where a gradient lies only before this.
   SliceUpdate(Parameters& parameters, const Optimizer& optimizer, Device& device, ThreadPool& pool,
-              std::span<const GradientExchange::Owned> owned, UnitTable* partials);
+              std::span<const GradientRange> owned, UnitTable* partials);
 
   /// Values lie elsewhere now, where Parameters says; gradients `to` as they lay `from`: the same parts in the same order.
   void values_moved();
@@ -34,7 +34,7 @@ class SliceUpdate {
   static constexpr std::int64_t kLongest = 64 * kUnit;       // elements of a slice: 5 streams of them fit into a second-level cache
   static constexpr std::size_t kMostSlots = 8;
 
-  void make_slices(std::span<const GradientExchange::Owned> owned);
+  void make_slices(std::span<const GradientRange> owned);
   void update_slices(Stream& stream, const StepInfo& info);
   void add_partials(Stream& stream, const StepInfo& info);
   void join_partials();

@@ -3,11 +3,19 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/sizes.hpp"
 #include "cohort/base/error.hpp"
 
 namespace cohort {
+
+std::vector<std::string> updater_names() {
+  std::vector<std::string> names = Registry<UpdaterType>::instance().names();
+  std::ranges::copy(Registry<AggregationType>::instance().names(), std::back_inserter(names));
+  std::ranges::sort(names);
+  return names;
+}
 
 WarmupOptions::WarmupOptions(Section& section) {
   section.bind("replicas", replicas,
@@ -26,7 +34,7 @@ TrainingPhase::TrainingPhase(Section& section, const TrainingPhase& usual)
   if (!section.has("updater")) return;
   Section& own = section.child("updater");
   std::string name = usual.updater;
-  own.bind("type", name, "in place of train.updater, with its options", one_of(Registry<UpdaterType>::instance().names()));
+  own.bind("type", name, "in place of train.updater, with its options", one_of(updater_names()));
   choose(name, own);
   check(bool(aggregate) == bool(usual.aggregate), Code::invalid_argument,
         fmt::format("phase.updater = \"{}\" beside train.updater = \"{}\": one needs parameter tasks and the other has none, and ranks keep their roles "
@@ -35,9 +43,9 @@ TrainingPhase::TrainingPhase(Section& section, const TrainingPhase& usual)
 
 void TrainingPhase::choose(std::string name, Section& options) {
   updater = std::move(name);
-  const UpdaterType& type = Registry<UpdaterType>::instance().get(updater);
-  make_updater = type.make ? type.make(options) : UpdaterBuilder();
-  aggregate = type.aggregate ? type.aggregate(options) : AggregationBuilder();
+  const AggregationType* const with_tasks = Registry<AggregationType>::instance().find(updater);
+  make_updater = with_tasks == nullptr ? Registry<UpdaterType>::instance().get(updater).make(options) : UpdaterBuilder();
+  aggregate = with_tasks == nullptr ? AggregationBuilder() : with_tasks->make(options);
 }
 
 PipelineOptions TrainingPhase::pipeline(PipelineOptions usual, int ranks) const {

@@ -9,7 +9,8 @@
 
 #include "cohort/base/options.hpp"
 #include "cohort/data/pipeline.hpp"
-#include "cohort/train/trainer.hpp"
+#include "cohort/run/aggregation.hpp"
+#include "cohort/run/options.hpp"
 #include "cohort/updaters/updater.hpp"
 
 namespace cohort {
@@ -19,6 +20,9 @@ struct PhaseBatches {
   PipelineOptions pipeline;
   int ways = 1;                       ///< so many take their share of each batch of the pipeline
 };
+
+/// All that train.updater may name: updaters, and aggregations of parameter tasks.
+[[nodiscard]] std::vector<std::string> updater_names();
 
 /// One entry of [[phase]], or what stands for one.
 struct TrainingPhase : PhaseOptions {

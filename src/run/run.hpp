@@ -10,7 +10,7 @@
 #include "cohort/data/pipeline.hpp"
 #include "cohort/params/state.hpp"
 #include "cohort/report/metrics_writer.hpp"
-#include "cohort/train/trainer.hpp"
+#include "cohort/run/result.hpp"
 #include "report/progress_line.hpp"
 #include "report/rank_summary.hpp"
 #include "run/followers.hpp"

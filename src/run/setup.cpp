@@ -94,7 +94,7 @@ TrainOptions::TrainOptions(Section& section) {
                "fp32; bf16: what enters a matrix product or convolution is rounded to bfloat16, while sums, parameters and their update stay "
                "float32 (multiplied in float32: shows what bfloat16 does to a model, not how fast it is); bf16_native: dense layers and matrix "
                "products use the processor's bfloat16 instructions", one_of({"fp32", "bf16", "bf16_native"}));
-  section.bind("updater", updater, "how gradients become the next parameters", one_of(Registry<UpdaterType>::instance().names()));
+  section.bind("updater", updater, "how gradients become the next parameters", one_of(updater_names()));
   section.bind("accumulate", accumulate, "batches per update (gradient accumulation)", at_least(1));
   section.bind("clip_norm", clip_norm, "largest norm of the whole gradient; 0: no clipping", at_least(0));
   section.bind("max_skipped", max_skipped, "steps in a row with gradients that are not finite before the run gives up", at_least(1));

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "cohort/updaters/updater.hpp"
+#include "cohort/run/aggregation.hpp"
 
 namespace cohort {
 namespace {
@@ -91,8 +91,8 @@ class Async final : public Aggregation {
   double rates_ = 0;
 };
 
-const Registered<UpdaterType> async{
-    "async", {.aggregate = [](Section& section) -> AggregationBuilder {
+const Registered<AggregationType> async{
+    "async", {.make = [](Section& section) -> AggregationBuilder {
                 return [options = AsyncOptions(section)](int workers) { return std::make_unique<Async>(workers, options); };
               }}};
 

@@ -89,7 +89,7 @@ bool GradientPush::poll() {
 /// Of a piece, which lies in one bucket.
 const float* GradientPush::gradient(std::int64_t flat) const {
   if (!staged_.empty()) return staged_.data() + flat;
-  for (const GradientExchange::Owned& part : gradients_.owned()) {
+  for (const GradientRange& part : gradients_.owned()) {
     if (flat >= part.begin && flat < part.begin + part.n) return part.gradient + (flat - part.begin);
   }
   fail(Code::internal, "a gradient outside all buckets");
@@ -144,7 +144,7 @@ void GradientPush::send_ready(std::size_t t) {
 
 std::int64_t GradientPush::finish() {
   if (!staged_.empty()) {
-    for (const GradientExchange::Owned& part : gradients_.owned()) {
+    for (const GradientRange& part : gradients_.owned()) {
       device_.stream().copy(staged_.data() + part.begin, part.gradient, static_cast<std::size_t>(part.n) * sizeof(float));
     }
     device_.stream().synchronize();

@@ -9,8 +9,8 @@ namespace {
 
 constexpr std::int64_t kStrip = 64 * Parameters::kUnit;   // what one thread takes at a time
 
-std::vector<GradientExchange::Owned> owned_by(const Shard& shard, float* sum) {
-  std::vector<GradientExchange::Owned> owned;
+std::vector<GradientRange> owned_by(const Shard& shard, float* sum) {
+  std::vector<GradientRange> owned;
   for (const FlatRange& range : shard.owned()) owned.push_back({range.begin, range.n, sum + shard.position(range.begin)});
   return owned;
 }

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "cohort/checkpoint/checkpoint.hpp"
-#include "cohort/tasks/replay.hpp"
+#include "cohort/tasks/virtual_time.hpp"
 #include "tasks/gradient_maker.hpp"
 #include "tasks/parameter_store.hpp"
 #include "tasks/updates.hpp"

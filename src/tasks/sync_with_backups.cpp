@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "cohort/updaters/updater.hpp"
+#include "cohort/run/aggregation.hpp"
 
 namespace cohort {
 namespace {
@@ -69,8 +69,8 @@ class SyncWithBackups final : public Aggregation {
   std::int64_t step_ = -1;
 };
 
-const Registered<UpdaterType> sync_with_backups{
-    "sync_with_backups", {.aggregate = [](Section& section) -> AggregationBuilder {
+const Registered<AggregationType> sync_with_backups{
+    "sync_with_backups", {.make = [](Section& section) -> AggregationBuilder {
                             return [options = SyncOptions(section)](int workers) { return std::make_unique<SyncWithBackups>(workers, options); };
                           }}};
 

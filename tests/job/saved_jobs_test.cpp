@@ -16,6 +16,7 @@
 #include "cohort/watch/detector.hpp"
 #include "data/files.hpp"
 #include "job/config.hpp"
+#include "run/phases.hpp"
 #include "run/setup.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -97,7 +98,7 @@ TEST(SavedJobs, EveryExampleIsTheSameWhenItIsRunAgain) {
 /// Of one job, whatever else there is to choose.
 std::vector<Settings> variants(const SmallData& data) {
   std::vector<Settings> all;
-  for (const auto& name : Registry<UpdaterType>::instance().names()) all.push_back({"train.updater=" + name});
+  for (const auto& name : updater_names()) all.push_back({"train.updater=" + name});
   for (const auto& name : Registry<OptimizerType>::instance().names()) all.push_back({"optimizer={type='" + name + "'}"});
   for (const auto& name : Registry<CodecType>::instance().names()) all.push_back({"exchange.codec=" + name});
   for (const char* type : {"constant", "cosine", "linear", "polynomial"}) all.push_back({std::string("schedule.type=") + type});

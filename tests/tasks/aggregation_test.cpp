@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "cohort/updaters/updater.hpp"
+#include "cohort/run/aggregation.hpp"
 #include "support/sections.hpp"
 
 namespace cohort {
@@ -16,7 +16,7 @@ using testing::Options;
 
 std::unique_ptr<Aggregation> rules(const char* updater, int workers, const Options& options = {}) {
   Section section = testing::section_of(options);
-  auto made = Registry<UpdaterType>::instance().get(updater).aggregate(section)(workers);
+  auto made = Registry<AggregationType>::instance().get(updater).make(section)(workers);
   section.finish();
   return made;
 }

@@ -15,7 +15,7 @@
 #include "cohort/graph/layers.hpp"
 #include "cohort/graph/model.hpp"
 #include "cohort/params/optimizer.hpp"
-#include "cohort/tasks/replay.hpp"
+#include "cohort/tasks/virtual_time.hpp"
 #include "support/training.hpp"
 
 namespace cohort {

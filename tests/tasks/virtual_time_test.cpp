@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "cohort/base/error.hpp"
-#include "cohort/tasks/replay.hpp"
+#include "cohort/tasks/virtual_time.hpp"
 
 namespace cohort {
 namespace {

@@ -227,7 +227,7 @@ class Rig {
     }
     exchange_->finish({});
     std::vector<double> flat(static_cast<std::size_t>(setup_.parameters->flat_size()), 0), dense;
-    for (const GradientExchange::Owned& mine : exchange_->owned()) {
+    for (const GradientRange& mine : exchange_->owned()) {
       for (std::int64_t i = 0; i < mine.n; ++i) flat[static_cast<std::size_t>(mine.begin + i)] = mine.gradient[i];
     }
     c.all_reduce(flat, Reduce::sum);

@@ -9,7 +9,7 @@
 #include <regex>
 
 #include "cohort/train/generate.hpp"
-#include "cohort/updaters/updater.hpp"
+#include "run/phases.hpp"
 #include "support/training.hpp"
 
 namespace cohort {
@@ -133,7 +133,7 @@ const std::vector<Division> kDivisions = {
     {{0, 0, 1, 1}, {0, 0, 0, 0}}, {{0, 1, 1, 1}, {0, 0, 0, 0}}, {{1, 0, 1, 0}, {0, 0, 1, 1}}};
 
 TEST_F(Groups, AreJobsOfTheirOwnWithEveryUpdater) {
-  for (const std::string& name : Registry<UpdaterType>::instance().names()) {
+  for (const std::string& name : updater_names()) {
     const bool waits = name != "async";                // the order of its updates is nobody's choice
     for (std::size_t i = 0; i < kDivisions.size(); ++i) {
       const Division& division = kDivisions[i];

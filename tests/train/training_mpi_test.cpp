@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "cohort/updaters/updater.hpp"
+#include "run/phases.hpp"
 #include "support/mpi_world.hpp"
 #include "support/training.hpp"
 
@@ -48,7 +49,6 @@ TEST(TrainingOverMpi, WarmsUpWithOneRankThatTheOthersFollow) {
   Communicator& world = testing::world();
   const testing::TemporaryFolder folder;                     // each rank has one; rank 0's is used
   for (const std::string& updater : Registry<UpdaterType>::instance().names()) {
-    if (Registry<UpdaterType>::instance().get(updater).with_tasks()) continue;   // its ranks keep their roles
     const testing::Options warm = {{"train.directory", (folder.path() / updater).string()}, {"train.epochs", std::int64_t{1}},
                                    {"train.updater", updater}, {"train.deterministic", true}, {"warmup.epochs", std::int64_t{1}}, {"model.hidden", testing::numbers({9})},
                                    {"data.train.reader", std::string("synthetic")}, {"data.train.samples", std::int64_t{40}},
@@ -77,7 +77,7 @@ TEST(TrainingOverMpi, GroupsSideBySideAreJobsOfTheirOwn) {
   const testing::TemporaryFolder folder;                     // each rank has one; those of the groups' roots are used
   const int which = world.rank() % 2;
   Communicator mine = world.split(which);
-  for (const std::string& updater : Registry<UpdaterType>::instance().names()) {
+  for (const std::string& updater : updater_names()) {
     if (updater == "async") continue;                        // the order of its updates is nobody's choice
     const auto options = [&](const std::string& where) {
       return testing::Options{{"train.directory", (folder.path() / (updater + where)).string()},

@@ -127,7 +127,6 @@ struct UpdaterCase {
 std::vector<UpdaterCase> updaters() {
   std::vector<UpdaterCase> cases;
   for (const std::string& name : Registry<UpdaterType>::instance().names()) {
-    if (Registry<UpdaterType>::instance().get(name).with_tasks()) continue;   // its ranks keep their roles
     if (name != "sharded") cases.push_back({name});
     else for (const std::int64_t stage : kStages) cases.push_back({name, {{"stage", stage}}});
   }

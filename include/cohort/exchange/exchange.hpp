@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cohort/comm/collective.hpp"
+#include "cohort/params/gradient_range.hpp"
 #include "cohort/params/node_group.hpp"
 #include "cohort/params/parameters.hpp"
 #include "cohort/params/residual_keeper.hpp"
@@ -121,12 +122,8 @@ class GradientExchange final : public ResidualKeeper {
   /// before.
   void take_back();
 
-  /// Parts of the flat index space whose sums this rank gets, in order; they begin and end at multiples of Parameters::kUnit.
-  struct Owned {
-    std::int64_t begin = 0, n = 0;
-    float* gradient = nullptr;                                        ///< on the device
-  };
-  [[nodiscard]] std::span<const Owned> owned() const noexcept { return owned_; }
+  /// The parts of the flat index space whose sums this rank gets, in order.
+  [[nodiscard]] std::span<const GradientRange> owned() const noexcept { return owned_; }
 
   void zero_gradients();                                             ///< a rank without samples
   /// Gradient accumulation: what has been accumulated is added to the gradient, or the gradient to it.
@@ -218,7 +215,7 @@ class GradientExchange final : public ResidualKeeper {
   std::unique_ptr<UnitTable> squares_;      // Σ g²
   std::unique_ptr<Collective> collective_, between_, words_collective_;
   Work* words_work_ = nullptr;              // in a group, or with a codec that is not exact
-  std::vector<Owned> owned_;
+  std::vector<GradientRange> owned_;
   std::vector<std::size_t> bucket_of_;      // by parameter
   std::vector<std::atomic<std::size_t>> pending_;   // by bucket: what must be there before it starts
   std::vector<float> accumulated_;          // by flat index; empty until the first use

@@ -5,9 +5,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cohort/base/options.hpp"
+#include "cohort/base/registry.hpp"
 
 namespace cohort {
 
@@ -89,5 +91,13 @@ class Aggregation {
 
 /// For so many workers.
 using AggregationBuilder = std::function<std::unique_ptr<Aggregation>(int workers)>;
+
+/// How such rules enter, for workers that send their gradients to parameter tasks: their options are bound from the [updater]
+/// section. In a job file they are named where updaters are.
+struct AggregationType {
+  std::function<AggregationBuilder(Section&)> make{};
+};
+template <>
+inline constexpr std::string_view kKindOf<AggregationType> = "aggregation";
 
 }  // namespace cohort

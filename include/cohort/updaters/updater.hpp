@@ -9,7 +9,6 @@
 #include "cohort/exchange/exchange.hpp"
 #include "cohort/params/optimizer.hpp"
 #include "cohort/params/parameters.hpp"
-#include "cohort/run/aggregation.hpp"
 
 namespace cohort {
 
@@ -73,14 +72,12 @@ std::unique_ptr<Updater> build_updater(Communicator& c, Parameters& p, const Opt
   return std::make_unique<U>(c, p, o, s, options);
 }
 
-/// How an updater enters: its options are bound from the [updater] section. Either `make`, for ranks that all hold a replica and
-/// meet in collectives, or `aggregate`, for workers that send their gradients to parameter tasks.
+/// How an updater enters, for ranks that all hold a replica and meet in collectives: its options are bound from the [updater]
+/// section.
 struct UpdaterType {
   std::function<UpdaterBuilder(Section&)> make{};
-  std::function<AggregationBuilder(Section&)> aggregate{};
   bool shared_parameters = false;    ///< works where the ranks of a machine keep one copy of the parameters
   bool places_parameters = false;    ///< gives the parameters their memory itself
-  [[nodiscard]] bool with_tasks() const noexcept { return bool(aggregate); }
 };
 template <>
 inline constexpr std::string_view kKindOf<UpdaterType> = "updater";
