@@ -21,6 +21,7 @@
 #include "base/about.hpp"
 #include "cohort/base/stop.hpp"
 #include "cohort/comm/environment.hpp"
+#include "cohort/comm/watched.hpp"
 #include "cohort/faults/fault_injection.hpp"
 #include "cohort/watch/detector.hpp"
 #include "cohort/watch/membership.hpp"
@@ -308,9 +309,9 @@ void watch(Communicator& world, Section& config, Ending& ending) {
   };
   if (ending.replacement()) {
     ending.parents->set_timeout(options.communicator_timeout());
-    ending.detector = Detector::of_replacement(*ending.parents, options, last_resort);
+    ending.detector = Detector::of_replacement(watched_replacement(*ending.parents), options, last_resort);
   } else {
-    ending.detector = std::make_unique<Detector>(world, options, last_resort);
+    ending.detector = std::make_unique<Detector>(watched(world), options, last_resort);
   }
   if (world.size() > 1) ending.line.emplace();
   if (ending.start != nullptr) ending.start->reach(StartStage::watched);

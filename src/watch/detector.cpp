@@ -87,14 +87,14 @@ double DetectorOptions::communicator_timeout() const noexcept {
 class Detector::Member {
  public:
   /// Collective.
-  Member(Communicator& world, const DetectorOptions& options, std::function<void(const Verdict&)> last_resort)
-      : control_(world.duplicate()), period_(options.period()), last_resort_(std::move(last_resort)) {
+  Member(WatchedRank rank, const DetectorOptions& options, std::function<void(const Verdict&)> last_resort)
+      : rank_(std::move(rank)), channel_(rank_.open_channel()), period_(options.period()), last_resort_(std::move(last_resort)) {
     connect(options);
     if (connected_) start();
   }
   /// Of a replacement: with rank 0's coordinator alone, at its door.
-  Member(Communicator& parents, const DetectorOptions& options, std::function<void(const Verdict&)> last_resort, const std::string& door)
-      : control_(parents.twin()), period_(options.period()), last_resort_(std::move(last_resort)) {
+  Member(WatchedRank rank, const DetectorOptions& options, std::function<void(const Verdict&)> last_resort, const std::string& door)
+      : rank_(std::move(rank)), channel_(rank_.open_channel()), period_(options.period()), last_resort_(std::move(last_resort)) {
     connect_at(door);
     start();
   }
@@ -145,12 +145,12 @@ class Detector::Member {
   void look_for_farewells();
   void resort_to_last();
   [[nodiscard]] bool lost(std::size_t coordinator) const {
-    return control_.membership()->times_lost(static_cast<int>(coordinator)) > 0;
+    return rank_.membership->times_lost(static_cast<int>(coordinator)) > 0;
   }
-  /// In the job; in a replacement's group it has another number.
-  [[nodiscard]] int rank() const noexcept { return control_.context().rank; }
+  [[nodiscard]] int rank() const noexcept { return rank_.context.rank; }
 
-  Communicator control_;
+  WatchedRank rank_;
+  std::unique_ptr<WatchChannel> channel_;
   double period_;
   std::function<void(const Verdict&)> last_resort_;
   bool connected_ = false;
@@ -175,10 +175,10 @@ class Detector::Member {
 
 /// Collective. The address by which all other machines reach this one; of ranks 0 and 1 the user's choice is checked by all alike.
 std::string Detector::Member::where_to_listen(const std::string& choice) {
-  const NodeMap& nodes = control_.nodes();
-  if (nodes.nodes() == 1) return kLoopback;
+  const std::vector<int>& machines = rank_.machines;
+  if (std::ranges::all_of(machines, [&](int machine) { return machine == machines[0]; })) return kLoopback;
   std::vector<std::vector<Interface>> all;
-  for (const std::string& text : control_.all_gather(interfaces_text(interfaces_of_this_machine()))) all.push_back(interfaces_in(text));
+  for (const std::string& text : channel_->all_gather(interfaces_text(interfaces_of_this_machine()))) all.push_back(interfaces_in(text));
   if (choice == "all") return kEverywhere;
   for (std::size_t c = 0; choice != "auto" && c < kCoordinators; ++c) {
     check(!chosen_interfaces(all[c], choice).empty(), Code::invalid_argument,
@@ -186,10 +186,11 @@ std::string Detector::Member::where_to_listen(const std::string& choice) {
                       interfaces_text(all[c])));
   }
   std::vector<std::vector<Interface>> others;
-  for (int rank = 0; rank < control_.size(); ++rank) {
-    if (nodes.node_of(rank) != nodes.node_of(control_.rank())) others.push_back(all[static_cast<std::size_t>(rank)]);
+  const std::size_t me = static_cast<std::size_t>(rank());
+  for (std::size_t other = 0; other < machines.size(); ++other) {
+    if (machines[other] != machines[me]) others.push_back(all[other]);
   }
-  const std::vector<Interface>& mine = all[static_cast<std::size_t>(control_.rank())];
+  const std::vector<Interface>& mine = all[me];
   const std::vector<Interface> chosen = choice == "auto" ? mine : chosen_interfaces(mine, choice);
   return chosen.size() == 1 ? chosen.front().address : address_towards(chosen, others);
 }
@@ -197,37 +198,37 @@ std::string Detector::Member::where_to_listen(const std::string& choice) {
 std::vector<std::string> Detector::Member::start_coordinators(const DetectorOptions& options, std::uint64_t token) {
   const std::string listen = where_to_listen(options.interface);
   std::string address;
-  if (control_.rank() < static_cast<int>(kCoordinators)) {
+  if (rank() < static_cast<int>(kCoordinators)) {
     coordinator_ = std::make_unique<Coordinator>(
         CoordinatorOptions{.hosts = hosts_, .token = token, .timeout = options.timeout, .period = period_,
-                           .only = control_.rank() == 0 ? -1 : 0, .listen = listen,
-                           .rank = control_.rank(), .membership = control_.membership()},
-        control_.context().log);
+                           .only = rank() == 0 ? -1 : 0, .listen = listen,
+                           .rank = rank(), .membership = rank_.membership},
+        rank_.context.log);
     address = coordinator_->address();
   }
-  return control_.all_gather(address);
+  return channel_->all_gather(address);
 }
 
 void Detector::Member::connect(const DetectorOptions& options) {
-  hosts_ = control_.all_gather(control_.context().host);
+  hosts_ = channel_->all_gather(rank_.context.host);
   std::uint64_t token = 0;
-  if (control_.rank() == 0) token = (std::uint64_t{std::random_device{}()} << 32) ^ std::random_device{}();
-  control_.broadcast_values(std::span(&token, 1), 0);
+  if (rank() == 0) token = (std::uint64_t{std::random_device{}()} << 32) ^ std::random_device{}();
+  channel_->broadcast(std::as_writable_bytes(std::span(&token, 1)));
   const std::vector<std::string> addresses = start_coordinators(options, token);
   std::string unreachable;
   for (std::size_t c = 0; c < kCoordinators; ++c) {
-    links_[c] = connect_to_coordinator(addresses[c], {.token = token, .rank = control_.rank()});
+    links_[c] = connect_to_coordinator(addresses[c], {.token = token, .rank = rank()});
     if (!links_[c].open()) unreachable = fmt::format("rank {} on {} at {}", c, hosts_[c], addresses[c]);
   }
-  const std::vector<std::string> failed = control_.all_gather(unreachable);
+  const std::vector<std::string> failed = channel_->all_gather(unreachable);
   const auto first = std::ranges::find_if(failed, [](const std::string& text) { return !text.empty(); });
   connected_ = first == failed.end();
-  if (connected_ && control_.rank() == 0) control_.membership()->set_door(fmt::format("{} {} {}", hosts_[0], token, addresses[0]));
+  if (connected_ && rank() == 0) rank_.membership->set_door(fmt::format("{} {} {}", hosts_[0], token, addresses[0]));
   if (connected_) return;
   coordinator_.reset();
-  if (control_.rank() != 0) return;
+  if (rank() != 0) return;
   const auto rank = static_cast<std::size_t>(first - failed.begin());
-  control_.context().log.warning(fmt::format("no watchdog: rank {} on {} cannot connect to {}; ranks in trouble are only "
+  rank_.context.log.warning(fmt::format("no watchdog: rank {} on {} cannot connect to {}; ranks in trouble are only "
                                              "noticed by long waits", rank, hosts_[rank], *first));
 }
 
@@ -239,7 +240,7 @@ void Detector::Member::connect_at(const std::string& door) {
   std::getline(words, address);
   links_[0] = connect_to_coordinator(address, {.token = token, .rank = rank()});
   connected_ = links_[0].open();
-  period_ = std::min(period_, control_.membership()->heartbeat_timeout() / kBeats);
+  period_ = std::min(period_, rank_.membership->heartbeat_timeout() / kBeats);
   check(connected_, Code::unavailable, fmt::format("rank {} cannot connect to rank 0 on {}, which watches over the ranks", rank(), hosts_[0]));
 }
 
@@ -294,7 +295,7 @@ void Detector::Member::send_messages() {
 }
 
 Report Detector::Member::report_now() const {
-  const RankActivity& activity = *control_.rank_activity();
+  const RankActivity& activity = *rank_.activity;
   return {activity.longest_wait(), activity.position(), activity.disk_wait().get()};
 }
 
@@ -319,7 +320,7 @@ void Detector::Member::listen() {
         period_ = std::min(period_, period);
         next_report_ = 0;
       }
-      if (kind == FrameKind::patience) control_.rank_activity()->excuse(control_.context().clock->now());
+      if (kind == FrameKind::patience) rank_.activity->excuse(rank_.context.clock->now());
       if (kind == FrameKind::farewell) farewell_[c] = true;
     });
   }
@@ -335,7 +336,7 @@ void Detector::Member::hear_loss(std::string_view body) {
 
 /// Losses that this rank has heard of and whose rank may be lost here as well: ranks agree on that at a time of their own.
 void Detector::Member::note_losses() {
-  Membership& membership = *control_.membership();
+  Membership& membership = *rank_.membership;
   std::erase_if(losses_, [&](const Loss& loss) {
     const int rank = loss.head.rank;
     const auto known = [&] { return membership.times_lost(rank) > loss.head.earlier; };
@@ -358,9 +359,9 @@ void Detector::Member::note_losses() {
 void Detector::Member::look_for_farewells() {
   if (std::ranges::none_of(farewell_, std::identity())) return;
   if (farewell_at_ == 0) farewell_at_ = now();
-  const bool late = now() > farewell_at_ + std::max(kLateFarewell, control_.membership()->heartbeat_timeout());
+  const bool late = now() > farewell_at_ + std::max(kLateFarewell, rank_.membership->heartbeat_timeout());
   for (std::size_t c = 0; c < kCoordinators; ++c) {
-    const bool may_be_missing = !links_[c].open() || (late && control_.membership()->may_lose(static_cast<int>(c)));
+    const bool may_be_missing = !links_[c].open() || (late && rank_.membership->may_lose(static_cast<int>(c)));
     if (!farewell_[c] && !may_be_missing) return;
   }
   free_to_go_.store(true, std::memory_order_release);
@@ -374,12 +375,12 @@ void Detector::Member::judge_alone() {
   if (alone_since_ == 0) alone_since_ = now();
   if (now() - alone_since_ < kSettle) return;
   const std::string first = fmt::format("rank 0 on {}", hosts_[0]);
-  if (control_.membership()->may_lose(rank())) {
+  if (rank_.membership->may_lose(rank())) {
     return be_excluded(fmt::format("no connection any more to {}, which has ended, or goes on without this rank", first));
   }
   const std::string who = lost(1) ? first : fmt::format("{} and rank 1 on {}", first, hosts_[1]);
   const Verdict mine{Verdict::Kind::lost, who + " ended before the job was done"};
-  control_.context().log.error(mine.text);
+  rank_.context.log.error(mine.text);
   accept(mine);
 }
 
@@ -391,7 +392,7 @@ void Detector::Member::accept(const Verdict& verdict) {
   }
   if (coordinator_ != nullptr) coordinator_->stand_down();
   verdict_at_ = now();
-  control_.cancel_flag()->set(verdict.text);
+  rank_.cancel->set(verdict.text);
 }
 
 void Detector::Member::resort_to_last() {
@@ -404,30 +405,22 @@ void Detector::Member::resort_to_last() {
 void Detector::Member::close() {
   leaving_.store(true, std::memory_order_release);
   wake_.signal();
-  // A message that nobody sends: asking for it keeps the library moving what this rank has sent to others before.
-  std::byte nothing{};
-  Transfer pump(control_.transport());
-  pump.receive((control_.rank() + 1) % control_.size(), 0, &nothing, 1);
-  control_.set_timeout(1e9);                      // the others may have work for hours; the coordinators watch
-  control_.wait(WaitStatus{.operation = "end of the job"}, [&] {
-    (void)pump.done();
-    return free_to_go_.load(std::memory_order_acquire);
-  });
+  channel_->wait_for_the_end([this] { return free_to_go_.load(std::memory_order_acquire); });
 }
 
-Detector::Detector(Communicator& world, const DetectorOptions& options, std::function<void(const Verdict&)> last_resort) {
-  if (world.size() == 1 || options.timeout <= 0) return;
-  member_ = std::make_unique<Member>(world, options, std::move(last_resort));
+Detector::Detector(WatchedRank rank, const DetectorOptions& options, std::function<void(const Verdict&)> last_resort) {
+  if (rank.machines.size() == 1 || options.timeout <= 0) return;
+  member_ = std::make_unique<Member>(std::move(rank), options, std::move(last_resort));
   if (!member_->connected()) member_.reset();
 }
 
 Detector::Detector(std::unique_ptr<Member> member) : member_(std::move(member)) {}
 
-std::unique_ptr<Detector> Detector::of_replacement(Communicator& parents, const DetectorOptions& options,
+std::unique_ptr<Detector> Detector::of_replacement(WatchedRank rank, const DetectorOptions& options,
                                                    std::function<void(const Verdict&)> last_resort) {
-  const std::string door = parents.membership()->door();
+  const std::string door = rank.membership->door();
   std::unique_ptr<Member> member;
-  if (!door.empty()) member = std::make_unique<Member>(parents, options, std::move(last_resort), door);
+  if (!door.empty()) member = std::make_unique<Member>(std::move(rank), options, std::move(last_resort), door);
   return std::unique_ptr<Detector>(new Detector(std::move(member)));
 }
 

@@ -14,6 +14,7 @@
 #include "cohort/base/error.hpp"
 #include "cohort/comm/collective.hpp"
 #include "cohort/comm/thread_ranks.hpp"
+#include "cohort/comm/watched.hpp"
 #include "support/patience.hpp"
 #include "watch/verdict.hpp"
 
@@ -232,7 +233,7 @@ class Watched {
       world.set_timeout(testing::kHung);
       DetectorOptions options;
       options.timeout = testing::patient(timeout);
-      Detector detector(world, options, [this](const Verdict&) { ++last_resorts; });
+      Detector detector(watched(world), options, [this](const Verdict&) { ++last_resorts; });
       body(world, detector);
       verdicts[static_cast<std::size_t>(world.rank())] = detector.verdict();
       plain.barrier();   // the detectors go when all have seen what they should
@@ -419,7 +420,7 @@ TEST(Detector, NamesTheRankWhoseConnectionsClose) {
         Communicator group = world.duplicate();   // a cancel flag of this rank only
         DetectorOptions options;
         options.timeout = testing::kHung;
-        auto detector = std::make_unique<Detector>(group, options, [](const Verdict&) {});
+        auto detector = std::make_unique<Detector>(watched(group), options, [](const Verdict&) {});
         Loop loop(group);
         loop.steps(3);
         if (world.rank() == culprit) {

@@ -12,6 +12,7 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/comm/thread_ranks.hpp"
+#include "cohort/comm/watched.hpp"
 #include "cohort/watch/detector.hpp"
 #include "support/patience.hpp"
 
@@ -45,7 +46,7 @@ class Elastic {
       DetectorOptions options;
       options.timeout = patient(timeout);
       std::optional<Detector> detector;
-      detector.emplace(world, options, [](const Verdict&) {});
+      detector.emplace(watched(world), options, [](const Verdict&) {});
       if (heartbeat_timeout > 0) allow(world, heartbeat_timeout);
       plain.barrier();
       body(world, detector);

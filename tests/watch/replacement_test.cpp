@@ -29,7 +29,7 @@ class Successor {
     alone_.membership()->set_door(door);
     DetectorOptions options;
     options.timeout = testing::kHung;
-    detector = Detector::of_replacement(alone_, options, [](const Verdict&) {});
+    detector = Detector::of_replacement(watched_replacement(alone_), options, [](const Verdict&) {});
   }
   [[nodiscard]] Communicator& world() noexcept { return alone_; }
 

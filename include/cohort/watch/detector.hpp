@@ -6,7 +6,7 @@
 #include <string>
 
 #include "cohort/base/options.hpp"
-#include "cohort/comm/communicator.hpp"
+#include "cohort/watch/watched_rank.hpp"
 
 namespace cohort {
 
@@ -20,7 +20,7 @@ struct DetectorOptions {
 
   /// Seconds between two heartbeats of a rank.
   [[nodiscard]] double period() const noexcept;
-  /// What to give to Communicator::set_timeout: long enough that the verdict, which knows more, comes first.
+  /// How long other waits of a rank may last (`Communicator::set_timeout`): long enough that the verdict, which knows more, comes first.
   [[nodiscard]] double communicator_timeout() const noexcept;
 };
 
@@ -40,9 +40,9 @@ struct Verdict {
 /// a rank dies, so this uses connections of its own: a thread of every rank tells a coordinator, a thread of rank 0, over
 /// TCP what the rank is doing; rank 1 has a second one that watches rank 0. A connection that closes without a goodbye,
 /// silence, and waits that do not end lead to a verdict, one for the whole job: it is logged once and sent to all ranks,
-/// where it sets the communicator's cancel flag, so that every wait throws it. No thread here ever calls MPI.
+/// where it sets the rank's cancel flag, so that every wait throws it. No thread here ever calls MPI.
 ///
-/// Ranks that may be lost (`Communicator::membership`) lead to no such verdict. The coordinator names the one that is in
+/// Ranks that may be lost (`WatchedRank::membership`) lead to no such verdict. The coordinator names the one that is in
 /// trouble, whether it has ended, failed, is silent for longer than the membership's `heartbeat_timeout` or holds up the
 /// others, and enters it in the membership of every rank. If it still runs, its verdict is `excluded`, and its waits end.
 ///
@@ -50,13 +50,12 @@ struct Verdict {
 /// whole job was suspended does not count.
 class Detector {
  public:
-  /// Collective. `world` is the whole job; it may go before this object. `last_resort` is called by a thread of the detector
+  /// Collective. `rank` is this rank of the whole job (`watched`). `last_resort` is called by a thread of the detector
   /// `kGrace` seconds after a verdict that this rank has not acknowledged because it is stuck outside any wait; it should
   /// end the process. Where ranks cannot connect to each other this only warns: then long waits alone end the job.
-  Detector(Communicator& world, const DetectorOptions& options, std::function<void(const Verdict&)> last_resort);
-  /// Of a process that takes a lost rank's place: `parents` is the group of those who started it (`Environment::parents`),
-  /// which take no part in this. Error unavailable if it cannot connect to rank 0.
-  [[nodiscard]] static std::unique_ptr<Detector> of_replacement(Communicator& parents, const DetectorOptions& options,
+  Detector(WatchedRank rank, const DetectorOptions& options, std::function<void(const Verdict&)> last_resort);
+  /// Of a process that takes a lost rank's place (`watched_replacement`). Error unavailable if it cannot connect to rank 0.
+  [[nodiscard]] static std::unique_ptr<Detector> of_replacement(WatchedRank rank, const DetectorOptions& options,
                                                                 std::function<void(const Verdict&)> last_resort);
   Detector(const Detector&) = delete;
   Detector& operator=(const Detector&) = delete;
