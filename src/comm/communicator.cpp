@@ -11,7 +11,6 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/tensor/device.hpp"
-#include "faults/fault_transport.hpp"
 
 namespace cohort {
 namespace {
@@ -92,28 +91,24 @@ Communicator Communicator::related(std::unique_ptr<Transport> transport, NodeMap
   Communicator other(std::move(transport), context_, std::move(nodes), cancel_);
   other.timeout_ = timeout_;
   other.membership_ = membership_;
-  other.injection_ = injection_;
+  other.decorator_ = decorator_;
   other.rank_activity_ = rank_activity_;
   other.activity_ = rank_activity_->add();
   return other;
 }
 
-void Communicator::inject(std::shared_ptr<const FaultPlan> plan) {
-  check(plan != nullptr && injection_ == nullptr, Code::failed_precondition, "inject: one plan of faults, once");
-  injection_ = std::make_shared<Injection>();
-  injection_->plan = std::move(plan);
-  injection_->activity = rank_activity_;
-  injection_->context = context_;
-  if (injection_->plan->drops_or_duplicates()) transport_->expect_wrong_sizes();
-  if (!injection_->plan->meets_messages_of(context_.rank)) return;
+void Communicator::decorate(std::shared_ptr<TransportDecorator> decorator) {
+  check(decorator != nullptr && decorator_ == nullptr, Code::failed_precondition,
+        "decorate: one decorator of transports, once");
+  decorator_ = std::move(decorator);
   std::vector<int> job_ranks;
   for (int rank = 0; rank < size(); ++rank) job_ranks.push_back(job_rank(rank));
-  transport_ = make_fault_transport(std::move(transport_), injection_, std::move(job_ranks));
+  transport_ = decorator_->wrap(std::move(transport_), std::move(job_ranks));
 }
 
 void Communicator::begin_step(std::int64_t step) {
   rank_activity_->arrive({.step = step});
-  if (injection_ != nullptr) suffer_step(*injection_, step, transport_->thread_ranks(), *cancel_);
+  if (decorator_ != nullptr) decorator_->begin_step(step);
 }
 
 Communicator Communicator::twin() {
@@ -204,7 +199,7 @@ std::shared_ptr<SharedMemory> Communicator::allocate_shared(std::size_t bytes) {
   check(nodes_.nodes() == 1, Code::failed_precondition,
         "shared memory needs all ranks on one node, here are " + nodes_.text());
   if (size() == 1) return std::make_shared<OwnMemory>(bytes);
-  if (rank() == 0 && injection_ != nullptr && injection_->plan->meets_messages()) injection_->warn_of("shared windows");
+  if (rank() == 0 && decorator_ != nullptr) decorator_->on_bypass("shared windows");
   barrier();   // as in duplicate()
   std::shared_ptr<SharedMemory> memory = transport_->allocate_shared(bytes, groups_++);
   barrier();   // every part is there and zero

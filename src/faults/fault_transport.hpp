@@ -15,7 +15,9 @@ namespace cohort {
 struct Injection {
   std::shared_ptr<const FaultPlan> plan;
   std::shared_ptr<const RankActivity> activity;
+  std::shared_ptr<const CancelFlag> cancel;
   Context context;
+  bool thread_ranks = false;         // the ranks are threads of one process
   std::atomic<bool> warned{false};
 
   /// Once: that messages are to be faulty, but something moves data without them.
@@ -29,6 +31,6 @@ struct Injection {
                                                               std::vector<int> job_ranks);
 
 /// What befalls this rank at the beginning of `step`.
-void suffer_step(const Injection& injection, std::int64_t step, bool thread_ranks, const CancelFlag& cancel);
+void suffer_step(const Injection& injection, std::int64_t step);
 
 }  // namespace cohort

@@ -48,13 +48,14 @@ void sleep_awake(double seconds, Clock& clock, const CancelFlag& cancel) {
 
 }  // namespace
 
-void suffer_step(const Injection& injection, std::int64_t step, bool thread_ranks, const CancelFlag& cancel) {
+void suffer_step(const Injection& injection, std::int64_t step) {
   const FaultPlan::StepFate fate = injection.plan->fate(injection.context.rank, step);
-  if (fate.killed && thread_ranks) fail(Code::cancelled, fmt::format("rank {} was killed by fault injection at step {}", injection.context.rank, step));
+  const bool thread = injection.thread_ranks;
+  if (fate.killed && thread) fail(Code::cancelled, fmt::format("rank {} was killed by fault injection at step {}", injection.context.rank, step));
   if (fate.killed) raise(SIGKILL);
-  if (fate.pause > 0 && thread_ranks) injection.context.clock->sleep(fate.pause);
+  if (fate.pause > 0 && thread) injection.context.clock->sleep(fate.pause);
   else if (fate.pause > 0) pause_process(fate.pause);
-  if (fate.slow > 0) sleep_awake(fate.slow, *injection.context.clock, cancel);
+  if (fate.slow > 0) sleep_awake(fate.slow, *injection.context.clock, *injection.cancel);
 }
 
 }  // namespace cohort

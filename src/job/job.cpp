@@ -323,7 +323,7 @@ void inject_faults(Communicator& world, Section& config, bool replacement) {
   const std::shared_ptr<const FaultPlan> plan = FaultPlan::from(config, world.context().ranks);
   if (plan == nullptr || replacement) return;
   if (world.rank() == 0) world.context().log.warning("[[fault]] makes things go wrong in this job: " + plan->text());
-  world.inject(plan);
+  inject(world, plan);
 }
 
 int run_named_job(Communicator& world, Prepared& prepared, Ending& ending) {

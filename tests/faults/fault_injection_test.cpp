@@ -202,7 +202,7 @@ TEST(FaultInjection, ADelayedMessageKeepsItsPlaceAmongThoseOfItsTag) {
   std::atomic<bool> moved = false;
   run_as_threads(2, [&](Communicator& c) {
     Communicator plain = c.duplicate();                            // made before: no faults
-    c.inject(plan_of({{.kind = Kind::delay, .ranks = {0}, .until_step = 1, .seconds = 10}}, 2));
+    inject(c, plan_of({{.kind = Kind::delay, .ranks = {0}, .until_step = 1, .seconds = 10}}, 2));
     if (c.rank() == 0) {
       int values[] = {1, 2, 3};
       Transfer first(c.transport()), second(c.transport()), other(c.transport());
@@ -241,7 +241,7 @@ TEST(FaultInjection, RandomDelaysKeepTheOrderOfEveryTag) {
   constexpr int kMessages = 60;
   for (int ranks = 2; ranks <= 4; ++ranks) {
     run_as_threads(ranks, [&](Communicator& c) {
-      c.inject(plan_of({{.kind = Kind::delay, .from_step = -1, .probability = 0.4, .seconds = 0.002, .seed = 11}}, ranks));
+      inject(c, plan_of({{.kind = Kind::delay, .from_step = -1, .probability = 0.4, .seconds = 0.002, .seed = 11}}, ranks));
       const int to = (c.rank() + 1) % c.size(), from = (c.rank() + c.size() - 1) % c.size();
       std::vector<int> sent(kMessages), got(kMessages, -1);
       std::vector<Transfer> transfers;
@@ -265,7 +265,7 @@ TEST(FaultInjection, ADroppedMessageEndsTheBoundedWaitWhichNamesTheRank) {
     std::atomic<int> named = 0;
     try {
       run_as_threads(ranks, [&](Communicator& c) {
-        c.inject(plan_of({{.kind = Kind::drop, .ranks = {1}, .peers = {0}, .from_step = 3}}, ranks));
+        inject(c, plan_of({{.kind = Kind::drop, .ranks = {1}, .peers = {0}, .from_step = 3}}, ranks));
         c.begin_step(2);
         int word = c.rank() == 0 ? 42 : 0;
         if (c.rank() == 1) send(c, 0, 9, 17);                      // not yet
@@ -294,7 +294,7 @@ TEST(FaultInjection, ADroppedMessageEndsTheBoundedWaitWhichNamesTheRank) {
 
 TEST(FaultInjection, ADuplicateArrivesTwiceWithWhatWasSent) {
   run_as_threads(2, [](Communicator& c) {
-    c.inject(plan_of({{.kind = Kind::duplicate, .ranks = {0}}}, 2));
+    inject(c, plan_of({{.kind = Kind::duplicate, .ranks = {0}}}, 2));
     c.begin_step(0);
     for (const std::size_t n : {std::size_t{0}, std::size_t{1}, std::size_t{1009}}) {   // long ones wait for the receiver
       std::vector<int> data(n, 7);
@@ -314,7 +314,7 @@ TEST(FaultInjection, ADuplicateArrivesTwiceWithWhatWasSent) {
 
 TEST(FaultInjection, ADuplicateThatNobodyReceivesDoesNotHoldUpTheSender) {
   run_as_threads(2, [](Communicator& c) {
-    c.inject(plan_of({{.kind = Kind::duplicate, .from_step = -1}}, 2));
+    inject(c, plan_of({{.kind = Kind::duplicate, .from_step = -1}}, 2));
     std::vector<int> data(1000, c.rank());
     Transfer out(c.transport()), in(c.transport());
     std::vector<int> got(1000);
@@ -330,7 +330,7 @@ TEST(FaultInjection, ADuplicateThatNobodyReceivesDoesNotHoldUpTheSender) {
 TEST(FaultInjection, ADelayedMessageThatIsGivenUpNeverLeaves) {
   ManualClock clock;
   run_as_threads(2, [&](Communicator& c) {
-    c.inject(plan_of({{.kind = Kind::delay, .ranks = {0}, .seconds = 1}}, 2));
+    inject(c, plan_of({{.kind = Kind::delay, .ranks = {0}, .seconds = 1}}, 2));
     c.begin_step(0);
     if (c.rank() == 1) {
       EXPECT_EQ(receive(c, 0, 3), 2) << "the one that was given up";
@@ -354,7 +354,7 @@ TEST(FaultInjection, ADelayedMessageThatIsGivenUpNeverLeaves) {
 
 TEST(FaultInjection, GroupsTwinsAndDuplicatesInherit) {
   run_as_threads(4, [](Communicator& c) {
-    c.inject(plan_of({{.kind = Kind::duplicate, .ranks = {2}, .peers = {0}}}));
+    inject(c, plan_of({{.kind = Kind::duplicate, .ranks = {2}, .peers = {0}}}));
     Communicator group = c.split(c.rank() % 2);                    // 0 and 2 are its ranks 0 and 1
     Communicator copy = group.duplicate(), twin = group.twin();
     const auto check_twice = [&](Communicator& line, int tag) {
@@ -383,7 +383,7 @@ TEST(FaultInjection, CollectivesUnderRandomDelaysGiveTheSameBits) {
       std::vector<std::vector<float>> sums(2);
       for (const bool faulty : {false, true}) {
         run_as_threads(ranks, [&](Communicator& c) {
-          if (faulty) c.inject(plan_of({{.kind = Kind::delay, .probability = 0.3, .seconds = 0.001, .seed = 3}}, ranks));
+          if (faulty) inject(c, plan_of({{.kind = Kind::delay, .probability = 0.3, .seconds = 0.001, .seed = 3}}, ranks));
           CollectiveOptions options;
           options.algorithm = algorithm;
           const auto collective = make_collective(c, options);
@@ -414,7 +414,7 @@ TEST(FaultInjection, ASlowOrPausedRankSleepsInTheStepsOfItsPlan) {
       context.clock = &clock;
       const int all[] = {0, 1};
       Communicator mine(c.transport().subgroup(all, 29'999), context, c.nodes(), c.cancel_flag());
-      mine.inject(plan_of({{.kind = kind, .ranks = {1}, .from_step = 2, .until_step = 4, .seconds = 3}}, 2));
+      inject(mine, plan_of({{.kind = kind, .ranks = {1}, .from_step = 2, .until_step = 4, .seconds = 3}}, 2));
       for (std::int64_t step = 0; step < 6; ++step) {
         mine.begin_step(step);
         EXPECT_EQ(mine.rank_activity()->position().step, step);
@@ -426,7 +426,7 @@ TEST(FaultInjection, ASlowOrPausedRankSleepsInTheStepsOfItsPlan) {
 
 TEST(FaultInjection, TheEndOfTheJobEndsASlowStep) {
   run_as_threads(1, [](Communicator& c) {
-    c.inject(plan_of({{.kind = Kind::slow, .seconds = 1e6}}, 1));
+    inject(c, plan_of({{.kind = Kind::slow, .seconds = 1e6}}, 1));
     c.cancel_flag()->set("enough");
     EXPECT_EQ(error_of([&] { c.begin_step(0); }, Code::cancelled), "enough");
   });
@@ -434,7 +434,7 @@ TEST(FaultInjection, TheEndOfTheJobEndsASlowStep) {
 
 TEST(FaultInjection, AKilledThreadRankEndsWithANamedError) {
   const auto body = [](Communicator& c) {
-    c.inject(plan_of({{.kind = Kind::kill, .ranks = {1}, .from_step = 3}}, 3));
+    inject(c, plan_of({{.kind = Kind::kill, .ranks = {1}, .from_step = 3}}, 3));
     for (std::int64_t step = 0; step < 5; ++step) {
       c.begin_step(step);
       c.barrier();
@@ -455,7 +455,7 @@ TEST(FaultInjection, WindowsAreWarnedOfOnce) {
     });
     const int all[] = {0, 1, 2};
     Communicator mine(c.transport().subgroup(all, 29'999), context, c.nodes(), c.cancel_flag());
-    mine.inject(plan_of({{.kind = Kind::drop, .ranks = {1}}}, 3));
+    inject(mine, plan_of({{.kind = Kind::drop, .ranks = {1}}}, 3));
     (void)mine.allocate_shared(64);
     (void)mine.duplicate().allocate_shared(64);
   });

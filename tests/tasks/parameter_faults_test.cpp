@@ -47,7 +47,7 @@ class ParameterFaults : public ::testing::Test {
     TrainResult result;
     const auto plan = std::make_shared<const FaultPlan>(faults, ranks);
     run_as_threads(ranks, [&](Communicator& communicator) {
-      communicator.inject(plan);
+      inject(communicator, plan);
       Section config = testing::section_of(options);
       const TrainResult mine = train(communicator, config, {});
       if (communicator.rank() == 0) result = mine;

@@ -12,13 +12,11 @@
 #include "cohort/base/context.hpp"
 #include "cohort/comm/node_map.hpp"
 #include "cohort/comm/transport.hpp"
+#include "cohort/comm/transport_decorator.hpp"
 #include "cohort/watch/membership.hpp"
 #include "cohort/watch/waiting.hpp"
 
 namespace cohort {
-
-class FaultPlan;
-struct Injection;
 
 enum class Reduce : std::uint8_t { sum, min, max };
 
@@ -63,11 +61,10 @@ class Communicator {
   /// Who may be lost, and who has been. Any thread.
   [[nodiscard]] const std::shared_ptr<Membership>& membership() const noexcept { return membership_; }
 
-  /// Lets the plan's faults befall this rank, and messages of this communicator and of all made from it afterwards; once, with the
-  /// same plan on all ranks, while nothing is under way. What moves no messages meets no faults of messages: shared windows, and the library's collectives.
-  void inject(std::shared_ptr<const FaultPlan> plan);
-  /// This rank begins a step: `rank_activity` says so, and the plan's faults of steps happen here. Error cancelled where they
-  /// kill a rank that is a thread.
+  /// Puts the decorator between this communicator and its transport, and those of all communicators made from it afterwards; once,
+  /// while nothing is under way.
+  void decorate(std::shared_ptr<TransportDecorator> decorator);
+  /// This rank begins a step: `rank_activity` says so, then the decorator hears of it, and may throw.
   void begin_step(std::int64_t step);
 
   /// Before any communicator is made from this one: whoever notices losses has made it.
@@ -177,7 +174,7 @@ class Communicator {
   std::shared_ptr<Membership> membership_ = std::make_shared<Membership>();
   std::shared_ptr<RankActivity> rank_activity_ = std::make_shared<RankActivity>();
   std::shared_ptr<Activity> activity_ = rank_activity_->add();
-  std::shared_ptr<Injection> injection_;   // null: no faults
+  std::shared_ptr<TransportDecorator> decorator_;   // may be null
   std::vector<int> job_ranks_;   // empty: this is the whole job
   double timeout_ = 60;
   std::vector<std::byte> gathered_;   // all_reduce's: kept, so that a step allocates nothing

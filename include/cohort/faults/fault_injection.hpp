@@ -9,6 +9,8 @@
 
 namespace cohort {
 
+class Communicator;
+
 /// One thing that goes wrong on purpose, an entry of [[fault]] in a job file: for tests, and for studies of stragglers and bad
 /// lines.
 struct Fault {
@@ -73,5 +75,11 @@ class FaultPlan {
  private:
   std::vector<Fault> faults_;
 };
+
+/// Lets the plan's faults befall this rank, and messages of this communicator and of all made from it afterwards; once, with the
+/// same plan on all ranks, while nothing is under way. What moves no messages meets no faults of messages: shared windows, and
+/// the library's collectives. Faults of steps happen in `Communicator::begin_step`: Error cancelled where they kill a rank that
+/// is a thread.
+void inject(Communicator& communicator, std::shared_ptr<const FaultPlan> plan);
 
 }  // namespace cohort
