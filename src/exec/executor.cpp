@@ -50,8 +50,9 @@ struct Executor::Action {
   std::uint32_t name = 0;                              // in the trace
 };
 
-Executor::Executor(Plan plan, const ExternalMemory& memory, Device& device, ThreadPool& pool, StepHooks hooks, Profile* profile)
-    : plan_(std::move(plan)), device_(device), hooks_(std::move(hooks)), profile_(profile) {
+Executor::Executor(Plan plan, const ExternalMemory& memory, Device& device, ThreadPool& pool, StepHooks hooks,
+                   const ExecutorOptions& options)
+    : plan_(std::move(plan)), device_(device), hooks_(std::move(hooks)), profile_(options.profile), wait_limit_(options.wait_limit) {
   make_kernels(pool);
   LeadingDimensionRequest rows;
   MemoryRequest request;
@@ -257,12 +258,22 @@ void Executor::set_feeds(std::span<const Tensor> feeds) {
   }
 }
 
-void Executor::wait(Action& action) {
-  Backoff backoff;
-  while (!action.finished.load(std::memory_order_acquire)) {
+void Executor::wait(const Action& action) {
+  if (action.finished.load(std::memory_order_acquire)) return;
+  Clock& clock = Clock::steady();
+  Backoff backoff(clock);
+  const double since = clock.now();
+  for (unsigned polls = 0; !action.finished.load(std::memory_order_acquire); ++polls) {
     if (hooks_.poll) hooks_.poll();
     backoff.pause();
+    if (polls % 64 == 0 && clock.now() - since > wait_limit_) miss(action);
   }
+}
+
+void Executor::miss(const Action& action) const {
+  const PlanNode& node = plan_.nodes[at(action.node)];
+  fail(Code::deadline_exceeded, fmt::format("{} '{}' on {} has not finished at step {} within {:g} s of waiting for it", node.op, node.name,
+                                            device_.info().name(), options_.step, wait_limit_));
 }
 
 void Executor::deliver(const std::vector<std::size_t>& fetches) {

@@ -20,10 +20,16 @@ struct ExternalMemory {
   std::function<Buffer(std::size_t bytes)> arena{};
 };
 
+struct ExecutorOptions {
+  Profile* profile = nullptr;              ///< null: nobody records where time goes
+  double wait_limit = 60;                  ///< seconds, as in SessionOptions
+};
+
 /// Runs one plan on one device, in order. Built once: kernels, contexts and memory are all there before the first run.
 class Executor {
  public:
-  Executor(Plan plan, const ExternalMemory& memory, Device& device, ThreadPool& pool, StepHooks hooks, Profile* profile = nullptr);
+  Executor(Plan plan, const ExternalMemory& memory, Device& device, ThreadPool& pool, StepHooks hooks,
+           const ExecutorOptions& options = {});
   ~Executor();
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
@@ -55,7 +61,8 @@ class Executor {
   void run_actions(std::size_t begin, std::size_t end);
   void run_traced(std::uint32_t name, std::size_t begin, std::size_t end);
   void name_spans();
-  void wait(Action& action);
+  void wait(const Action& action);
+  [[noreturn]] void miss(const Action& action) const;
   void deliver(const std::vector<std::size_t>& fetches);
   Tensor& slot(PlanValue v) { return slots_[static_cast<std::size_t>(v.node)][static_cast<std::size_t>(v.output)]; }
 
@@ -63,6 +70,7 @@ class Executor {
   Device& device_;
   StepHooks hooks_;
   Profile* profile_;                                   // may be null
+  double wait_limit_;                                  // seconds
   TraceLane* trace_ = nullptr;                         // while this run is recorded
   std::size_t first_backward_ = 0;                     // the first action of the backward pass
   std::uint32_t forward_name_ = 0, backward_name_ = 0;

@@ -20,13 +20,6 @@ constexpr int kFixedRanges = 8;     // of work in a deterministic session: as ma
 using ValueKey = std::pair<int, int>;
 ValueKey key_of(Value v) { return {v.node, v.output}; }
 
-std::string step_key(std::span<const Value> fetches, const FeedShapes& feeds) {
-  std::string key;
-  for (const Value& fetch : fetches) key += fmt::format("{}:{} ", fetch.node, fetch.output);
-  for (const auto& [value, shape] : feeds) key += fmt::format("| {} {}", value.node, shape.text());
-  return key;
-}
-
 }  // namespace
 
 struct Step::State {
@@ -53,11 +46,29 @@ struct Session::State {
   Buffer arena;                                            // the largest so far: one step runs at a time
   std::map<std::string, Tensor> variables;                 // by container and name
   std::set<std::string> in_use;                            // variables that a prepared step reads
-  std::map<ValueKey, Tensor> bound_fetches;
+  struct BoundFetch {
+    Tensor storage;
+    std::size_t binding = 0;                               // its number among all bindings of fetches
+  };
+  std::map<ValueKey, BoundFetch> bound_fetches;
+  std::size_t bindings = 0;
   std::map<std::string, std::unique_ptr<Step>> cached;
   std::vector<std::unique_ptr<Step>> with_hooks;
 
   static std::string resource_key(const std::string& container, const std::string& name) { return container + "/" + name; }
+
+  /// All that a step without functions among its hooks is made from.
+  [[nodiscard]] std::string step_key(std::span<const Value> fetches, const FeedShapes& feeds, const StepHooks& hooks) const {
+    std::string key;
+    for (const Value& fetch : fetches) {
+      const auto bound = bound_fetches.find(key_of(fetch));
+      key += fmt::format("{}:{} in {} ", fetch.node, fetch.output, bound == bound_fetches.end() ? 0 : bound->second.binding);
+    }
+    for (const auto& [value, shape] : feeds) key += fmt::format("| {} {}", value.node, shape.text());
+    key += fmt::format("| from {} consumed ", hooks.backward_from);
+    for (const bool consumed : hooks.consumed) key += consumed ? '1' : '0';
+    return key;
+  }
 
   const Tensor& variable(const NodeData& node) {
     const auto [at, fresh] = variables.try_emplace(resource_key(node.container, node.name));
@@ -99,7 +110,7 @@ struct Session::State {
     };
     for (std::size_t f = 0; f < fetches.size(); ++f) {
       const auto bound = bound_fetches.find(key_of(fetches[f]));
-      memory.bound_fetches.push_back(bound == bound_fetches.end() ? Tensor{} : bound->second);
+      memory.bound_fetches.push_back(bound == bound_fetches.end() ? Tensor{} : bound->second.storage);
       const Signature& s = plan.signature(plan.fetches[f]);
       const Tensor& storage = memory.bound_fetches.back();
       if (!storage.empty() && (storage.shape() != s.shape || storage.dtype() != s.dtype)) {
@@ -107,7 +118,8 @@ struct Session::State {
              fmt::format("'{}' is {}, bound to memory of shape {}", fetches[f].name(), s.text(), storage.shape().text()));
       }
     }
-    return std::make_unique<Executor>(std::move(plan), memory, *device, pool, std::move(hooks), options.profile);
+    return std::make_unique<Executor>(std::move(plan), memory, *device, pool, std::move(hooks),
+                                      ExecutorOptions{.profile = options.profile, .wait_limit = options.wait_limit});
   }
 };
 
@@ -127,7 +139,7 @@ void Session::bind(Value value, Tensor storage) {
                                              Signature{storage.dtype(), storage.shape()}.text()));
   }
   if (node.op != "Variable") {
-    state_->bound_fetches.insert_or_assign(key_of(value), std::move(storage));
+    state_->bound_fetches.insert_or_assign(key_of(value), State::BoundFetch{std::move(storage), ++state_->bindings});
     return;
   }
   const std::string key = State::resource_key(node.container, node.name);
@@ -144,7 +156,7 @@ const Tensor& Session::variable(Value variable) {
 
 Step& Session::prepare(std::span<const Value> fetches, const FeedShapes& feeds, StepHooks hooks) {
   const bool hooked = hooks.ready || hooks.poll || hooks.before_read || hooks.sum_over_replicas;
-  const std::string key = step_key(fetches, feeds);
+  const std::string key = state_->step_key(fetches, feeds, hooks);
   if (!hooked) {
     if (const auto at = state_->cached.find(key); at != state_->cached.end()) return *at->second;
   }

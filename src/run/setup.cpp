@@ -163,7 +163,8 @@ Setup::Setup(Communicator& communicator, Description description) : Description(
                                       SessionOptions{.device = train.device, .threads = threads, .seed = train.seed,
                                                      .precision = precision_of(train.precision),
                                                      .deterministic = train.deterministic,
-                                                     .profile = communicator.context().profile.get()});
+                                                     .profile = communicator.context().profile.get(),
+                                                     .wait_limit = communicator.timeout()});
   Session& session = replica->session();
   no_group = why_no_group(*this, communicator, session.device());
   if (no_group.empty()) group = std::make_unique<NodeGroup>(communicator);

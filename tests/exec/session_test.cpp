@@ -128,5 +128,66 @@ TEST(Session, WaitsForKernelsThatFinishLater) {
   EXPECT_GT(polls, 3);
 }
 
+// A kernel that never says that it is done.
+struct NeverDone final : Kernel {
+  explicit NeverDone(const NodeInfo&) {}
+  bool finishes_later() const noexcept override { return true; }
+  void run(KernelContext&) override {}
+};
+const Registered<Op> never_op{"TestNeverDone", {.infer = same_as_first}};
+const RegisteredKernel never_kernel{"TestNeverDone", "CPU", make_kernel<NeverDone>};
+
+TEST(Session, NamesTheNodeThatDoesNotFinishAndTheStep) {
+  Graph g;
+  const Value x = g.placeholder("x", DType::float32, {3});
+  const Value never = g.add("TestNeverDone", {x});
+  Session session(g, {.wait_limit = 0.01});
+  Step& step = session.prepare(std::array{relu(never)}, {{x, Shape{3}}});
+  const Tensor feed = Tensor::zeros({3});
+  try {
+    step.run(std::span(&feed, 1), {.step = 17});
+    FAIL() << "a run that nothing ends has ended";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::deadline_exceeded);
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("TestNeverDone '" + g.node(never.node).name + "' on CPU:0"), HasSubstr("at step 17"),
+                                    HasSubstr("0.01 s")));
+  }
+}
+
+TEST(Session, AStepThatWasPreparedBeforeABindIsNotTakenForOneAfterIt) {
+  Graph g;
+  const Value x = g.placeholder("x", DType::float32, {2});
+  const std::array fetches{relu(x)};
+  Session session(g);
+  const Tensor feed = Tensor::of<float>({2}, {3, -4});
+  Step& before = session.prepare(fetches, {{x, Shape{2}}});
+  EXPECT_EQ(&before, &session.prepare(fetches, {{x, Shape{2}}}));
+  for (int round = 0; round < 2; ++round) {                    // a second bind takes the place of the first
+    const Tensor storage = Tensor::zeros({2});
+    session.bind(fetches[0], storage);
+    Step& after = session.prepare(fetches, {{x, Shape{2}}});
+    EXPECT_EQ(&after, &session.prepare(fetches, {{x, Shape{2}}}));
+    after.run(std::span(&feed, 1));
+    EXPECT_THAT(storage.to_vector<float>(), ElementsAre(3, 0)) << "bind " << round;
+  }
+}
+
+TEST(Session, AStepWhoseFetchNobodyLooksAtIsNotTakenForOneWithThatFetch) {
+  Graph g;
+  const Value x = g.placeholder("x", DType::float32, {2});
+  const Value first = relu(x);
+  const std::array fetches{first, exp(exp(first))};
+  Session session(g);
+  const Tensor feed = Tensor::of<float>({2}, {0, -4});
+  StepHooks consumed;
+  consumed.consumed = {true, false};
+  Step& without = session.prepare(fetches, {{x, Shape{2}}}, consumed);
+  without.run(std::span(&feed, 1));
+  EXPECT_THAT(without.fetch(0).to_vector<float>(), ::testing::Not(ElementsAre(0, 0))) << "its memory was not needed again";
+  Step& with = session.prepare(fetches, {{x, Shape{2}}});
+  with.run(std::span(&feed, 1));
+  EXPECT_THAT(with.fetch(0).to_vector<float>(), ElementsAre(0, 0));
+}
+
 }  // namespace
 }  // namespace cohort

@@ -41,6 +41,7 @@ struct SessionOptions {
   Precision precision = Precision::fp32;
   bool deterministic = false;       ///< cut work in the same way for any number of threads
   Profile* profile = nullptr;       ///< where kernels leave their times while a trace is recorded; null: nowhere
+  double wait_limit = 60;           ///< seconds that a run waits for a node whose kernel finishes later (`Kernel::finishes_later`)
 };
 
 class Session;
@@ -53,7 +54,9 @@ class Step {
   Step(const Step&) = delete;
   Step& operator=(const Step&) = delete;
 
-  /// Feeds by position of the `FeedShapes` it was prepared for. Error invalid_argument if a shape or type differs.
+  /// Feeds by position of the `FeedShapes` it was prepared for. Error invalid_argument if a shape or type differs;
+  /// deadline_exceeded if a kernel that finishes later has not within `SessionOptions::wait_limit`: then it may still write to
+  /// this session's memory, and only the end of the process is safe.
   void run(std::span<const Tensor> feeds, const RunOptions& options = {});
 
   /// The fetch's memory on the device: valid until the next run of any step of this session.
@@ -92,7 +95,8 @@ class Session {
   /// The memory of a variable; made and initialised at the first call: value = f(seed, name, index).
   [[nodiscard]] const Tensor& variable(Value variable);
 
-  /// Cached by (fetches, feed shapes); with hooks always new.
+  /// With a function among the hooks always new; else cached by all that the step was made from: fetches and the memory that they
+  /// are bound to, feed shapes, `consumed` and `backward_from`.
   Step& prepare(std::span<const Value> fetches, const FeedShapes& feeds, StepHooks hooks = {});
 
   /// Prepares, runs, and copies the fetches to the host: for tests, evaluation and first steps.
