@@ -24,6 +24,9 @@ enum class Reduction : std::uint8_t { mean, sum };
 /// The protocol of TensorFlow's conditional accumulators (core/kernels/conditional_accumulator_base.h, 1.15): gradients that
 /// are too old are dropped, the others are collected until somebody who waits for so many takes them all. Thread-safe. Threads
 /// share one by sharing the object; there are no names.
+///
+/// No job uses accumulators yet, only their tests do: parameter tasks count gradients by rules of their own (`Aggregation`).
+/// The dataflow runtime will, for graphs whose ops take gradients from an accumulator as TensorFlow's do.
 class ConditionalAccumulatorBase {
  public:
   ConditionalAccumulatorBase(const ConditionalAccumulatorBase&) = delete;
