@@ -60,8 +60,8 @@ struct Wish {
 };
 using WishList = std::map<std::string, Wish>;   // by data set
 
-/// First visit: what the state wants, changing nothing.
-class Wishes final : public StateVisitor {
+/// First reading: what the state wants, changing nothing.
+class Wishes final : public StateReader {
  public:
   void tensor(const std::string& name, const Tensor& value) override { add(name, {what_is_asked(value)}); }
   void piece(const std::string& name, const Shape& whole, std::int64_t begin, const Tensor& values) override {
@@ -82,8 +82,8 @@ class Wishes final : public StateVisitor {
   WishList wishes_;
 };
 
-/// Second visit: everything is there and right.
-class Loader final : public StateVisitor {
+/// Second reading: everything is there and right.
+class Loader final : public StateReader {
  public:
   explicit Loader(const std::map<std::string, StateItem>& items) : items_(items) {}
   void tensor(const std::string& name, const Tensor& value) override { value.copy_from(get<Tensor>(name)); }
@@ -137,14 +137,14 @@ CheckpointHeader load_checkpoint(const fs::path& path, std::span<Stateful* const
   return with_alternative(path, [&](const fs::path& resolved) {
     const CheckpointReader file(resolved);
     Wishes wishes;
-    for (Stateful* part : parts) part->visit(wishes);
+    for (Stateful* part : parts) part->load(wishes);
     require_fit(file, wishes.all(), extra);
     std::map<std::string, StateItem> items;
     for (const auto& [name, wish] : wishes.all()) {
       if (wish.needed || file.has(name)) items.emplace(name, file.intact(name, wish.piece));
     }
     Loader loader(items);
-    for (Stateful* part : parts) part->visit(loader);
+    for (Stateful* part : parts) part->load(loader);
     return file.header();
   });
 }

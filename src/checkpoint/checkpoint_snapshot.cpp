@@ -18,7 +18,7 @@ void copy(Tensor& held, const Tensor& value) {
 void CheckpointSnapshot::take(std::span<Stateful* const> parts) {
   next_entry_ = next_piece_ = 0;
   names_.clear();
-  for (Stateful* part : parts) part->visit(*this);
+  for (const Stateful* part : parts) part->save(*this);
   entries_.resize(next_entry_);
   pieces_.resize(next_piece_);
 }
@@ -65,15 +65,15 @@ void CheckpointSnapshot::piece(const std::string& name, const Shape& whole, std:
   copy(piece.values, values);
 }
 
-void CheckpointSnapshot::value(const std::string& name, std::int64_t& value) {
+void CheckpointSnapshot::value(const std::string& name, std::int64_t value) {
   if (StateItem* const item = place(name)) *item = value;
 }
 
-void CheckpointSnapshot::value(const std::string& name, double& value) {
+void CheckpointSnapshot::value(const std::string& name, double value) {
   if (StateItem* const item = place(name)) *item = value;
 }
 
-void CheckpointSnapshot::text(const std::string& name, std::string& value) {
+void CheckpointSnapshot::text(const std::string& name, const std::string& value) {
   check(value.find('\0') == std::string::npos, Code::internal, "checkpoint: text '" + name + "' holds a zero byte");
   if (StateItem* const item = place(name)) *item = value;
 }

@@ -12,7 +12,7 @@
 namespace cohort {
 
 /// The copy of a state, in the memory of the copy before it.
-class CheckpointSnapshot final : public StateVisitor {
+class CheckpointSnapshot final : public StateWriter {
  public:
   struct Entry {
     std::string name;
@@ -36,9 +36,9 @@ class CheckpointSnapshot final : public StateVisitor {
 
   void tensor(const std::string& name, const Tensor& value) override;
   void piece(const std::string& name, const Shape& whole, std::int64_t begin, const Tensor& values) override;
-  void value(const std::string& name, std::int64_t& value) override;
-  void value(const std::string& name, double& value) override;
-  void text(const std::string& name, std::string& value) override;
+  void value(const std::string& name, std::int64_t value) override;
+  void value(const std::string& name, double value) override;
+  void text(const std::string& name, const std::string& value) override;
 
  private:
   void take_name(const std::string& name);

@@ -31,7 +31,7 @@ std::span<const std::byte> bytes_of(const StateItem& item) {
 }
 
 /// Shows one item after the other to all ranks, in the order in which rank 0's new parts ask for them.
-class Mover final : public StateVisitor {
+class Mover final : public StateReader {
  public:
   Mover(Communicator& world, const CheckpointSnapshot& held) : world_(world), held_(held) {}
 
@@ -130,8 +130,8 @@ class Mover final : public StateVisitor {
   std::vector<std::byte> data_;
 };
 
-/// Visits residuals in order.
-class ForEachTensor final : public StateVisitor {
+/// Shows residuals in order, to be written to.
+class ForEachTensor final : public StateReader {
  public:
   explicit ForEachTensor(std::function<void(const Tensor&)> f) : f_(std::move(f)) {}
   void tensor(const std::string&, const Tensor& value) override { f_(value); }
@@ -144,20 +144,12 @@ class ForEachTensor final : public StateVisitor {
   std::function<void(const Tensor&)> f_;
 };
 
-/// What a keeper of residuals has, as something with a state.
-struct Residuals final : Stateful {
-  explicit Residuals(ResidualKeeper& of) : exchange(of) {}
-  void visit(StateVisitor& visitor) override { exchange.visit_residuals(visitor); }
-  ResidualKeeper& exchange;
-};
-
 }  // namespace
 
 void Handover::take(std::span<Stateful* const> parts, ResidualKeeper& exchange) {
   state_.take(parts);
   if (!exchange.keeps_residuals()) return;
-  Residuals residuals(exchange);
-  Stateful* const part = &residuals;
+  Stateful* const part = &exchange;
   residuals_.take(std::span(&part, 1));
   residual_layout_ = exchange.residual_layout();
 }
@@ -165,7 +157,7 @@ void Handover::take(std::span<Stateful* const> parts, ResidualKeeper& exchange) 
 void Handover::give(Communicator& world, std::span<Stateful* const> parts) {
   Mover mover(world, state_);
   if (parts.empty()) return mover.pass_on();
-  for (Stateful* part : parts) part->visit(mover);
+  for (Stateful* part : parts) part->load(mover);
   if (world.rank() == 0) mover.end();
   else mover.pass_on();
 }
@@ -197,7 +189,7 @@ void Handover::give_residuals(Communicator& world, int before, int after, Residu
     std::vector<float>& sum = sums.at(next++);
     if (!sum.empty()) value.copy_from(Tensor::of(value.shape(), sum));
   });
-  if (exchange != nullptr) exchange->visit_residuals(put);
+  if (exchange != nullptr) exchange->load(put);
   const bool other = before != after || (exchange != nullptr && me < before && residual_layout_ != exchange->residual_layout());
   if (world.all_reduce(std::int64_t{other}, Reduce::max) != 0 && exchange != nullptr) exchange->flush_residuals();
 }

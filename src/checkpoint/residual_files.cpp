@@ -22,10 +22,15 @@ fs::path file_of(const fs::path& checkpoint, int rank) {
 class ResidualFiles::State final : public Stateful {
  public:
   State(ResidualKeeper& residuals, std::int64_t of_ranks) : ranks(of_ranks), layout(residuals.residual_layout()), residuals_(residuals) {}
-  void visit(StateVisitor& visitor) override {
-    visitor.value("residuals_of_ranks", ranks);
-    visitor.value("residual_layout", layout);
-    residuals_.visit_residuals(visitor);
+  void save(StateWriter& writer) const override {
+    writer.value("residuals_of_ranks", ranks);
+    writer.value("residual_layout", layout);
+    residuals_.save(writer);
+  }
+  void load(StateReader& reader) override {
+    reader.value("residuals_of_ranks", ranks);
+    reader.value("residual_layout", layout);
+    residuals_.load(reader);
   }
   std::int64_t ranks, layout;
 
@@ -35,33 +40,49 @@ class ResidualFiles::State final : public Stateful {
 
 namespace {
 
-/// All residuals of this rank, copied or added up.
-class Sums final : public StateVisitor {
+using Sums = std::map<std::string, std::vector<float>>;   // of residuals, by name
+
+/// Adds up all residuals of this rank.
+class Adder final : public StateWriter {
  public:
-  enum class Do : std::uint8_t { add, put };
-  explicit Sums(Do what) : what_(what) {}
-  void then(Do what) { what_ = what; }
+  explicit Adder(Sums& sums) : sums_(sums) {}
   void tensor(const std::string& name, const Tensor& value) override {
     std::vector<float>& sum = sums_[name];
     sum.resize(static_cast<std::size_t>(value.elements()), 0.f);
-    if (what_ == Do::put) return value.copy_from(Tensor::of(value.shape(), sum));
     const std::vector<float> addend = value.to_vector<float>();
     for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += addend[i];
   }
   void piece(const std::string&, const Shape&, std::int64_t, const Tensor&) override {}      // residuals are whole
+  void value(const std::string&, std::int64_t) override {}
+  void value(const std::string&, double) override {}
+  void text(const std::string&, const std::string&) override {}
+
+ private:
+  Sums& sums_;
+};
+
+/// Makes the sums this rank's residuals; zeros where there are none.
+class Putter final : public StateReader {
+ public:
+  explicit Putter(Sums& sums) : sums_(sums) {}
+  void tensor(const std::string& name, const Tensor& value) override {
+    std::vector<float>& sum = sums_[name];
+    sum.resize(static_cast<std::size_t>(value.elements()), 0.f);
+    value.copy_from(Tensor::of(value.shape(), sum));
+  }
+  void piece(const std::string&, const Shape&, std::int64_t, const Tensor&) override {}
   void value(const std::string&, std::int64_t&) override {}
   void value(const std::string&, double&) override {}
   void text(const std::string&, std::string&) override {}
 
  private:
-  Do what_;
-  std::map<std::string, std::vector<float>> sums_;
+  Sums& sums_;
 };
 
 /// How many ranks wrote residuals for this checkpoint; 0 if none.
 struct OnlyCount final : Stateful {
   std::int64_t ranks = 0;
-  void visit(StateVisitor& visitor) override { visitor.value("residuals_of_ranks", ranks); }
+  void load(StateReader& reader) override { reader.value("residuals_of_ranks", ranks); }
 };
 
 }  // namespace
@@ -108,12 +129,13 @@ void ResidualFiles::load(Communicator& communicator, ResidualKeeper& residuals, 
     return;
   }
   State state(residuals, 0);
-  Sums sums(Sums::Do::add);
+  Sums sums;
+  Adder add(sums);
   for (int rank = me; rank < before; rank += now) {
-    if (read(rank, state, Extra::refuse)) residuals.visit_residuals(sums);
+    if (read(rank, state, Extra::refuse)) residuals.save(add);
   }
-  sums.then(Sums::Do::put);
-  residuals.visit_residuals(sums);
+  Putter put(sums);
+  residuals.load(put);
   const bool other = communicator.all_reduce(std::int64_t{before != now || state.layout != residuals.residual_layout()}, Reduce::max) != 0;
   if (other) residuals.flush_residuals();
   missing = communicator.all_reduce(missing, Reduce::sum);

@@ -163,17 +163,20 @@ std::int64_t GradientExchange::residual_layout() const {
   return static_cast<std::int64_t>(stream_of(text));
 }
 
-void GradientExchange::visit_residuals(StateVisitor& visitor) {
-  for (std::size_t p = 0; p < bucket_of_.size(); ++p) {
-    const Parameter& parameter = parameters_.trained()[p];
-    Bucket& bucket = buckets_[bucket_of_[p]];
-    const std::string name = "residuals/" + parameter.name;
-    if (bucket.residual.empty()) {
-      visitor.tensor(name, Tensor::zeros(parameter.shape));
-      continue;
-    }
-    visitor.tensor(name, {host(), DType::float32, parameter.shape, bucket.residual.data() + (parameter.offset - bucket.begin), nullptr, parameter.ld});
-  }
+Tensor GradientExchange::residual_of(std::size_t p) const {
+  const Parameter& parameter = parameters_.trained()[p];
+  const Bucket& bucket = buckets_[bucket_of_[p]];
+  if (bucket.residual.empty()) return Tensor::zeros(parameter.shape);
+  auto* const residual = const_cast<float*>(bucket.residual.data());    // a tensor knows no const: who saves only reads
+  return {host(), DType::float32, parameter.shape, residual + (parameter.offset - bucket.begin), nullptr, parameter.ld};
+}
+
+void GradientExchange::save(StateWriter& writer) const {
+  for (std::size_t p = 0; p < bucket_of_.size(); ++p) writer.tensor("residuals/" + parameters_.trained()[p].name, residual_of(p));
+}
+
+void GradientExchange::load(StateReader& reader) {
+  for (std::size_t p = 0; p < bucket_of_.size(); ++p) reader.tensor("residuals/" + parameters_.trained()[p].name, residual_of(p));
 }
 
 }  // namespace cohort

@@ -6,6 +6,11 @@
 #include "base/about.hpp"
 
 namespace cohort {
+namespace {
+
+std::string state_name(const Parameters::Other& other) { return (other.statistic ? "statistics/" : "parameters/") + other.name; }
+
+}  // namespace
 
 Parameters::Parameters(Session& session, std::span<const std::string_view> slots, const Grouping& grouping,
                        const std::function<bool(const Shape&)>& is_small)
@@ -129,44 +134,79 @@ void Parameters::for_each_start_value(const std::function<void(const Tensor&, bo
   for (const Other& other : others_) visit(other.value, true);
 }
 
-void Parameters::show_piece(StateVisitor& visitor, const std::string& name, float* flat, const Parameter& parameter) const {
-  const FlatRange mine = shard_->part_of({parameter.offset, parameter.n});
-  const std::int64_t columns = parameter.shape.columns(), ld = parameter.ld;
-  const auto dense_index = [&](std::int64_t at) { return (at - parameter.offset) / ld * columns + std::min((at - parameter.offset) % ld, columns); };
-  const std::int64_t begin = dense_index(mine.begin), n = std::max<std::int64_t>(std::min(dense_index(mine.end()), parameter.shape.elements()) - begin, 0);
-  const Tensor dense(host(), DType::float32, {n});
-  const auto for_each = [&](auto&& f) {
-    for (std::int64_t i = 0; i < n; ++i) {
-      const std::int64_t at = parameter.offset + (begin + i) / columns * ld + (begin + i) % columns;
-      f(dense.data<float>()[i], flat[at - mine.begin]);
-    }
-  };
-  for_each([](float& out, float mine_now) { out = mine_now; });
-  visitor.piece(name, parameter.shape, begin, dense);
-  for_each([](float loaded, float& here) { here = loaded; });
-}
-
-void Parameters::visit_others(StateVisitor& visitor) const {
-  for (const Other& other : others_) visitor.tensor((other.statistic ? "statistics/" : "parameters/") + other.name, other.value);
-}
-
-void Parameters::visit(StateVisitor& visitor) {
-  const auto show = [&](const std::string& name, const Tensor& flat, bool compact, const Parameter& parameter) {
-    if (shard_ && !shard_->alone()) {
-      const FlatRange mine = shard_->part_of({parameter.offset, parameter.n});
-      const std::int64_t at = mine.n == 0 ? 0 : compact ? shard_->position(mine.begin) : mine.begin;
-      show_piece(visitor, name, flat.data<float>() + at, parameter);
-    } else if (memory_.mine) {
-      visitor.tensor(name, view(flat, parameter));
-    } else {
-      visitor.tensor(name, Tensor::zeros(parameter.shape));
-    }
-  };
-  for (const Parameter& parameter : trained_) show("parameters/" + parameter.name, values_, windowed_, parameter);
-  visit_others(visitor);
-  for (std::size_t s = 0; s < slots_.size(); ++s) {
-    for (const Parameter& parameter : trained_) show("slots/" + slot_names_[s] + "/" + parameter.name, slots_[s], true, parameter);
+/// This rank's part of a parameter's values or of one of its slots, without what pads rows.
+class Parameters::Piece {
+ public:
+  /// `compact`: only the shard's elements lie in `flat`.
+  Piece(const Parameters& of, const Tensor& flat, bool compact, const Parameter& parameter)
+      : parameter_(parameter), mine_(of.shard_->part_of({parameter.offset, parameter.n})) {
+    const std::int64_t at = mine_.n == 0 ? 0 : compact ? of.shard_->position(mine_.begin) : mine_.begin;
+    flat_ = flat.data<float>() + at;
+    begin_ = dense_index(mine_.begin);
+    n_ = std::max<std::int64_t>(std::min(dense_index(mine_.end()), parameter.shape.elements()) - begin_, 0);
   }
+  [[nodiscard]] std::int64_t begin() const noexcept { return begin_; }     ///< in row-major order of the parameter
+
+  [[nodiscard]] Tensor copy() const {
+    const Tensor dense(host(), DType::float32, {n_});
+    for (std::int64_t i = 0; i < n_; ++i) dense.data<float>()[i] = element(i);
+    return dense;
+  }
+  void set(const Tensor& dense) const {
+    for (std::int64_t i = 0; i < n_; ++i) element(i) = dense.data<float>()[i];
+  }
+
+ private:
+  [[nodiscard]] std::int64_t dense_index(std::int64_t at) const {
+    const std::int64_t columns = parameter_.shape.columns(), within = at - parameter_.offset;
+    return within / parameter_.ld * columns + std::min(within % parameter_.ld, columns);
+  }
+  [[nodiscard]] float& element(std::int64_t i) const {
+    const std::int64_t columns = parameter_.shape.columns();
+    return flat_[parameter_.offset + (begin_ + i) / columns * parameter_.ld + (begin_ + i) % columns - mine_.begin];
+  }
+
+  const Parameter& parameter_;
+  FlatRange mine_;
+  float* flat_ = nullptr;
+  std::int64_t begin_ = 0, n_ = 0;
+};
+
+/// The state in its order: `flat(name, values or a slot of all parameters, only the shard's elements lie there, parameter)`, and
+/// `whole(name, tensor)` for what no gradient changes.
+template <class Flat, class Whole>
+void Parameters::for_each_state(Flat flat, Whole whole) const {
+  for (const Parameter& parameter : trained_) flat("parameters/" + parameter.name, values_, windowed_, parameter);
+  for (const Other& other : others_) whole(state_name(other), other.value);
+  for (std::size_t s = 0; s < slots_.size(); ++s) {
+    for (const Parameter& parameter : trained_) flat("slots/" + slot_names_[s] + "/" + parameter.name, slots_[s], true, parameter);
+  }
+}
+
+void Parameters::save(StateWriter& writer) const {
+  for_each_state(
+      [&](const std::string& name, const Tensor& flat, bool compact, const Parameter& parameter) {
+        if (!in_pieces()) return writer.tensor(name, view(flat, parameter));
+        const Piece piece(*this, flat, compact, parameter);
+        writer.piece(name, parameter.shape, piece.begin(), piece.copy());
+      },
+      [&](const std::string& name, const Tensor& value) { writer.tensor(name, value); });
+}
+
+void Parameters::load(StateReader& reader) {
+  for_each_state(
+      [&](const std::string& name, const Tensor& flat, bool compact, const Parameter& parameter) {
+        if (!in_pieces()) return reader.tensor(name, memory_.mine ? view(flat, parameter) : Tensor::zeros(parameter.shape));
+        const Piece piece(*this, flat, compact, parameter);
+        const Tensor dense = piece.copy();
+        reader.piece(name, parameter.shape, piece.begin(), dense);
+        piece.set(dense);
+      },
+      [&](const std::string& name, const Tensor& value) { reader.tensor(name, value); });
+}
+
+void Parameters::load_others(StateReader& reader) const {
+  for (const Other& other : others_) reader.tensor(state_name(other), other.value);
 }
 
 }  // namespace cohort

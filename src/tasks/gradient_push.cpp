@@ -123,11 +123,17 @@ const void* GradientPush::encoded(Task& task, std::size_t number, const Piece& p
   return wire;
 }
 
-void GradientPush::visit_residuals(StateVisitor& visitor) {
-  for (const Parameter& parameter : parameters_.trained()) {
-    visitor.tensor("residuals/" + parameter.name,
-                   {host(), DType::float32, parameter.shape, residual_.data() + parameter.offset, nullptr, parameter.ld});
-  }
+Tensor GradientPush::residual_of(const Parameter& parameter) const {
+  auto* const residual = const_cast<float*>(residual_.data());          // a tensor knows no const: who saves only reads
+  return {host(), DType::float32, parameter.shape, residual + parameter.offset, nullptr, parameter.ld};
+}
+
+void GradientPush::save(StateWriter& writer) const {
+  for (const Parameter& parameter : parameters_.trained()) writer.tensor("residuals/" + parameter.name, residual_of(parameter));
+}
+
+void GradientPush::load(StateReader& reader) {
+  for (const Parameter& parameter : parameters_.trained()) reader.tensor("residuals/" + parameter.name, residual_of(parameter));
 }
 
 void GradientPush::send_ready(std::size_t t) {

@@ -36,7 +36,8 @@ class GradientPush final : public ResidualKeeper {
   [[nodiscard]] std::int64_t bytes() const noexcept;
 
   [[nodiscard]] bool keeps_residuals() const noexcept override { return !residual_.empty(); }
-  void visit_residuals(StateVisitor& visitor) override;
+  void save(StateWriter& writer) const override;         ///< of residuals
+  void load(StateReader& reader) override;
   [[nodiscard]] std::int64_t residual_layout() const override { return 0; }      // all elements of all parameters
   void flush_residuals() noexcept override { flushes_ = true; }
 
@@ -54,6 +55,7 @@ class GradientPush final : public ResidualKeeper {
   void send_ready(std::size_t task);
   const void* encoded(Task& task, std::size_t number, const Piece& piece);
   [[nodiscard]] const float* gradient(std::int64_t flat) const;
+  [[nodiscard]] Tensor residual_of(const Parameter& parameter) const;
   [[nodiscard]] bool left(Task& task);
 
   Communicator& client_;

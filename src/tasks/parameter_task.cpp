@@ -204,7 +204,6 @@ Outcome ParameterTask::follow(const LogEntry& entry) {
     case LogKind::gradient:
       return follow_gradient(entry);
     case LogKind::save:
-      leave_values_to_readers();               // whoever saves is shown them as if they might change
       if (save_) save_(entry.step, entry.best != 0);
       return {};
     case LogKind::replace:

@@ -58,7 +58,7 @@ void describe(Run& run, const Setup& setup, const TaskLayout& layout) {
 /// What a worker must know beside the values that it will read.
 struct OthersOnly final : Stateful {
   explicit OthersOnly(const Parameters& of) : parameters(of) {}
-  void visit(StateVisitor& visitor) override { parameters.visit_others(visitor); }
+  void load(StateReader& reader) override { parameters.load_others(reader); }
   const Parameters& parameters;
 };
 

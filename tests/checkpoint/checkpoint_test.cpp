@@ -172,9 +172,9 @@ TEST(Checkpoint, WhatDoesNotFitIsNamedAndNothingIsLoaded) {
 struct Confused final : Stateful {
   std::int64_t a = 1;
   double b = 2;
-  void visit(StateVisitor& visitor) override {
-    visitor.value("train/generator", a);
-    visitor.value("train/step", b);
+  void load(StateReader& reader) override {
+    reader.value("train/generator", a);
+    reader.value("train/step", b);
   }
 };
 
@@ -193,9 +193,13 @@ TEST(Checkpoint, KindsAreCompared) {
 struct Grown final : Stateful {
   std::int64_t old = 1, added = 7;
   bool later = true;
-  void visit(StateVisitor& visitor) override {
-    visitor.value("old", old);
-    if (later) visitor.added_value("added", added);
+  void save(StateWriter& writer) const override {
+    writer.value("old", old);
+    if (later) writer.added_value("added", added);
+  }
+  void load(StateReader& reader) override {
+    reader.value("old", old);
+    if (later) reader.added_value("added", added);
   }
 };
 

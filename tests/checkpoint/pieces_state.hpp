@@ -71,21 +71,25 @@ class PiecesState final : public Stateful {
     return std::all_of(values_.begin(), values_.end(), is_old) && step == 0 && text.empty();
   }
 
-  void visit(StateVisitor& visitor) override {
-    visitor.value("train/step", step);
-    for (std::size_t t = 0; t < kTensors; ++t) {
-      if (setting_.pieces) visitor.piece(name_of(t), shape_of(t), begins_[t], values_[t]);
-      else visitor.tensor(name_of(t), values_[t]);
-    }
-    visitor.text("train/text", text);
-    visitor.tensor("statistics/mean", statistic);
-  }
+  void save(StateWriter& writer) const override { describe(writer, *this); }
+  void load(StateReader& reader) override { describe(reader, *this); }
 
   std::int64_t step = 0;
   std::string text;
   Tensor statistic = Tensor::zeros({3});
 
  private:
+  template <class Io, class Self>
+  static void describe(Io& io, Self& self) {
+    io.value("train/step", self.step);
+    for (std::size_t t = 0; t < kTensors; ++t) {
+      if (self.setting_.pieces) io.piece(name_of(t), self.shape_of(t), self.begins_[t], self.values_[t]);
+      else io.tensor(name_of(t), self.values_[t]);
+    }
+    io.text("train/text", self.text);
+    io.tensor("statistics/mean", self.statistic);
+  }
+
   static float value_of(std::size_t t, std::int64_t i, std::uint64_t seed) {
     return static_cast<float>(1000 * t) + static_cast<float>(i) + static_cast<float>(seed) / 4;
   }

@@ -33,13 +33,8 @@ class SampleState final : public Stateful {
     fill(seed);
   }
 
-  void visit(StateVisitor& visitor) override {
-    for (const auto& [name, tensor] : tensors) visitor.tensor(name, tensor);
-    visitor.value("train/step", step);
-    visitor.value("train/best", best);
-    visitor.text("train/generator", generator);
-    visitor.text("train/nothing", nothing);
-  }
+  void save(StateWriter& writer) const override { describe(writer, *this); }
+  void load(StateReader& reader) override { describe(reader, *this); }
 
   void fill(std::uint64_t seed) {
     for (std::size_t t = 0; t < tensors.size(); ++t) {
@@ -74,6 +69,15 @@ class SampleState final : public Stateful {
   std::string generator, nothing;
 
  private:
+  template <class Io, class Self>
+  static void describe(Io& io, Self& self) {
+    for (const auto& [name, tensor] : self.tensors) io.tensor(name, tensor);
+    io.value("train/step", self.step);
+    io.value("train/best", self.best);
+    io.text("train/generator", self.generator);
+    io.text("train/nothing", self.nothing);
+  }
+
   void add(const std::string& name, const Tensor& tensor) { tensors.emplace_back(name, tensor); }
 };
 

@@ -242,17 +242,17 @@ class Rig {
 
   /// All residuals, one parameter after the other.
   std::vector<double> residuals() {
-    struct Reader final : StateVisitor {
+    struct Reader final : StateWriter {
       std::vector<double> all;
       void tensor(const std::string&, const Tensor& value) override {
         for (const float x : value.to_vector<float>()) all.push_back(x);
       }
       void piece(const std::string&, const Shape&, std::int64_t, const Tensor&) override {}
-      void value(const std::string&, std::int64_t&) override {}
-      void value(const std::string&, double&) override {}
-      void text(const std::string&, std::string&) override {}
+      void value(const std::string&, std::int64_t) override {}
+      void value(const std::string&, double) override {}
+      void text(const std::string&, const std::string&) override {}
     } reader;
-    exchange_->visit_residuals(reader);
+    exchange_->save(reader);
     return reader.all;
   }
 

@@ -100,7 +100,7 @@ struct CheckpointHeader {
 /// `data_loss` for a damaged file, with the newest intact checkpoint beside it, if there is one; `failed_precondition` with
 /// the names that are missing, extra or of another shape or type. Takes memory for a second copy of the state and one piece or
 /// tensor of the file: of what a part shows as pieces, no more than those are kept. Whether the file is in pieces does not
-/// matter. Each part is visited twice, and written to the second time only. Any rank may call it.
+/// matter. Each part's `load` is called twice, and only the second time anything is written to it. Any rank may call it.
 CheckpointHeader load_checkpoint(const std::filesystem::path& path, std::span<Stateful* const> parts,
                                  Extra extra = Extra::refuse);
 

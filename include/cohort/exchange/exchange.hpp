@@ -148,7 +148,8 @@ class GradientExchange final : public ResidualKeeper {
   [[nodiscard]] std::span<const BucketReport> reports() const noexcept { return reports_; }
 
   [[nodiscard]] bool keeps_residuals() const noexcept override { return residual_bytes() > 0; }
-  void visit_residuals(StateVisitor& visitor) override;
+  void save(StateWriter& writer) const override;         ///< of residuals
+  void load(StateReader& reader) override;
   [[nodiscard]] std::int64_t residual_layout() const override;
   void flush_residuals() noexcept override { flushes_ = true; }
 
@@ -173,6 +174,7 @@ class GradientExchange final : public ResidualKeeper {
 
   void make_buckets(const ExchangeOptions& options);
   void keep_residuals(const ExchangeOptions& options);
+  [[nodiscard]] Tensor residual_of(std::size_t parameter) const;        // zeros where there is none
   void take(Way way);
   [[nodiscard]] Work* make_way(std::size_t bucket, Way way);
   [[nodiscard]] bool is_last(const Bucket& bucket) const noexcept { return &bucket == &buckets_.back(); }

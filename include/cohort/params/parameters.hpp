@@ -96,12 +96,13 @@ class Parameters final : public Stateful {
   /// Everything whose start must be the same on all ranks, one tensor after the other. `mine`: this rank is to write it.
   void for_each_start_value(const std::function<void(const Tensor&, bool mine)>& visit) const;
 
-  /// Where another rank writes the shared memory, a visitor gets zeroed memory of this rank's instead, which is let go of. In
-  /// parts: the shard's pieces of values and slots.
-  void visit(StateVisitor& visitor) override;
+  /// In parts: the shard's pieces of values and slots.
+  void save(StateWriter& writer) const override;
+  /// Where another rank writes the shared memory, a reader gets zeroed memory of this rank's instead, which is let go of.
+  void load(StateReader& reader) override;
 
   /// Those that no gradient changes, alone.
-  void visit_others(StateVisitor& visitor) const;
+  void load_others(StateReader& reader) const;
 
   [[nodiscard]] bool shared() const noexcept { return bool(memory_.allocate); }   ///< with the ranks of this machine
 
@@ -109,8 +110,10 @@ class Parameters final : public Stateful {
   void place_values(Session& session);
   void place_slots(Device& device, Shard shard);
   void set_piece(const Parameter& parameter, const Tensor& whole);
-  /// `flat`: the first element of this rank's part of the parameter.
-  void show_piece(StateVisitor& visitor, const std::string& name, float* flat, const Parameter& parameter) const;
+  class Piece;
+  [[nodiscard]] bool in_pieces() const noexcept { return shard_ && !shard_->alone(); }
+  template <class Flat, class Whole>
+  void for_each_state(Flat flat, Whole whole) const;
   [[nodiscard]] Tensor zeroed(Device& device, std::int64_t n) const;
   [[nodiscard]] Tensor view(const Tensor& flat, const Parameter& parameter) const;
 

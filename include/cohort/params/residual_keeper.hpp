@@ -6,13 +6,11 @@
 
 namespace cohort {
 
-/// Whoever keeps what a lossy codec has not sent yet (error feedback), one value per element of the gradients.
-class ResidualKeeper {
+/// Whoever keeps what a lossy codec has not sent yet (error feedback), one value per element of the gradients. As a state that
+/// is this rank's, "residuals/NAME" for each parameter; zeros where there is none, and what is loaded there is lost.
+class ResidualKeeper : public Stateful {
  public:
-  virtual ~ResidualKeeper() = default;
   [[nodiscard]] virtual bool keeps_residuals() const noexcept = 0;
-  /// This rank's, "residuals/NAME" for each parameter; zeros where there is none, and what is loaded there is lost.
-  virtual void visit_residuals(StateVisitor& visitor) = 0;
   /// Says for which elements residuals are used here: a hash that changes with whatever decides that.
   [[nodiscard]] virtual std::int64_t residual_layout() const = 0;
   /// The next gradient goes in float32 and delivers the residuals, which were loaded for other ranks or another layout. The same
