@@ -78,7 +78,7 @@ MODES = {
     "backups-replay": Mode(merged({"train": {"updater": "sync_with_backups"}, "updater": {"replicas_to_aggregate": 2}}, REPLAY)),
     # Live, but in an order that does not depend on who comes first, as it would if a rank added up its batches (2-first).
     "tasks": Mode(merged({"train": {"updater": "sync_with_backups"}}, MOMENTUM), batches=("1", "2"), timed=True),
-    "one-worker": Mode({"train": {"updater": "async", "deterministic": False}, "cluster": {"ps": 1}}, ranks=(2,), timed=True),
+    "one-worker": Mode({"train": {"updater": "async", "deterministic": False}, "cluster": {"ps": 1, "survive": "off"}}, ranks=(2,), timed=True),
     "phases": Mode(DIRECT, timed=True, tail=PHASES),
 }
 

@@ -33,7 +33,7 @@ import pathlib
 import sys
 
 from combinations import all_combinations, is_quick, merged
-from observe import HERE, Build, observe, short, temporary_folder
+from observe import HERE, Build, observe, other_origin, short, temporary_folder
 
 TABLE = HERE / "expected.json"
 IN_TABLE = ("exit_code", "errors", "weights", "state", "sent", "steps")
@@ -116,8 +116,7 @@ def write_table(build, folder, jobs):
 
 def check_table(build, folder, jobs, part):
     table = json.loads(TABLE.read_text(encoding="utf-8"))
-    rows, mine = table["runs"], build.origin()
-    others = [f"{key}: {mine[key]!r}, the table's is {value!r}" for key, value in table["made_by"].items() if mine.get(key) != value]
+    rows, others = table["runs"], other_origin(build.origin(), table["made_by"])
     refusals_only = part == "refusals" or bool(others)
     runs = [one for one in all_combinations() if PARTS[part](one, rows)]
     failed = 0
@@ -133,7 +132,7 @@ def check_table(build, folder, jobs, part):
     if failed:
         return 1
     if others and part != "refusals":
-        print("Only exit codes and errors were compared; bits may be others here:", *others, sep="\n  ")
+        print("Only exit codes and errors were compared; bits may be others than the table's:", *others, sep="\n  ")
         return SKIPPED
     return 0
 

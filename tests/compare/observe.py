@@ -49,7 +49,7 @@ class Build:
         native = "-march=haswell" if self.cache.get("COHORT_NATIVE", "OFF") == "ON" else ""
         return {**processor(), "compiler": compiler.splitlines()[0], "build_type": build_type,
                 "flags": " ".join(filter(None, [*flags, native])),
-                "kernels": re.search(r"oneDNN +([^ ,]+)", listed)[1]}
+                "kernels": f"oneDNN {re.search(r'oneDNN +([^ ,]+)', listed)[1]}, at most {os.environ.get('DNNL_MAX_CPU_ISA', 'all')}"}
 
 
 def processor():
@@ -59,6 +59,11 @@ def processor():
         return {"processor": " ".join(facts.get(key, "") for key in ("model name", "cpu family", "model", "stepping")),
                 "processor_flags": " ".join(sorted(filter(PROCESSOR_FLAGS.search, facts.get("flags", "").split())))}
     return {"processor": "unknown", "processor_flags": ""}
+
+
+def other_origin(here, there):
+    """What differs between two origins, a line each; nothing: their bits are the same."""
+    return [f"{key}: here {here.get(key)!r}, there {there.get(key)!r}" for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)]
 
 
 def short(data):
