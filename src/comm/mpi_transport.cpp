@@ -7,11 +7,13 @@
 #include <cstdint>
 #include <exception>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "cohort/base/error.hpp"
 #include "cohort/comm/environment.hpp"
+#include "comm/progress_gate.hpp"
 
 namespace cohort {
 namespace {
@@ -112,6 +114,7 @@ class MpiTransport final : public Transport, private LibraryCollectives {
     return std::make_shared<MpiSharedMemory>(comm_->get(), bytes);
   }
   std::unique_ptr<Transport> spawn(const std::string& program, const std::vector<std::string>& words) override;
+  bool groups_wait() const noexcept override { return ProgressGate::of_process().occupied(); }
   LibraryCollectives* library() noexcept override { return this; }
   /// Open MPI 4.1 copies a long message between processes of a machine whole, however short the receive is. Pieces below every
   /// transport's eager limit are cut off as they should.
@@ -208,6 +211,8 @@ Request MpiTransport::irecv(int peer, int tag, void* data, std::size_t bytes) {
 }
 
 bool MpiTransport::test_piece(Request& request, Slot& s) {
+  const ProgressGate::Passage passage(ProgressGate::of_process());
+  if (!passage) return false;
   int done = 0;
   MPI_Status status;
   const int code = MPI_Test(&s.pieces[s.next], &done, &status);
@@ -285,7 +290,13 @@ std::unique_ptr<Transport> MpiTransport::spawn(const std::string& program, const
   MPI_Info info = MPI_INFO_NULL;
   check(MpiCode{MPI_Info_create(&info)});
   check(MpiCode{MPI_Info_set(info, "wdir", std::filesystem::current_path().c_str())});   // names on the command line are relative to it
-  const int code = MPI_Comm_spawn(program.c_str(), arguments.data(), 1, info, 0, comm_->get(), &inter, &error);
+  int code = MPI_SUCCESS;
+  {
+    constexpr int kRoot = 0;                 // it alone speaks with the new process in there
+    std::optional<ProgressGate::Spawning> spawning;
+    if (rank_ == kRoot) spawning.emplace(ProgressGate::of_process());
+    code = MPI_Comm_spawn(program.c_str(), arguments.data(), 1, info, kRoot, comm_->get(), &inter, &error);
+  }
   MPI_Info_free(&info);
   if (code != MPI_SUCCESS || error != MPI_SUCCESS) {
     fail(Code::unavailable,

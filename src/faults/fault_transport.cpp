@@ -37,6 +37,7 @@ class FaultTransport final : public Transport, private LibraryCollectives {
     return std::make_unique<FaultTransport>(below_->twin(), injection_, job_ranks_, name_of(kTwin, twins_++));
   }
   std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes, int id) override { return below_->allocate_shared(bytes, id); }
+  bool groups_wait() const noexcept override { return below_->groups_wait(); }
   void expect_wrong_sizes() noexcept override { below_->expect_wrong_sizes(); }
   std::unique_ptr<Transport> spawn(const std::string& program, const std::vector<std::string>& words) override {
     return below_->spawn(program, words);   // nothing goes wrong with a replacement

@@ -90,7 +90,7 @@ void TaskService::look_for_recruit() {
                                              "while it started, most likely", run_.plan.cluster.replace_timeout)
                                : recruit_->error();
   service_.context().log.warning(fmt::format("rank {} is not replaced: {}; the others go on without it", token_->hiring_rank(), why));
-  token_->do_without(!late && recruit_->refused());
+  token_->do_without(late ? tasks_.transport().groups_wait() : recruit_->refused());
 }
 
 void TaskService::join(int worker) {

@@ -32,7 +32,7 @@ class TokenTask {
   void replace(int worker, Communicator& line);
   /// The process that is being started in place of a lost worker is there: all tasks let it join.
   void hire() { emit({.kind = LogKind::join, .worker = hiring_}); }
-  /// It is not, and nobody waits for it any longer. `last`: the launcher starts no further processes.
+  /// It is not, and nobody waits for it any longer. `last`: no further processes can be started.
   void do_without(bool last);
   /// The rank whose place it is to take.
   [[nodiscard]] int hiring_rank() const { return peers_[static_cast<std::size_t>(hiring_)].rank; }

@@ -333,6 +333,35 @@ class Replacements(Any):
         with self.subTest(seed=SEED):
             self.happens("replacement", signal.SIGKILL, random.Random(f"{SEED} replacements").choice((1, 2, 3)), 0)
 
+    def test_that_die_while_they_join_hold_nobody_up(self):
+        """Where Open MPI lets any thread of the parents wait for them. The job goes on, also without those that nobody replaces any more."""
+        after = random.Random(f"{SEED} joining").randrange(3)
+        with self.subTest(seed=SEED, after=after):
+            self.dies_while_joining(after)
+
+    def dies_while_joining(self, after):
+        words = ["--set", "cluster.replace=3", "--set", f"cluster.replace_timeout={SILENCE}"]
+        count, program, *line = training(".", self.RANKS, 10**6)[1:]
+        with tempfile.TemporaryDirectory() as folder:
+            # mpirun hands its own environment to the processes that ranks start, and these ranks have another.
+            line = ["-n", count, "env", "-u", "LD_PRELOAD", program, *line, *words, "--set", f"train.directory={folder}/run"]
+            preload = [("LD_PRELOAD", os.environ["COHORT_DIES_WHILE_JOINING"]), ("COHORT_DIES_AFTER", str(after))]
+            with Run(folder, line, ("--linger", str(LINGER)), environment=preload) as run:
+                metrics = run.folder / "run" / "metrics.jsonl"
+                steps = lambda: metrics.read_text().count('"step"') if metrics.exists() else 0
+                run.wait_for(lambda: steps() > 0 and len(run.pids) == self.RANKS, "the first step")
+                os.kill(run.pids[3], signal.SIGKILL)
+                run.wait_for(lambda: "rank 3 is not replaced" in run.text, "the end of the new process")
+                os.kill(run.pids[2], signal.SIGKILL)
+                run.wait_for(lambda: "rank 2 on " in run.text, "the second loss")
+                before = steps()
+                run.wait_for(lambda: steps() > before + 20, "more steps")
+                run.process.send_signal(signal.SIGUSR1)
+                run.end()
+                self.assertEqual(run.process.returncode, 0, run.text)
+                self.assertEqual((run.outcome["completed"], run.outcome["stopped"]), (True, "SIGUSR1"), run.text)
+                self.assertEqual({loss["rank"] for loss in run.outcome["lost"]}, {2, 3}, run.text)
+
 
 class Soak(Any):
     def judge(self, run, part, *others):

@@ -91,6 +91,10 @@ class Transport {
   /// its own. Error failed_precondition where ranks are no processes, unavailable where the launcher cannot.
   [[nodiscard]] virtual std::unique_ptr<Transport> spawn(const std::string& program, const std::vector<std::string>& words);
 
+  /// True where a thread that called `spawn` waits in it for a process that may have died, and `subgroup` and `spawn` would wait
+  /// for that thread.
+  [[nodiscard]] virtual bool groups_wait() const noexcept { return false; }
+
   /// Null where the library has no collectives.
   [[nodiscard]] virtual LibraryCollectives* library() noexcept { return nullptr; }
 };
