@@ -117,7 +117,7 @@ class Promises(unittest.TestCase):
     def test_a_name_that_is_none_is_found(self):
         for right in ("`ops_test`", "`ops_test` (`*LargeMeans.*`), *soak*: more", "`training_mpi_test.np3`", "`fault.*`", "`report.Trace`",
                       "`report.Trace` (`Trace.test_clocks_are_aligned`)", "`data_test` (`PendingTakes/*`)", "by hand in `tests/support/patience.*`",
-                      "`faults_test` (`Detector.AWait…`)"):
+                      "`watch_test` (`Detector.AWait…`)"):
             self.assertEqual(mistakes(right, self.LISTS), [], right)
         for wrong in ("", "by thought", "`opstest`", "`ops_test` (`LargeMeans.*`)", "`ops_test` (`Detector.*`)", "`LargeMeans.*`", "`fault.Nothing`",
                       "`report.Trace` (`Tracks`)", "`training_mpi_test.np9`", "`train.check_replicas`", "`tests/support/impatience.py`"):
