@@ -101,6 +101,7 @@ const Registered<CollectiveType> shared_memory{"shared_memory", {
     },
     .several_nodes = false,
     .rank_order = true,
+    .node_memory = true,
     .cost = [](const CostQuery& q) { return 2 * q.network->within.latency + q.sum(2 * q.bytes); },
 }};
 

@@ -35,7 +35,7 @@ class Adam final : public Optimizer {
   }
   std::span<const std::string_view> slots() const override { return kSlots; }
   void update(Stream& stream, const ParameterSlice& p, std::span<const double>, const StepInfo& info) const override {
-    const auto t = static_cast<double>(info.step + 1);
+    const auto t = static_cast<double>(info.applied + 1);
     const float rate = p.rate(info), decay = p.decay(weight_decay_);
     const AdamRule rule{.scale = static_cast<float>(info.gradient_scale),
                         .decay = decoupled_ ? 0.f : decay,

@@ -63,7 +63,7 @@ class Lamb final : public Optimizer {
 
  private:
   LambRule rule(const ParameterSlice& p, const StepInfo& info, double ratio) const {
-    const auto t = static_cast<double>(info.step + 1);
+    const auto t = static_cast<double>(info.applied + 1);
     return {.scale = static_cast<float>(info.gradient_scale),
             .decay = p.decay(weight_decay_),
             .beta1 = static_cast<float>(beta1_),

@@ -183,6 +183,15 @@ std::string named(const Communicator& c, const CollectiveOptions& options) {
 
 }  // namespace
 
+std::string node_memory_algorithm(const std::string& wanted) {
+  const auto& types = Registry<CollectiveType>::instance();
+  if (const CollectiveType* const type = types.find(wanted); type != nullptr && type->node_memory) return wanted;
+  for (const auto& [name, entry] : types.entries()) {
+    if (entry.value.node_memory) return name;
+  }
+  fail(Code::not_found, "no collective sums in memory that the ranks of a machine share");
+}
+
 std::string why_not(const CollectiveType& type, const Communicator& c, const CollectiveOptions& options) {
   return why_not(type, Place{c.nodes(), c.transport().thread_ranks()}, options);
 }
@@ -197,8 +206,7 @@ std::unique_ptr<Collective> make_collective(Communicator& c, CollectiveOptions o
   std::string instead;
   if (chooses && is_lossy(options) && c.nodes().nodes() == 1) {
     instead = ", where exact floats are faster than " + options.codec_name;
-    options.codec_name = "fp32";
-    options.codec = codec_named(options.codec_name);
+    options = options.with_codec("fp32");
   }
   std::string name = named(c, options), reason;
   if (chooses && !name.empty()) {

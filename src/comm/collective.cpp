@@ -37,8 +37,7 @@ int Work::tag() const noexcept { return payload_tag(sequence_); }
 
 ExchangeContext Work::context(std::size_t offset) const noexcept {
   const int rank = collective_->options().rank;
-  return {.step = step_, .bucket = bucket_.id, .rank = rank >= 0 ? rank : communicator().rank(), .offset = offset,
-          .segments = bucket_.segments};
+  return {.step = step_, .bucket = bucket_.id, .rank = rank >= 0 ? rank : communicator().rank(), .offset = offset};
 }
 
 std::size_t Work::chunk_floats() const {
@@ -139,6 +138,13 @@ CollectiveOptions::CollectiveOptions(Section& section) {
   section.bind("inter", inter, "hierarchical: how nodes sum among themselves", one_of(algorithms));
   network = NetworkConstants(section.child("network"));
   codec = Registry<CodecType>::instance().get(codec_name).make(section.child(codec_name));
+}
+
+CollectiveOptions CollectiveOptions::with_codec(const std::string& name) const {
+  CollectiveOptions options = *this;
+  options.codec_name = name;
+  options.codec = codec_named(name);
+  return options;
 }
 
 Collective::Collective(Communicator& communicator, const CollectiveOptions& options)

@@ -92,9 +92,8 @@ GradientExchange::GradientExchange(Communicator& communicator, const Parameters&
         "sums in blocks need a device whose memory the host can reach, " + device_.info().name() + " is none");
   CollectiveOptions within = options.collective;
   if (group_ != nullptr) {
-    within.algorithm = "shared_memory";
-    within.codec_name = "fp32";
-    within.codec = dense_codec_;
+    within = within.with_codec("fp32");
+    within.algorithm = node_memory_algorithm(within.algorithm);
   }
   collective_ = make_collective(group_ != nullptr ? group_->node() : communicator, within);
   collective_->trace_to("exchange");
@@ -185,10 +184,8 @@ void GradientExchange::prepare(Bucket& bucket, std::size_t id) {
 }
 
 void GradientExchange::prepare_words(Communicator& communicator, const CollectiveOptions& options) {
-  CollectiveOptions exact = options;
+  CollectiveOptions exact = options.with_codec("fp32");
   exact.algorithm = "auto";
-  exact.codec_name = "fp32";
-  exact.codec = nullptr;
   words_collective_ = make_collective(communicator, exact);
   words_work_ = &words_collective_->all_reduce({.id = static_cast<int>(buckets_.size()), .data = words_.data(), .n = kWords});
 }
@@ -365,10 +362,9 @@ void GradientExchange::launch(std::size_t b) {
   bucket.work->start(step_);
 }
 
-void GradientExchange::finish(std::span<const float> words) {
+StepScalars GradientExchange::finish(const StepScalars& mine) {
   Bucket& last = buckets_.back();
-  words_.fill(0);
-  std::copy_n(words.begin(), std::min(words.size(), kWords), words_.begin());
+  std::ranges::copy(mine.numbers(), words_.begin());
   if (!words_apart()) std::copy_n(words_.begin(), kWords, last.data() + last.n - kWords);
   check(pending_.back().fetch_sub(1, std::memory_order_acq_rel) == 1, Code::internal, "a step ends before all gradients are there");
   const PhaseScope communicating(profile_, Phase::exchange);
@@ -387,6 +383,9 @@ void GradientExchange::finish(std::span<const float> words) {
   } else {
     share_squares();
   }
+  StepScalars sums;
+  std::ranges::copy(words_, sums.numbers().begin());
+  return sums;
 }
 
 /// The words travel with the squares; their sums are taken in rank order.

@@ -12,7 +12,7 @@ UnitTable::UnitTable(std::int64_t flat_size, std::size_t width, NodeGroup* group
 }
 
 UnitTable::UnitTable(Communicator& communicator, std::span<const FlatRange> buckets, std::size_t width, std::size_t extra,
-                     CollectiveOptions options)
+                     const CollectiveOptions& options)
     : units_(buckets.empty() ? 0 : buckets.back().end() / Parameters::kUnit), width_(width), extra_(extra) {
   constexpr auto unit = static_cast<std::size_t>(Parameters::kUnit);
   const auto ranks = static_cast<std::size_t>(communicator.size());
@@ -32,9 +32,7 @@ UnitTable::UnitTable(Communicator& communicator, std::span<const FlatRange> buck
   for (std::size_t rank = 0; rank < ranks; ++rank) {
     for (std::size_t i = 0; i < units_of[rank].size(); ++i) rows_[units_of[rank][i]] = static_cast<std::uint32_t>(rank * region_ / width + i);
   }
-  options.codec_name = "fp32";
-  options.codec = nullptr;
-  collective_ = make_collective(communicator, std::move(options));
+  collective_ = make_collective(communicator, options.with_codec("fp32"));
   const std::size_t floats = ranks * region_ * sizeof(double) / sizeof(float);
   memory_ = collective_->allocate(floats * sizeof(float));
   data_ = static_cast<double*>(memory_.memory.get());

@@ -20,7 +20,7 @@ class UnitTable {
   UnitTable(std::int64_t flat_size, std::size_t width, NodeGroup* group);
   /// Collective. Every rank owns the blocks that `block_of` gives it of each of `buckets`; `extra` doubles of each rank travel
   /// along. `options`: how, but for the codec: every bit arrives.
-  UnitTable(Communicator& communicator, std::span<const FlatRange> buckets, std::size_t width, std::size_t extra, CollectiveOptions options);
+  UnitTable(Communicator& communicator, std::span<const FlatRange> buckets, std::size_t width, std::size_t extra, const CollectiveOptions& options);
 
   [[nodiscard]] std::size_t width() const noexcept { return width_; }
   [[nodiscard]] std::int64_t units() const noexcept { return units_; }

@@ -51,8 +51,8 @@ Replica::Replica(const ModelBuilder& build, const std::vector<Field>& fields, co
   session_ = std::make_unique<Session>(graph_, options);
 }
 
-void Replica::bind_exchange(const Parameters& parameters, ExchangeHooks hooks) {
-  hooks_ = std::move(hooks);
+void Replica::bind_gradients(const Parameters& parameters, GradientSink& sink) {
+  sink_ = &sink;
   std::vector<Value> variables;
   for (const Parameter& parameter : parameters.trained()) variables.push_back(parameter.variable);
   backward_from_ = graph_.size();
@@ -64,14 +64,14 @@ void Replica::bind_exchange(const Parameters& parameters, ExchangeHooks hooks) {
       const Shape& shape = parameters.trained()[p].shape;
       *seen = reshape(*seen, {shape.begin(), shape.end()});
     }
-    const Tensor memory = hooks_.memory(p);
+    const Tensor memory = sink_->gradient(p);
     if (!memory.empty()) session_->bind(*seen, memory);
     consumed_.push_back(memory.empty());
     training_.values.push_back(*seen);
   }
   gradients_ = gradient_values.size();
   for (const Value& update : graph_.updates()) training_.values.push_back(update);
-  if (!hooks_.before_read) return;
+  if (!reads_on_demand()) return;
   parameter_of_.assign(static_cast<std::size_t>(graph_.size()), -1);
   for (std::size_t p = 0; p < variables.size(); ++p) parameter_of_[static_cast<std::size_t>(variables[p].node)] = static_cast<std::ptrdiff_t>(p);
 }
@@ -86,22 +86,22 @@ Step& Replica::step_for(Fetches& fetches, std::int64_t samples, bool training) {
   if (training) {
     const std::size_t first = 1 + metric_names_.size();
     hooks.ready = [this, first](std::size_t fetch) {
-      if (fetch >= first && fetch < first + gradients_) hooks_.ready(fetch - first, running_->fetch(fetch));
+      if (fetch >= first && fetch < first + gradients_) sink_->ready(fetch - first, &running_->fetch(fetch));
     };
-    hooks.poll = [this] { hooks_.poll(); };
+    hooks.poll = [this] { sink_->poll(); };
     hooks.consumed.resize(fetches.values.size());
     for (std::size_t p = 0; p < gradients_; ++p) hooks.consumed[first + p] = consumed_[p];
     hooks.sum_over_replicas = sum_over_replicas_;
     hooks.backward_from = backward_from_;
   }
-  if (hooks_.before_read) {
+  if (reads_on_demand()) {
     hooks.before_read = [this](std::span<const int> variables) {
       read_.clear();
       for (const int variable : variables) {
         const std::ptrdiff_t p = parameter_of_[static_cast<std::size_t>(variable)];
         if (p >= 0) read_.push_back(static_cast<std::size_t>(p));
       }
-      if (!read_.empty()) hooks_.before_read(read_);
+      if (!read_.empty()) sink_->before_read(read_);
     };
   }
   step = &session_->prepare(fetches.values, shapes, std::move(hooks));

@@ -33,7 +33,8 @@ std::string why_no_group(const Setup& setup, Communicator& communicator, const D
   const CollectiveOptions& collective = exchange.collective;
   if (!exchange.shared_parameters) return "exchange.shared_parameters = false";
   if (!Registry<UpdaterType>::instance().get(setup.train.updater).shared_parameters) return "updater " + setup.train.updater;
-  if (collective.algorithm != "auto" && collective.algorithm != "shared_memory") return "exchange.algorithm = \"" + collective.algorithm + "\"";
+  const auto* const named = Registry<CollectiveType>::instance().find(collective.algorithm);      // null: auto
+  if (named != nullptr && !named->node_memory) return "exchange.algorithm = \"" + collective.algorithm + "\"";
   if (collective.rank_order && communicator.nodes().nodes() > 1) return "sums in rank order run over the machines";
   return NodeGroup::why_not(communicator, device);
 }
@@ -227,28 +228,28 @@ void average_statistics(Communicator& communicator, const Parameters& parameters
 MemorySummary memory_of(const Replica& replica, const Parameters& parameters, const Updater& updater) {
   constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
   const Device& device = replica.session().device();
-  const GradientExchange& exchange = updater.exchange();
+  const UpdaterMemory held = updater.memory();
   MemorySummary m;
   std::int64_t others = 0;
   for (const Parameters::Other& other : parameters.others()) others += static_cast<std::int64_t>(other.value.bytes());
   m.parameters = parameters.value_bytes() + others;
-  m.gradients = exchange.gradient_bytes();
+  m.gradients = held.gradients;
   m.slots = parameters.slot_bytes();
   m.activations = static_cast<std::int64_t>(replica.arena_bytes());
-  m.communication = exchange.bytes() - m.gradients + exchange.residual_bytes() + updater.window_bytes();
+  m.communication = held.exchange - m.gradients + held.residuals + held.window;
   // Gradients lie in the buckets' memory where the host sees the device's; else the device has a copy of the buckets.
   const bool staged = !device.info().host_accessible;
-  if (staged) m.communication += exchange.bytes();
+  if (staged) m.communication += held.exchange;
   // One copy per machine lies in the machine's window; every rank counts the whole, since its kernels read it.
   std::int64_t shared = parameters.shared() ? parameters.value_bytes() + m.slots : 0;
   if (parameters.shard() != nullptr && !parameters.windowed()) shared = parameters.value_bytes();   // where they are gathered
-  const std::int64_t in_buckets = staged || exchange.in_parts() ? 0 : m.gradients;
-  m.device_total = device.memory().now.load() + in_buckets + shared + updater.window_bytes();
-  m.kernels = m.device_total - m.parameters - m.gradients - m.slots - m.activations - updater.window_bytes() -
-              (staged ? exchange.bytes() - m.gradients : 0);
+  const std::int64_t in_buckets = staged || held.gradients_apart ? 0 : m.gradients;
+  m.device_total = device.memory().now.load() + in_buckets + shared + held.window;
+  m.kernels = m.device_total - m.parameters - m.gradients - m.slots - m.activations - held.window -
+              (staged ? held.exchange - m.gradients : 0);
   const std::int64_t exact = parameters.elements() * kFloat;
   const std::int64_t least = parameters.shard() == nullptr ? exact * (2 + static_cast<std::int64_t>(parameters.slots()))
-                                                           : parameters.value_bytes() + m.gradients + m.slots + updater.window_bytes();
+                                                           : parameters.value_bytes() + m.gradients + m.slots + held.window;
   m.least = least + others + static_cast<std::int64_t>(replica.cost().least_activation_bytes);
   return m;
 }

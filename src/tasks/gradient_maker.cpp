@@ -29,9 +29,7 @@ void add(Done& done, const SampleBatch& batch, const BatchResult& result) {
 GradientMaker::GradientMaker(Run& run, Setup& setup, Communicator& group, Hooks hooks)
     : run_(run), setup_(setup), hooks_(std::move(hooks)),
       exchange_(group, *setup.parameters, setup.replica->session().device(), alone(setup.updater.exchange), {}) {
-  setup.replica->bind_exchange(*setup.parameters, {.memory = [this](std::size_t p) { return exchange_.gradient(p); },
-                                                   .ready = [this](std::size_t p, const Tensor& gradient) { gradient_ready(p, &gradient); },
-                                                   .poll = [this] { hooks_.poll(); }});
+  setup.replica->bind_gradients(*setup.parameters, *this);
 }
 
 BatchPipeline& GradientMaker::batches_of(const Token& token) {
@@ -63,7 +61,7 @@ Done GradientMaker::make(const Token& token) {
     forward_backward(*batch, token, done);
     if (last_of_update_) break;
   }
-  exchange_.finish({});
+  (void)exchange_.finish({});
   if (setup_.train.accumulate > 1) exchange_.clear_accumulated();
   done.norm = std::sqrt(exchange_.sum_of_squares());
   return done;
@@ -82,13 +80,13 @@ void GradientMaker::forward_backward(const SampleBatch& batch, const Token& toke
 void GradientMaker::contribute_zeros() {
   if (!last_of_update_) return;
   exchange_.zero_gradients();
-  for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) gradient_ready(p, nullptr);
+  for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) ready(p, nullptr);
 }
 
-void GradientMaker::gradient_ready(std::size_t p, const Tensor* gradient) {
+void GradientMaker::ready(std::size_t p, const Tensor* value) {
   if (!last_of_update_) return;
   if (setup_.train.accumulate > 1) exchange_.add_accumulated(p);
-  exchange_.ready(p, gradient);
+  exchange_.ready(p, value);
   hooks_.ready(p);
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cohort/exchange/exchange.hpp"
+#include "cohort/exchange/gradient_sink.hpp"
 #include "run/run.hpp"
 #include "run/setup.hpp"
 #include "tasks/messages.hpp"
@@ -14,7 +15,7 @@ namespace cohort {
 
 /// Computes the gradients that tokens ask for with one replica: batches, forward, backward, accumulation. They lie in memory of this
 /// rank alone, and what becomes of them is somebody else's business. One thread.
-class GradientMaker {
+class GradientMaker final : private GradientSink {
  public:
   /// Heard during the backward pass that makes a gradient complete.
   struct Hooks {
@@ -48,7 +49,9 @@ class GradientMaker {
   [[nodiscard]] BatchPipeline& batches_of(const Token& token);
   void forward_backward(const SampleBatch& batch, const Token& token, Done& done);
   void contribute_zeros();
-  void gradient_ready(std::size_t p, const Tensor* gradient);
+  [[nodiscard]] Tensor gradient(std::size_t p) const override { return exchange_.gradient(p); }
+  void ready(std::size_t p, const Tensor* value) override;
+  void poll() override { hooks_.poll(); }
 
   Run& run_;
   Setup& setup_;

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "cohort/data/pipeline.hpp"
+#include "cohort/exchange/step_scalars.hpp"
 
 namespace cohort {
 
@@ -81,7 +82,7 @@ struct Token {
 enum class DoneKind : std::int32_t { ready, trained, outdated, evaluated, statistics, saved };
 
 struct Done {
-  static constexpr std::size_t kSums = 16;
+  static constexpr std::size_t kSums = kMostMetrics + 2;      // the loss, the metrics, and one that is free
   std::int64_t number = 0;                   ///< of the work; 0: ready for the first
   DoneKind kind = DoneKind::ready;
   std::int32_t stop = 0;                     ///< 1: somebody has asked this rank to end the run

@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 
+#include "updaters/gradient_verdict.hpp"
+
 namespace cohort {
 namespace {
 
@@ -116,16 +118,17 @@ double ParameterStore::sum_of_squares() {
   return sum;
 }
 
-Outcome ParameterStore::apply(const StepInfo& info, double sum_scale, bool measured) {
-  Outcome outcome{.applied = true};
+StepOutcome ParameterStore::apply(const StepInfo& info, double sum_scale, bool measured) {
+  StepOutcome outcome{.applied = true};
   StepInfo scaled = info;
   scaled.gradient_scale = sum_scale;
   if (measured) {
     std::array<double, 1> squares{sum_of_squares()};
     if (tasks_.size() > 1) tasks_.all_reduce(squares, Reduce::sum);
-    const double norm = outcome.gradient_norm = std::sqrt(squares[0]) * sum_scale;
-    outcome.applied = std::isfinite(norm);
-    if (options_.clip_norm > 0 && norm > options_.clip_norm) scaled.gradient_scale *= options_.clip_norm / norm;
+    const GradientVerdict verdict(squares[0], sum_scale, options_.clip_norm);
+    outcome.gradient_norm = verdict.norm;
+    outcome.applied = verdict.finite;
+    scaled.gradient_scale = verdict.scale;
   }
   if (outcome.applied) update_->run(scaled, [] {});
   empty_ = true;
@@ -133,7 +136,7 @@ Outcome ParameterStore::apply(const StepInfo& info, double sum_scale, bool measu
   return outcome;
 }
 
-Outcome ParameterStore::apply_alone(const float* gradient, const StepInfo& info, double scale) {
+StepOutcome ParameterStore::apply_alone(const float* gradient, const StepInfo& info, double scale) {
   StepInfo scaled = info;
   scaled.gradient_scale = scale;
   update_->take_gradients(sum_.data(), gradient);

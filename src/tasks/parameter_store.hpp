@@ -40,11 +40,11 @@ class ParameterStore {
   void accept(int worker, const float* gradient, double weight);
   /// Makes the sum times `sum_scale` an update; then there is a new version. `measured`: its norm is found first, over all tasks,
   /// clipped, and if it is not finite the update is skipped.
-  Outcome apply(const StepInfo& info, double sum_scale, bool measured);
+  StepOutcome apply(const StepInfo& info, double sum_scale, bool measured);
 
   /// The two in one, without a sum, for an update of one gradient that lies in memory as float32, shard by shard.
   [[nodiscard]] bool takes_alone() const noexcept { return empty_ && read_.empty(); }
-  Outcome apply_alone(const float* gradient, const StepInfo& info, double scale);
+  StepOutcome apply_alone(const float* gradient, const StepInfo& info, double scale);
 
   /// The current values, shard by shard. They change with `apply`, which nobody else may read them during; `move_values` leaves
   /// those that there are to their readers.

@@ -199,7 +199,7 @@ void ParameterTask::check_arrived(const Peer& peer, const LogEntry& entry) {
   check(peer.stage == Stage::arrived && peer.gradients == entry.gradient, Code::internal, "the log accepts a gradient that has not arrived");
 }
 
-Outcome ParameterTask::follow(const LogEntry& entry) {
+StepOutcome ParameterTask::follow(const LogEntry& entry) {
   switch (entry.kind) {
     case LogKind::gradient:
       return follow_gradient(entry);
@@ -219,12 +219,12 @@ Outcome ParameterTask::follow(const LogEntry& entry) {
   fail(Code::internal, "an entry of the log of unknown kind");
 }
 
-Outcome ParameterTask::follow_gradient(const LogEntry& entry) {
+StepOutcome ParameterTask::follow_gradient(const LogEntry& entry) {
   Peer& peer = peer_of(entry.worker);
-  const StepInfo info{.step = entry.applied, .learning_rate = entry.rate, .previous_learning_rate = entry.previous_rate};
+  const StepInfo info{.step = store_.version(), .applied = entry.applied, .learning_rate = entry.rate, .previous_learning_rate = entry.previous_rate};
   if (entry.accepted != 0) check_arrived(peer, entry);
   if (entry.applies != 0) leave_values_to_readers();
-  Outcome outcome;
+  StepOutcome outcome;
   if (entry.accepted != 0 && entry.applies != 0 && entry.in_steps == 0 && layout_of(peer).plain() && store_.takes_alone()) {
     outcome = store_.apply_alone(reinterpret_cast<const float*>(peer.wire.data()), info, entry.weight * entry.sum_scale);
     free(entry.worker, entry.gradient);

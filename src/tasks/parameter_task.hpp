@@ -32,7 +32,7 @@ class ParameterTask {
   /// Moves messages on; never blocks. True if anything happened.
   bool turn();
   /// The next entry of the log. On the token task's rank it comes by this call, elsewhere by a message.
-  Outcome follow(const LogEntry& entry);
+  StepOutcome follow(const LogEntry& entry);
   /// From here on a worker is the last rank of `line`, and begins anew.
   void replace(int worker, Communicator& line);
   [[nodiscard]] bool ended() const noexcept { return ended_; }
@@ -83,7 +83,7 @@ class ParameterTask {
   void leave_values_to_readers();
   static void check_arrived(const Peer& peer, const LogEntry& entry);
   void free(int worker, std::int64_t gradient);
-  Outcome follow_gradient(const LogEntry& entry);
+  StepOutcome follow_gradient(const LogEntry& entry);
   bool read_log();
   void forget_lost();
   void forget(Peer& peer);

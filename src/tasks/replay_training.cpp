@@ -198,11 +198,12 @@ void Replay::judge(int learner) {
   largest_gap_ = std::max(largest_gap_, mine.clock - least);
   LogEntry entry = updates_->judge(learner, mine.done);
   entry.worker = learner;
-  Outcome outcome;
+  StepOutcome outcome;
   if (entry.accepted != 0) store_.accept(learner, mine.gradient.data(), entry.weight);
   if (entry.applies != 0) {
-    outcome = store_.apply({.step = entry.applied, .learning_rate = entry.rate, .previous_learning_rate = entry.previous_rate}, entry.sum_scale,
-                           entry.in_steps != 0);
+    const StepInfo info{.step = store_.version(), .applied = entry.applied, .learning_rate = entry.rate,
+                        .previous_learning_rate = entry.previous_rate};
+    outcome = store_.apply(info, entry.sum_scale, entry.in_steps != 0);
     if (entry.in_steps != 0) steps_.add(time_.now() - step_began_);
     step_began_ = time_.now();
   }

@@ -264,7 +264,7 @@ void TokenTask::judge(int worker) {
   }
   LogEntry entry = updates_.judge(peer.index, news);
   entry.worker = worker;
-  const Outcome outcome = emit_gradient(entry);
+  const StepOutcome outcome = emit_gradient(entry);
   if (!updates_.followed(entry, news, outcome)) return;
   for (Peer& each : peers_) {                // late ones as well: they are told when they ask
     if (!outcome.applied && each.version == news.read) each.skipped = news.read;
@@ -272,7 +272,7 @@ void TokenTask::judge(int worker) {
   look_for_boundary();
 }
 
-Outcome TokenTask::emit(LogEntry entry) {
+StepOutcome TokenTask::emit(LogEntry entry) {
   entry.number = ++entries_;
   for (std::size_t task = 1; task < layout_.tasks.size(); ++task) outbox_.send(layout_.tasks[task], task_tag::kLog, entry);
   // What the tasks then do together, this one must not begin before the others can have heard of it.
@@ -285,7 +285,7 @@ Outcome TokenTask::emit(LogEntry entry) {
 }
 
 /// A sum that is to have the same bits again takes its gradients in an order that does not depend on who came first.
-Outcome TokenTask::emit_gradient(const LogEntry& entry) {
+StepOutcome TokenTask::emit_gradient(const LogEntry& entry) {
   if (!run_.plan.train.deterministic || entry.accepted == 0) return emit(entry);
   held_.push_back(entry);
   if (entry.applies == 0) return {};
@@ -297,7 +297,7 @@ Outcome TokenTask::emit_gradient(const LogEntry& entry) {
     each.gradient = gradient;
     each.applies = &each == &held_.back() ? 1 : 0;
   }
-  Outcome outcome;
+  StepOutcome outcome;
   for (const LogEntry& each : held_) outcome = emit(each);
   held_.clear();
   return outcome;

@@ -89,8 +89,8 @@ class TokenTask {
   // Gradients become updates.
   bool judge_complete();
   void judge(int worker);
-  Outcome emit(LogEntry entry);
-  Outcome emit_gradient(const LogEntry& entry);
+  StepOutcome emit(LogEntry entry);
+  StepOutcome emit_gradient(const LogEntry& entry);
 
   // Work.
   void enter_phase();

@@ -9,7 +9,7 @@
 namespace cohort {
 
 Updates::Updates(Run& run, const Clock& clock, std::vector<std::string> metrics) : run_(run), clock_(clock), metrics_(std::move(metrics)) {
-  check(metrics_.size() + 1 <= Done::kSums, Code::invalid_argument, fmt::format("a model may report at most {} metrics", Done::kSums - 1));
+  check(metrics_.size() <= kMostMetrics, Code::invalid_argument, fmt::format("a model may report at most {} metrics", kMostMetrics));
   enter_phase();
   items_ = run_.state.samples / item_samples_;
   saved_step_ = window_step_ = run_.state.step;
@@ -83,7 +83,7 @@ LogEntry Updates::judge(int index, const Done& news) {
   return entry;
 }
 
-bool Updates::followed(const LogEntry& entry, const Done& news, const Outcome& outcome) {
+bool Updates::followed(const LogEntry& entry, const Done& news, const StepOutcome& outcome) {
   if (entry.applies == 0) {
     if (!std::isfinite(news.norm) && !rules_->in_steps()) {
       run_.skip(fmt::format("a gradient of worker {} is not finite, it is dropped", entry.worker), false);

@@ -53,7 +53,7 @@ class Updates {
   /// The verdict on a complete gradient of the worker with this index in the rules.
   [[nodiscard]] LogEntry judge(int index, const Done& news);
   /// All parameters have followed a verdict, `outcome` is what came of it. True if there was an update, made or skipped.
-  bool followed(const LogEntry& entry, const Done& news, const Outcome& outcome);
+  bool followed(const LogEntry& entry, const Done& news, const StepOutcome& outcome);
   /// Called where a step is logged, behind the usual.
   void on_log(std::function<void()> log) { log_ = std::move(log); }
   void log_counts(std::size_t worker, const WorkerCounts& counts);

@@ -10,9 +10,6 @@
 namespace cohort {
 namespace {
 
-/// Words that the last bucket sums over the ranks.
-enum Word : std::size_t { kLoss, kStop, kMetrics };
-
 Description of_phase(Description plan, const TrainingPhase& phase, int ranks) {
   plan.train.updater = phase.updater;
   plan.make_updater = phase.make_updater;
@@ -31,11 +28,11 @@ PhaseTrainer::PhaseTrainer(Run& run, Communicator& active, const TrainingPhase& 
   if (setup_.validation_data) {
     validation_ = std::make_unique<BatchPipeline>(setup_.validation_data, setup_.pipeline, active.rank(), active.size(), BatchUse::evaluation);
   }
-  check(setup_.replica->metric_names().size() + kMetrics <= GradientExchange::kWords, Code::invalid_argument,
-        "a model may report at most 14 metrics");
+  check(setup_.replica->metric_names().size() <= kMostMetrics, Code::invalid_argument,
+        fmt::format("a model may report at most {} metrics", kMostMetrics));
   check(!setup_.train.check_replicas || !setup_.parameters->windowed(), Code::invalid_argument,
         "train.check_replicas: the ranks keep one copy of the parameters between them, there is nothing to compare");
-  bind_exchange();
+  setup_.replica->bind_gradients(*setup_.parameters, *updater_);
   check_same_model(communicator_, setup_.replica->graph());
   if (setup_.replica->is_joint()) {
     sums_ = std::make_unique<ReplicaSums>(communicator_);
@@ -48,18 +45,10 @@ std::unique_ptr<Updater> PhaseTrainer::make_updater() {
   return setup_.make_updater(communicator_, *setup_.parameters, *setup_.optimizer, setup_.replica->session(), setup_.updater);
 }
 
-void PhaseTrainer::bind_exchange() {
-  Replica::ExchangeHooks hooks{.memory = [this](std::size_t p) { return updater_->exchange().gradient(p); },
-                               .ready = [this](std::size_t p, const Tensor& gradient) { gradient_ready(p, &gradient); },
-                               .poll = [this] { updater_->poll(); }};
-  if (updater_->reads_on_demand()) hooks.before_read = [this](std::span<const std::size_t> p) { updater_->before_read(p); };
-  setup_.replica->bind_exchange(*setup_.parameters, std::move(hooks));
-}
-
 void PhaseTrainer::start() {
   if (run_.resumes()) {
     const CheckpointHeader header = load_checkpoint(run_.directory.resume_from, parts_);
-    ResidualFiles::load(communicator_, updater_->exchange(), header.path);
+    ResidualFiles::load(communicator_, updater_->residuals(), header.path);
     updater_->parameters_changed();
   }
   setup_.parameters->for_each_start_value([&](const Tensor& value, bool mine) {
@@ -79,10 +68,10 @@ void PhaseTrainer::go_on() {
 }
 
 void PhaseTrainer::open_writers() {
-  GradientExchange& exchange = updater_->exchange();
+  ResidualKeeper& kept = updater_->residuals();
   const std::filesystem::path folder = run_.directory.checkpoints();
-  if (exchange.keeps_residuals()) {
-    residuals_ = std::make_unique<ResidualFiles>(communicator_.rank(), communicator_.size(), exchange, folder, setup_.checkpoint.keep, setup_.config_text,
+  if (kept.keeps_residuals()) {
+    residuals_ = std::make_unique<ResidualFiles>(communicator_.rank(), communicator_.size(), kept, folder, setup_.checkpoint.keep, setup_.config_text,
                                                  communicator_);
   }
   const bool in_parts = setup_.parameters->shard() != nullptr;
@@ -116,26 +105,12 @@ void PhaseTrainer::describe() {
   run_.progress.set_team(run_.plan.phases.phases().size() > 1 ? fmt::format("  {} replicas", communicator_.size()) : "");
   run_.progress.note(fmt::format("{} parameters, {}, {} samples per step, {} steps per epoch, learning rate {:.4g}, {}; writing to {}",
                                  setup_.parameters->elements(), ranks, length_.update_samples, length_.updates_per_epoch,
-                                 run_.rate(length_, state_.position), updater_->exchange().text(), run_.directory.path.string()));
-  const std::string codec = updater_->exchange().codec_note(setup_.updater.exchange, communicator_, run_.total_steps);
+                                 run_.rate(length_, state_.position), updater_->text(), run_.directory.path.string()));
+  const std::string codec = updater_->codec_note(setup_.updater.exchange, communicator_, run_.total_steps);
   if (!codec.empty()) run_.progress.note(codec);
   const std::string plan = updater_->memory_plan();
   if (!plan.empty()) run_.progress.note(plan);
   else if (communicator_.size() > 1 && !setup_.group) run_.progress.note("every rank has parameters of its own: " + setup_.no_group);
-}
-
-void PhaseTrainer::gradient_ready(std::size_t p, const Tensor* gradient) {
-  const bool each_batch = updater_->exchange().each_batch();
-  if (!last_of_update_ && !each_batch) return;
-  if (setup_.train.accumulate > 1 && !each_batch) updater_->exchange().add_accumulated(p);
-  updater_->ready(p, gradient);
-}
-
-/// A batch that is not the last of its update: its gradients wait for the others.
-void PhaseTrainer::end_batch() {
-  GradientExchange& exchange = updater_->exchange();
-  if (exchange.each_batch()) updater_->end_batch();
-  else for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) exchange.accumulate(p);
 }
 
 /// Samples of all ranks in the update at hand, known before its first batch.
@@ -144,14 +119,15 @@ std::int64_t PhaseTrainer::samples_of_update() const {
   return std::min(length_.update_samples, all - data_.position().sample);
 }
 
-void PhaseTrainer::add_words(const BatchResult& result, double weight) {
-  words_[kLoss] += static_cast<float>(weight * result.loss);
-  for (std::size_t m = 0; m < result.metrics.size(); ++m) words_[kMetrics + m] += static_cast<float>(weight * result.metrics[m]);
+void PhaseTrainer::add_to_scalars(const BatchResult& result, double weight) {
+  scalars_.loss += static_cast<float>(weight * result.loss);
+  for (std::size_t m = 0; m < result.metrics.size(); ++m) scalars_.metrics[m] += static_cast<float>(weight * result.metrics[m]);
 }
 
 void PhaseTrainer::forward_backward(const SampleBatch& batch, double update_samples) {
+  updater_->begin_batch(last_of_update_);
   if (batch.samples == 0 && !sums_ && !updater_->reads_on_demand()) {
-    contribute_zeros();
+    updater_->contribute_zeros();            // nothing reached this rank: it keeps step with the others
     return;
   }
   const double weight = static_cast<double>(batch.samples) / update_samples;
@@ -162,17 +138,8 @@ void PhaseTrainer::forward_backward(const SampleBatch& batch, double update_samp
   if (nothing_to_see) before_batch_.keep();
   const BatchResult& result = setup_.replica->train(batch, weight, options);
   if (nothing_to_see) before_batch_.put_back();
-  if (batch.samples > 0) add_words(result, weight);
-  if (!last_of_update_) end_batch();
-}
-
-/// Nothing reached this rank: it keeps step with the others.
-void PhaseTrainer::contribute_zeros() {
-  GradientExchange& exchange = updater_->exchange();
-  if (!last_of_update_ && !exchange.each_batch()) return;
-  exchange.zero_gradients();
-  for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) gradient_ready(p, nullptr);
-  if (!last_of_update_) end_batch();
+  if (batch.samples > 0) add_to_scalars(result, weight);
+  updater_->end_batch();
 }
 
 const SampleBatch* PhaseTrainer::next_batch() {
@@ -190,11 +157,12 @@ void PhaseTrainer::update() {
   communicator_.begin_step(state_.step);
   const std::int64_t k = setup_.train.accumulate, samples = samples_of_update();
   const double rate = run_.rate(length_, state_.position);
-  const StepInfo info{.step = state_.applied, .learning_rate = rate, .previous_learning_rate = state_.applied > 0 ? state_.previous_rate : rate};
-  words_.fill(0);
+  const StepInfo info{.step = state_.step, .applied = state_.applied, .learning_rate = rate,
+                      .previous_learning_rate = state_.applied > 0 ? state_.previous_rate : rate};
+  scalars_ = {};
   before_update_.keep();
-  if (run_.is_logged(state_.step + 1)) updater_->exchange().observe_next_step();
-  updater_->begin({.step = state_.step});
+  if (run_.is_logged(state_.step + 1)) updater_->observe_next_step();
+  updater_->begin(info);
   for (std::int64_t i = 0; i < k; ++i) {
     const SampleBatch* batch = next_batch();
     last_of_update_ = i + 1 == k || batch->last_in_epoch;
@@ -204,15 +172,14 @@ void PhaseTrainer::update() {
     if (last_of_update_) break;
   }
   const bool stop = communicator_.context().stop_requested() || (followers_ != nullptr && followers_->want_to_stop());
-  words_[kStop] = stop ? 1.f : 0.f;
-  const Outcome outcome = updater_->finish(info, words_);
+  scalars_.stop = stop ? 1.f : 0.f;
+  const StepOutcome outcome = updater_->finish(info, scalars_);
   if (!outcome.applied || outcome.missed_here) before_update_.put_back();
-  if (k > 1) updater_->exchange().clear_accumulated();
   after_update(outcome, rate, samples);
   profile_.end_step();
 }
 
-void PhaseTrainer::after_update(const Outcome& outcome, double rate, std::int64_t samples) {
+void PhaseTrainer::after_update(const StepOutcome& outcome, double rate, std::int64_t samples) {
   const PhaseScope reporting(profile_, Phase::other);
   ++state_.step;
   state_.samples += samples;
@@ -220,8 +187,8 @@ void PhaseTrainer::after_update(const Outcome& outcome, double rate, std::int64_
   state_.position = data_.position();
   if (outcome.applied) run_.applied(rate, outcome.settled && !outcome.missed);
   if (!outcome.applied || outcome.missed) run_.skip(updater_->skipped_text());
-  run_.result.loss = updater_->word(kLoss);
-  run_.result.stopped = outcome.settled && updater_->word(kStop) > 0;
+  run_.result.loss = outcome.scalars.loss;
+  run_.result.stopped = outcome.settled && outcome.scalars.stop > 0;
   window_samples_ += samples;
   run_.progress.step(state_.step, epoch, samples, run_.result.loss);
   if (writer_) writer_->poll();
@@ -245,16 +212,16 @@ void PhaseTrainer::check_replicas() {
   }
 }
 
-void PhaseTrainer::log_step(const Outcome& outcome, double rate) {
-  run_.log("train/loss", updater_->word(kLoss));
+void PhaseTrainer::log_step(const StepOutcome& outcome, double rate) {
+  run_.log("train/loss", outcome.scalars.loss);
   for (std::size_t m = 0; m < setup_.replica->metric_names().size(); ++m) {
-    run_.log("train/" + setup_.replica->metric_names()[m], updater_->word(kMetrics + m));
+    run_.log("train/" + setup_.replica->metric_names()[m], outcome.scalars.metrics[m]);
   }
   run_.log("learning_rate", rate);
   run_.log("gradient_norm", outcome.gradient_norm);
   run_.log("replicas", communicator_.size());
   run_.log("batch", static_cast<double>(length_.update_samples));
-  for (const BucketReport& each : updater_->exchange().reports()) log_bucket(each);
+  for (const BucketReport& each : updater_->reports()) log_bucket(each);
   log_speed();
 }
 

@@ -25,7 +25,7 @@ class PhaseTrainer {
   void go_on();
   /// What a checkpoint holds.
   [[nodiscard]] std::span<Stateful* const> parts() noexcept { return parts_; }
-  [[nodiscard]] GradientExchange& exchange() noexcept { return updater_->exchange(); }
+  [[nodiscard]] ResidualKeeper& residuals() noexcept { return updater_->residuals(); }
 
   /// Collective. To the end of the phase or of the run.
   void train();
@@ -33,24 +33,20 @@ class PhaseTrainer {
  private:
   [[nodiscard]] bool is_root() const { return run_.is_root(); }
   std::unique_ptr<Updater> make_updater();
-  void bind_exchange();
   void open_writers();
   void describe();
   [[nodiscard]] bool over() const { return run_.over() || state_.position.epoch >= phase_.end; }
 
   void update();
   [[nodiscard]] std::int64_t samples_of_update() const;
-  void add_words(const BatchResult& result, double weight);
+  void add_to_scalars(const BatchResult& result, double weight);
   void forward_backward(const SampleBatch& batch, double update_samples);
-  void contribute_zeros();
-  void gradient_ready(std::size_t p, const Tensor* gradient);
-  void end_batch();
   const SampleBatch* next_batch();
-  void after_update(const Outcome& outcome, double rate, std::int64_t samples);
+  void after_update(const StepOutcome& outcome, double rate, std::int64_t samples);
   void check_replicas();
   void beat();
 
-  void log_step(const Outcome& outcome, double rate);
+  void log_step(const StepOutcome& outcome, double rate);
   void log_bucket(const BucketReport& report);
   void log_speed();
   void add_to_summary();
@@ -80,7 +76,7 @@ class PhaseTrainer {
   std::unique_ptr<ResidualFiles> residuals_;                  // if the exchange keeps some
   std::unique_ptr<CheckpointWriter> writer_;                  // rank 0 only, unless the parameters are in parts
   std::array<Stateful*, 2> parts_;
-  std::array<float, GradientExchange::kWords> words_{};
+  StepScalars scalars_;                                       // this rank's, of the update at hand
   bool last_of_update_ = false;
   std::int64_t micro_step_ = 0;
   double window_began_ = 0, window_flops_ = 0;                // since the last metrics

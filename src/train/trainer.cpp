@@ -41,7 +41,7 @@ class PhaseRanks {
   /// Collective. `before`: so many ranks have trained in the phase that left `handover`.
   void start_from(Handover& handover, int before) {
     handover.give(run_.world, trainer_ ? trainer_->parts() : std::span<Stateful* const>());
-    handover.give_residuals(run_.world, before, active_, trainer_ ? &trainer_->exchange() : nullptr);
+    handover.give_residuals(run_.world, before, active_, trainer_ ? &trainer_->residuals() : nullptr);
     if (trainer_) trainer_->go_on();
   }
 
@@ -51,7 +51,7 @@ class PhaseRanks {
     else run_.take(follow(run_.world));
   }
   void leave_to(Handover& handover) {
-    if (trainer_) handover.take(trainer_->parts(), trainer_->exchange());
+    if (trainer_) handover.take(trainer_->parts(), trainer_->residuals());
   }
 
  private:

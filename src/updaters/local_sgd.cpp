@@ -4,8 +4,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -13,23 +11,17 @@
 
 #include "cohort/updaters/updater.hpp"
 #include "params/slice_update.hpp"
+#include "updaters/gradient_verdict.hpp"
 
 namespace cohort {
 namespace {
 
 /// One rank's own: nothing is sent.
 ExchangeOptions alone(ExchangeOptions options) {
+  options.collective = options.collective.with_codec("fp32");
   options.collective.algorithm = "auto";
-  options.collective.codec_name = "fp32";
-  options.collective.codec = nullptr;
   options.error_feedback = "auto";
   options.each_batch = false;
-  return options;
-}
-
-CollectiveOptions exact(CollectiveOptions options) {
-  options.codec_name = "fp32";
-  options.codec = nullptr;
   return options;
 }
 
@@ -38,7 +30,7 @@ class Average {
  public:
   Average(Communicator& communicator, const ExchangeOptions& options, std::int64_t longest)
       : ranks_(communicator.size()), longest_(longest), n_(std::clamp<std::int64_t>(longest, 1, part_of(options.bucket_mib))),
-        collective_(make_collective(communicator, exact(options.collective))) {
+        collective_(make_collective(communicator, options.collective.with_codec("fp32"))) {
     memory_ = collective_->allocate(static_cast<std::size_t>(n_) * sizeof(float));
     whole_ = prepare(n_);
     rest_ = prepare(longest % n_);
@@ -87,42 +79,56 @@ class LocalSgd final : public Updater {
     update_.emplace(parameters, optimizer, device_, session.pool(), exchange_.owned(), partials_ ? &*partials_ : nullptr);
   }
 
-  GradientExchange& exchange() noexcept override { return exchange_; }
+  Tensor gradient(std::size_t parameter) const override { return exchange_.gradient(parameter); }
+  void ready(std::size_t parameter, const Tensor*) override {
+    if (!last_batch_) return;
+    exchange_.add_accumulated(parameter);
+    exchange_.ready(parameter);
+  }
+  void poll() override { exchange_.poll(); }
+
   void begin(const StepInfo& info) override {
     step_ = info.step;
     exchange_.begin(step_);
   }
-  void ready(std::size_t parameter, const Tensor*) override { exchange_.ready(parameter); }
-  void poll() override { exchange_.poll(); }
+  void begin_batch(bool last) override { last_batch_ = last; }
+  void contribute_zeros() override {
+    if (!last_batch_) return;
+    exchange_.zero_gradients();
+    for (std::size_t p = 0; p < parameters_.trained().size(); ++p) ready(p, nullptr);
+  }
+  void end_batch() override {
+    for (std::size_t p = 0; !last_batch_ && p < parameters_.trained().size(); ++p) exchange_.accumulate(p);
+  }
 
-  Outcome finish(const StepInfo& info, std::span<const float> words) override {
-    exchange_.finish(words);
+  StepOutcome finish(const StepInfo& info, const StepScalars& mine) override {
+    totals_.scalars = scalars_as<double>(exchange_.finish(mine));
+    exchange_.clear_accumulated();
     // Gradients are weighted by this rank's share of the batch. Times the number of ranks they are those of its own samples and,
     // where shares differ, such that the mean over the ranks is the gradient of the whole batch.
-    const double ranks = communicator_.size(), norm = ranks * std::sqrt(exchange_.sum_of_squares());
-    const bool mine = std::isfinite(norm);
-    if (mine) {
+    const double ranks = communicator_.size();
+    const GradientVerdict verdict(exchange_.sum_of_squares(), ranks, clip_norm_);
+    if (verdict.finite) {
       StepInfo scaled = info;
-      scaled.gradient_scale = ranks * (clip_norm_ > 0 && norm > clip_norm_ ? clip_norm_ / norm : 1);
+      scaled.gradient_scale = verdict.scale;
       update_->run(scaled, [] {});
       moved_ = true;
     } else {
-      words_[kMissed] += 1;
+      totals_.missed += 1;
     }
-    words_[kApplied] = mine ? 1 : 0;
+    totals_.applied = verdict.finite ? 1 : 0;
     stepped_ = true;
-    for (std::size_t i = 0; i < GradientExchange::kWords; ++i) words_[i] = exchange_.word(i);
     if ((step_ + 1) % every_ != 0 && communicator_.size() > 1) {
-      for (std::size_t i = 0; i < GradientExchange::kWords; ++i) words_[i] *= ranks;
-      return {.applied = true, .gradient_norm = norm, .settled = false, .missed_here = !mine};
+      for (double& number : totals_.scalars.numbers()) number *= ranks;
+      return {.applied = true, .gradient_norm = verdict.norm, .settled = false, .missed_here = !verdict.finite,
+              .scalars = scalars_as<float>(totals_.scalars)};
     }
     settle();
-    communicator_.all_reduce(std::span<double>(words_), Reduce::sum);
-    const bool missed = std::exchange(words_[kMissed], 0) > 0;
-    return {.applied = words_[kApplied] > 0, .gradient_norm = norm, .missed_here = !mine, .missed = missed};
+    communicator_.all_reduce(totals_.numbers(), Reduce::sum);
+    const bool missed = std::exchange(totals_.missed, 0) > 0;
+    return {.applied = totals_.applied > 0, .gradient_norm = verdict.norm, .missed_here = !verdict.finite, .missed = missed,
+            .scalars = scalars_as<float>(totals_.scalars)};
   }
-
-  float word(std::size_t i) const override { return static_cast<float>(words_[i]); }
 
   void settle() override {
     if (!std::exchange(stepped_, false) || communicator_.size() == 1) return;
@@ -140,14 +146,26 @@ class LocalSgd final : public Updater {
     return every_ == 1 ? "a gradient is not finite on some rank, which does without this update"
                        : "a gradient was not finite on some rank since the last average, which did without that update";
   }
-  std::int64_t window_bytes() const noexcept override { return average_.bytes(); }
+  ResidualKeeper& residuals() noexcept override { return exchange_; }
+  UpdaterMemory memory() const noexcept override {
+    return {.gradients = exchange_.gradient_bytes(), .exchange = exchange_.bytes(), .window = average_.bytes()};
+  }
+  std::string text() const override { return exchange_.text(); }
+  std::string codec_note(const ExchangeOptions& asked, const Communicator& ranks, std::int64_t steps) const override {
+    return exchange_.codec_note(asked, ranks, steps);
+  }
   std::string memory_plan() const override {
     return fmt::format("every rank has parameters of its own and updates them by itself; they become their mean every {} steps", every_);
   }
 
  private:
-  /// Behind the trainer's words: updates that this rank did without since the last average, and 1 if it made this step's.
-  static constexpr std::size_t kMissed = GradientExchange::kWords, kApplied = kMissed + 1;
+  /// Numbers that the ranks add up with every average.
+  struct Totals {
+    StepScalarsOf<double> scalars{};
+    double missed = 0;                      // updates that this rank did without since the last average
+    double applied = 0;                     // 1 if it made this step's
+    [[nodiscard]] std::span<double> numbers() noexcept { return {reinterpret_cast<double*>(this), sizeof(Totals) / sizeof(double)}; }
+  };
 
   Communicator& communicator_;
   Parameters& parameters_;
@@ -159,9 +177,10 @@ class LocalSgd final : public Updater {
   Average average_;
   std::optional<UnitTable> partials_;       // the optimizer's sums, if it has some
   std::optional<SliceUpdate> update_;
-  std::array<double, kApplied + 1> words_{};
+  Totals totals_;
   std::int64_t step_ = -1;
   bool stepped_ = false;                    // a step has ended since the last average
+  bool last_batch_ = true;                  // of the update
   bool moved_ = false;                      // and this rank's parameters have changed
 };
 

@@ -3,12 +3,11 @@
 // gradients, updates, and gathers the parameters: after the update in stages 1 and 2, where they are read in stage 3.
 #include <fmt/core.h>
 
-#include <cmath>
 #include <optional>
 
-#include "cohort/updaters/updater.hpp"
 #include "params/parameter_window.hpp"
 #include "params/slice_update.hpp"
+#include "updaters/exchange_updater.hpp"
 
 namespace cohort {
 namespace {
@@ -24,25 +23,23 @@ struct ShardedOptions {
   }
 };
 
-class Sharded final : public Updater {
+class Sharded final : public ExchangeUpdater {
  public:
   Sharded(Communicator& communicator, Parameters& parameters, const Optimizer& optimizer, Session& session, const UpdaterOptions& options,
           const ShardedOptions& sharding)
-      : communicator_(communicator), parameters_(parameters), stage_(sharding.stage), clip_norm_(options.clip_norm),
+      : ExchangeUpdater(parameters, options), communicator_(communicator), parameters_(parameters), stage_(sharding.stage),
         ranges_(bucket_ranges(parameters, options.exchange)), profile_(*communicator.context().profile),
         update_name_(profile_.name("optimizer")) {
     refuse(options, sharding);
     place(session, options.exchange.collective, sharding);
-    exchange_.emplace(communicator, parameters, session.device(), options.exchange, ExchangeSetting{.blocks = true, .parts = stage_ > 1});
+    exchange_ = std::make_unique<GradientExchange>(communicator, parameters, session.device(), options.exchange,
+                                                   ExchangeSetting{.blocks = true, .parts = stage_ > 1});
     if (optimizer.sums() > 0) partials_.emplace(communicator, ranges_, optimizer.sums(), 0, options.exchange.collective);
     update_.emplace(parameters, optimizer, session.device(), session.pool(), exchange_->owned(), partials_ ? &*partials_ : nullptr);
   }
 
-  GradientExchange& exchange() noexcept override { return *exchange_; }
-  void begin(const StepInfo& info) override { exchange_->begin(info.step); }
-  void ready(std::size_t parameter, const Tensor* gradient) override { exchange_->ready(parameter, gradient); }
   void poll() override {
-    exchange_->poll();
+    ExchangeUpdater::poll();
     if (window_) window_->poll();
   }
   void before_read(std::span<const std::size_t> parameters) override {
@@ -50,23 +47,10 @@ class Sharded final : public Updater {
     window_->need(parameters);
   }
   bool reads_on_demand() const noexcept override { return window_.has_value(); }
-  std::int64_t window_bytes() const noexcept override { return window_ ? window_->bytes() : 0; }
-
-  Outcome finish(const StepInfo& info, std::span<const float> words) override {
-    exchange_->finish(words);
-    const double norm = std::sqrt(exchange_->sum_of_squares());       // the same bits everywhere
-    if (!std::isfinite(norm)) {
-      exchange_->take_back();
-      return {.applied = false, .gradient_norm = norm};
-    }
-    StepInfo scaled = info;
-    if (clip_norm_ > 0 && norm > clip_norm_) scaled.gradient_scale = clip_norm_ / norm;
-    {
-      const TraceSpan span(profile_, profile_.main(), update_name_);
-      update_->run(scaled, [this, &info] { partials_->share(info.step); });
-    }
-    gather(info.step);
-    return {.applied = true, .gradient_norm = norm};
+  UpdaterMemory memory() const noexcept override {
+    UpdaterMemory memory = ExchangeUpdater::memory();
+    memory.window = window_ ? window_->bytes() : 0;
+    return memory;
   }
 
   void parameters_changed() override { gather(0); }
@@ -87,6 +71,14 @@ class Sharded final : public Updater {
   }
 
  private:
+  void update(const StepInfo& info) override {
+    {
+      const TraceSpan span(profile_, profile_.main(), update_name_);
+      update_->run(info, [this, &info] { partials_->share(info.applied); });
+    }
+    gather(info.applied);
+  }
+
   void refuse(const UpdaterOptions& options, const ShardedOptions& sharding) const {
     check(options.exchange.thread != "on" || stage_ == 1, Code::invalid_argument,
           "exchange.thread = \"on\": stages 2 and 3 of the sharded updater work on the main thread");
@@ -100,8 +92,8 @@ class Sharded final : public Updater {
       const Block mine = block_of(communicator_.rank(), communicator_.size(), static_cast<std::size_t>(range.n));
       owned.push_back({range.begin + static_cast<std::int64_t>(mine.begin), static_cast<std::int64_t>(mine.size)});
     }
-    gather_codec_ = options.codec_name = sharding.gather_codec;
-    options.codec = nullptr;
+    gather_codec_ = sharding.gather_codec;
+    options = options.with_codec(gather_codec_);
     options.rank_order = false;      // nothing is summed
     if (stage_ == 3) {
       window_.emplace(communicator_, parameters_, session.graph(), ranges_, options);
@@ -131,13 +123,11 @@ class Sharded final : public Updater {
   Communicator& communicator_;
   Parameters& parameters_;
   std::int64_t stage_;
-  double clip_norm_;
   std::string gather_codec_;
   std::vector<FlatRange> ranges_;           // of the buckets
   std::optional<ParameterWindow> window_;   // stage 3
   std::unique_ptr<Collective> collective_;  // stages 1 and 2: gathers parameters
   std::vector<Work*> gathers_;              // by bucket
-  std::optional<GradientExchange> exchange_;
   std::optional<UnitTable> partials_;       // the optimizer's sums, if it has some
   std::optional<SliceUpdate> update_;
   Profile& profile_;

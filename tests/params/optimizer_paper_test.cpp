@@ -55,7 +55,7 @@ void follow(const PaperCase& one, double scale, double factor, bool decays) {
   for (int t = 0; t < 10; ++t) {
     const auto gradient = noise(kSize, static_cast<std::uint64_t>(t));
     const double rate = t < 5 ? 0.05 : 0.02;
-    trainee.step(gradient, {.step = t, .learning_rate = rate, .gradient_scale = scale});
+    trainee.step(gradient, {.step = t, .applied = t, .learning_rate = rate, .gradient_scale = scale});
     Vector g(gradient.begin(), gradient.end());
     for (double& x : g) x *= scale;
     paper.t = t + 1;
@@ -79,7 +79,7 @@ TEST(Optimizers, NesterovIsSutskeversLookAhead) {
   Paper paper{.w = Vector(trainee.value.begin(), trainee.value.end()), .a = Vector(11), .b = Vector(11), .c = Vector(11)};
   for (int t = 0; t < 10; ++t, ++paper.t) {
     const auto gradient = noise(11, static_cast<std::uint64_t>(20 + t));
-    trainee.step(gradient, {.step = t, .learning_rate = 0.1});
+    trainee.step(gradient, {.step = t, .applied = t, .learning_rate = 0.1});
     sutskever(0.9)(paper, Vector(gradient.begin(), gradient.end()), 0.1);
     for (std::size_t i = 0; i < 11; ++i) ASSERT_NEAR(trainee.value[i], paper.w[i], 1e-5) << t;
   }
@@ -88,7 +88,7 @@ TEST(Optimizers, NesterovIsSutskeversLookAhead) {
 TEST(Optimizers, LayersThatStartAtZeroDoLearn) {
   for (const char* type : {"lars", "lamb"}) {
     Trainee trainee({type}, {0, 0, 0});
-    trainee.step({1, -1, 0.5}, {.step = 0, .learning_rate = 0.1});
+    trainee.step({1, -1, 0.5}, {.step = 0, .applied = 0, .learning_rate = 0.1});
     EXPECT_LT(trainee.value[0], 0) << type;
     EXPECT_GT(trainee.value[1], 0) << type;
   }
@@ -110,7 +110,7 @@ TEST(Optimizers, FollowPyTorch) {
     for (int t = 0; t < 10; ++t) {
       std::vector<float> gradient(5);
       for (int i = 0; i < 5; ++i) gradient[static_cast<std::size_t>(i)] = static_cast<float>((7 * t + 3 * i) % 11 - 5) / 8;
-      trainee.step(gradient, {.step = t, .learning_rate = one.learning_rate});
+      trainee.step(gradient, {.step = t, .applied = t, .learning_rate = one.learning_rate});
     }
     for (std::size_t i = 0; i < 5; ++i) {
       EXPECT_NEAR(trainee.value[i], one.values[i], 2e-6 * (1 + std::fabs(one.values[i]))) << one.how.text() << " " << i;

@@ -48,7 +48,7 @@ double quadratic_after(const OptimizerCase& how, double rate, int steps) {
   for (int t = 0; t < steps; ++t) {
     std::vector<float> gradient(kSize);
     for (std::size_t i = 0; i < kSize; ++i) gradient[i] = slope(i);
-    trainee.step(gradient, {.step = t, .learning_rate = rate, .previous_learning_rate = rate});
+    trainee.step(gradient, {.step = t, .applied = t, .learning_rate = rate, .previous_learning_rate = rate});
   }
   double loss = 0;
   for (std::size_t i = 0; i < kSize; ++i) loss += 0.5 * slope(i) * (trainee.value[i] - target[i]);
@@ -71,7 +71,7 @@ TEST_P(EveryOptimizer, SlicesGiveTheBitsOfTheWhole) {
   Trainee whole(GetParam(), noise(kSize, 4)), sliced(GetParam(), noise(kSize, 4));
   for (int t = 0; t < 6; ++t) {
     const auto gradient = noise(kSize, static_cast<std::uint64_t>(10 + t));
-    const StepInfo info{.step = t, .learning_rate = 0.1, .previous_learning_rate = 0.1, .gradient_scale = 0.7};
+    const StepInfo info{.step = t, .applied = t, .learning_rate = 0.1, .previous_learning_rate = 0.1, .gradient_scale = 0.7};
     whole.step(gradient, info);
     const auto sums = whole.sums;   // the slices' own differ in the last bit of a double
     sliced.step(gradient, info, cuts, &sums);
@@ -86,15 +86,15 @@ TEST_P(EveryOptimizer, ALateStreamGivesTheSameBits) {
   late.stream = &stream;
   for (int t = 0; t < 3; ++t) {
     const auto gradient = noise(333, static_cast<std::uint64_t>(30 + t));
-    now.step(gradient, {.step = t, .learning_rate = 0.1});
-    late.step(gradient, {.step = t, .learning_rate = 0.1});
+    now.step(gradient, {.step = t, .applied = t, .learning_rate = 0.1});
+    late.step(gradient, {.step = t, .applied = t, .learning_rate = 0.1});
   }
   expect_same_state(now, late, "late stream");
 }
 
 TEST_P(EveryOptimizer, DoesNothingToAnEmptySlice) {
   Trainee trainee(GetParam(), {});
-  trainee.step({}, {.step = 0, .learning_rate = 0.1});
+  trainee.step({}, {.step = 0, .applied = 0, .learning_rate = 0.1});
   for (const double sum : trainee.sums) EXPECT_EQ(sum, 0);
 }
 
@@ -102,7 +102,7 @@ TEST_P(EveryOptimizer, WithoutGradientAndDecayNothingMoves) {
   const auto start = noise(50, 6);
   Trainee trainee(GetParam(), start);
   trainee.group.decay = false;
-  for (int t = 0; t < 3; ++t) trainee.step(std::vector<float>(50, 0.f), {.step = t, .learning_rate = 0.1});
+  for (int t = 0; t < 3; ++t) trainee.step(std::vector<float>(50, 0.f), {.step = t, .applied = t, .learning_rate = 0.1});
   EXPECT_TRUE(same_bits(trainee.value, start));
 }
 
@@ -110,7 +110,7 @@ TEST_P(EveryOptimizer, ARateFactorOfZeroMovesNothing) {
   const auto start = noise(50, 6);
   Trainee trainee(GetParam(), start);
   trainee.group.learning_rate_factor = 0;
-  for (int t = 0; t < 3; ++t) trainee.step(noise(50, 7), {.step = t, .learning_rate = 0.1});
+  for (int t = 0; t < 3; ++t) trainee.step(noise(50, 7), {.step = t, .applied = t, .learning_rate = 0.1});
   EXPECT_TRUE(same_bits(trainee.value, start));
 }
 
@@ -118,9 +118,9 @@ TEST_P(EveryOptimizer, ARateFactorOfZeroMovesNothing) {
 TEST_P(EveryOptimizer, ItsSummarySaysWhereTheRateIs) {
   Trainee trainee(GetParam(), noise(50, 6));
   trainee.group.decay = false;
-  trainee.step(noise(50, 7), {.step = 0, .learning_rate = 0.1, .previous_learning_rate = 0.1});
+  trainee.step(noise(50, 7), {.step = 0, .applied = 0, .learning_rate = 0.1, .previous_learning_rate = 0.1});
   const auto before = trainee.value;
-  trainee.step(std::vector<float>(50, 0.f), {.step = 1, .learning_rate = 0, .previous_learning_rate = 0.1});
+  trainee.step(std::vector<float>(50, 0.f), {.step = 1, .applied = 1, .learning_rate = 0, .previous_learning_rate = 0.1});
   const std::string& summary = Registry<OptimizerType>::instance().get(GetParam().type).summary;
   EXPECT_NE(summary.find("learning rate"), std::string::npos) << summary;
   EXPECT_EQ(summary.find("inside of the momentum") != std::string::npos, !same_bits(trainee.value, before)) << summary;
@@ -131,8 +131,8 @@ TEST_P(EveryOptimizer, ARateFactorIsARate) {
   factor.group.learning_rate_factor = 0.25;
   for (int t = 0; t < 3; ++t) {
     const auto gradient = noise(50, static_cast<std::uint64_t>(40 + t));
-    factor.step(gradient, {.step = t, .learning_rate = 0.5});
-    rate.step(gradient, {.step = t, .learning_rate = 0.125});
+    factor.step(gradient, {.step = t, .applied = t, .learning_rate = 0.5});
+    rate.step(gradient, {.step = t, .applied = t, .learning_rate = 0.125});
   }
   expect_same_state(factor, rate, "rate factor");
 }
@@ -143,8 +143,8 @@ TEST_P(EveryOptimizer, TheGradientScaleScalesTheGradient) {
     const auto gradient = noise(50, static_cast<std::uint64_t>(50 + t));
     auto scaled = gradient;
     for (float& x : scaled) x *= 0.25f;   // a power of two: exact
-    by_scale.step(gradient, {.step = t, .learning_rate = 0.1, .gradient_scale = 0.25});
-    by_hand.step(scaled, {.step = t, .learning_rate = 0.1});
+    by_scale.step(gradient, {.step = t, .applied = t, .learning_rate = 0.1, .gradient_scale = 0.25});
+    by_hand.step(scaled, {.step = t, .applied = t, .learning_rate = 0.1});
   }
   expect_same_state(by_scale, by_hand, "gradient scale");
 }
@@ -156,9 +156,9 @@ TEST_P(EveryOptimizer, PaddingStaysZeroAndChangesNothingElse) {
   for (auto& slot : padded.slots) slot.resize(kSize + kPadding, 0.f);
   for (int t = 0; t < 5; ++t) {
     auto gradient = noise(kSize, static_cast<std::uint64_t>(60 + t));
-    bare.step(gradient, {.step = t, .learning_rate = 0.1});
+    bare.step(gradient, {.step = t, .applied = t, .learning_rate = 0.1});
     gradient.resize(kSize + kPadding, 0.f);
-    padded.step(gradient, {.step = t, .learning_rate = 0.1});
+    padded.step(gradient, {.step = t, .applied = t, .learning_rate = 0.1});
   }
   EXPECT_TRUE(std::all_of(padded.value.begin() + kSize, padded.value.end(), [](float x) { return x == 0; }));
   padded.value.resize(kSize);

@@ -162,7 +162,7 @@ void follow(Draw& draw, const MakeCase& make) {
     for (std::size_t i = 0; i < n; ++i) {
       g[i] = scale * static_cast<double>(updated.gradient.data()[i] = gradient_at(draw, kind));
     }
-    updated.step(group, {.step = t, .learning_rate = rate, .previous_learning_rate = rate, .gradient_scale = scale});
+    updated.step(group, {.step = t, .applied = t, .learning_rate = rate, .previous_learning_rate = rate, .gradient_scale = scale});
     paper.t = t + 1;
     const Vector before = paper.w;
     one.rule(paper, g, rate * group.learning_rate_factor);

@@ -208,7 +208,7 @@ class Rig {
       exchange_->gradient(p).copy_from(Tensor::of(parameters()[p].shape, x));
       exchange_->ready(p);
     }
-    exchange_->finish({});
+    (void)exchange_->finish({});
     std::vector<std::vector<float>> sums;
     for (std::size_t p = 0; p < parameters().size(); ++p) sums.push_back(exchange_->gradient(p).to_vector<float>());
     return sums;
@@ -225,7 +225,7 @@ class Rig {
       if (!exchange_->in_parts()) exchange_->gradient(p).copy_from(gradient);
       exchange_->ready(p, &gradient);
     }
-    exchange_->finish({});
+    (void)exchange_->finish({});
     std::vector<double> flat(static_cast<std::size_t>(setup_.parameters->flat_size()), 0), dense;
     for (const GradientRange& mine : exchange_->owned()) {
       for (std::int64_t i = 0; i < mine.n; ++i) flat[static_cast<std::size_t>(mine.begin + i)] = mine.gradient[i];

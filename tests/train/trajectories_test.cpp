@@ -144,10 +144,7 @@ std::vector<double> losses_of(Communicator& communicator, const ModelCase& model
   const std::unique_ptr<Updater> updater =
       setup.make_updater(communicator, *setup.parameters, *setup.optimizer, setup.replica->session(), setup.updater);
   BatchPipeline data(setup.training_data, setup.pipeline, communicator.rank(), communicator.size());
-  GradientExchange& exchange = updater->exchange();
-  setup.replica->bind_exchange(*setup.parameters, {.memory = [&](std::size_t p) { return exchange.gradient(p); },
-                                                   .ready = [&](std::size_t p, const Tensor& gradient) { updater->ready(p, &gradient); },
-                                                   .poll = [&] { updater->poll(); }});
+  setup.replica->bind_gradients(*setup.parameters, *updater);
   ReplicaSums sums(communicator);
   setup.replica->bind_sum_over_replicas([&](std::span<float> values) { sums.sum(values); });
   for (std::size_t p = 0; p < setup.parameters->trained().size(); ++p) {
@@ -159,13 +156,13 @@ std::vector<double> losses_of(Communicator& communicator, const ModelCase& model
     const SampleBatch& batch = *data.next();
     const double rate = model.rate * optimizer.rate;
     const double weight = static_cast<double>(batch.samples) / static_cast<double>(model.samples);
-    const StepInfo info{.step = step, .learning_rate = rate, .previous_learning_rate = rate};
+    const StepInfo info{.step = step, .applied = step, .learning_rate = rate, .previous_learning_rate = rate};
     updater->begin(info);
     sums.begin(step);
     const BatchResult& result = setup.replica->train(batch, weight, {.step = step});
-    const std::array words{static_cast<float>(weight * result.loss)};
-    if (!updater->finish(info, words).applied) fail(Code::internal, "a gradient is not finite");
-    losses.push_back(exchange.word(0));
+    const StepOutcome outcome = updater->finish(info, {.loss = static_cast<float>(weight * result.loss)});
+    if (!outcome.applied) fail(Code::internal, "a gradient is not finite");
+    losses.push_back(outcome.scalars.loss);
   }
   return losses;
 }

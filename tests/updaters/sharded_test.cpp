@@ -245,21 +245,18 @@ Held held_by(int ranks, const Options& options) {
     Section config = testing::section_of(options);
     Setup setup(communicator, config);
     const auto updater = setup.make_updater(communicator, *setup.parameters, *setup.optimizer, setup.replica->session(), setup.updater);
-    GradientExchange& exchange = updater->exchange();
-    Replica::ExchangeHooks hooks{.memory = [&](std::size_t p) { return exchange.gradient(p); },
-                                 .ready = [&](std::size_t p, const Tensor& g) { updater->ready(p, &g); }, .poll = [&] { updater->poll(); }};
-    if (updater->reads_on_demand()) hooks.before_read = [&](std::span<const std::size_t> p) { updater->before_read(p); };
-    setup.replica->bind_exchange(*setup.parameters, std::move(hooks));
+    setup.replica->bind_gradients(*setup.parameters, *updater);
     BatchPipeline data(setup.training_data, setup.pipeline, communicator.rank(), communicator.size());
     for (std::int64_t step = 0; step < 3; ++step) {
-      const StepInfo info{.step = step, .learning_rate = 0.01, .previous_learning_rate = 0.01};
+      const StepInfo info{.step = step, .applied = step, .learning_rate = 0.01, .previous_learning_rate = 0.01};
       updater->begin(info);
       (void)setup.replica->train(*data.next(), 1.0 / ranks, {.step = step});
-      (void)updater->finish(info, std::array{0.f});
+      (void)updater->finish(info, {});
     }
     Held& mine = all[static_cast<std::size_t>(communicator.rank())];
-    mine = {.parameters = setup.parameters->value_bytes(), .gradients = exchange.gradient_bytes(), .slots = setup.parameters->slot_bytes(),
-            .windows = updater->window_bytes(), .buffers = exchange.in_parts() ? exchange.bytes() - exchange.gradient_bytes() : 0,
+    const UpdaterMemory held = updater->memory();
+    mine = {.parameters = setup.parameters->value_bytes(), .gradients = held.gradients, .slots = setup.parameters->slot_bytes(),
+            .windows = held.window, .buffers = held.gradients_apart ? held.exchange - held.gradients : 0,
             .flat = setup.parameters->flat_size() * 4};
     for (const FlatRange& range : bucket_ranges(*setup.parameters, setup.updater.exchange)) mine.largest = std::max(mine.largest, range.n * 4);
   });

@@ -15,20 +15,12 @@
 
 namespace cohort {
 
-/// A run [begin, end) of a bucket that belongs to one parameter.
-struct Segment {
-  std::size_t begin = 0;
-  std::size_t end = 0;
-};
-
 /// What a codec may want to know about the run of floats it is given.
 struct ExchangeContext {
   std::int64_t step = 0;
   int bucket = 0;
   int rank = 0;  ///< among those that train, of who encodes: a stream of its own for stochastic rounding
   std::size_t offset = 0;                 ///< index in the bucket of the run's first element
-  std::span<const Segment> segments{};    ///< of the whole bucket, in order; empty: unknown
-  Stream* stream = nullptr;               ///< of the device where the floats live; null: the host
 
   [[nodiscard]] ExchangeContext at(std::size_t new_offset) const {
     ExchangeContext result = *this;

@@ -39,7 +39,6 @@ struct Bucket {
   std::size_t n = 0;
   DType dtype = DType::float32;           ///< of the parameters behind it; only compared between the ranks
   float* residual = nullptr;              ///< n floats that a lossy codec keeps its error in; null: no error feedback
-  std::span<const Segment> segments{};    ///< must outlive the work
   const Codec* codec = nullptr;           ///< null: the collective's own
 };
 
@@ -134,6 +133,8 @@ struct CollectiveOptions {
   CollectiveOptions() = default;
   /// Keys algorithm, codec, chunk_bytes, inter; the codec's own options are in a child of its name, the constants in `network`.
   explicit CollectiveOptions(Section& section);
+  /// The same with the codec of that name, which has its default options.
+  [[nodiscard]] CollectiveOptions with_codec(const std::string& name) const;
 };
 
 /// One algorithm over the ranks of a communicator. It owns a duplicate of the communicator, so its messages meet nobody
@@ -205,6 +206,7 @@ struct CollectiveType {
   bool several_nodes = true;    ///< runs where ranks are on several machines
   bool rank_order = false;      ///< sums every element in rank order
   bool lossy_codecs = false;    ///< sends through the codec; else only exact ones make sense
+  bool node_memory = false;     ///< sums in memory that the ranks of a machine share: they can keep one copy of the parameters there
   bool error_grows = false;     ///< a lossy codec's error grows with the number of ranks: only used by name, with a warning
   /// Seconds that an all-reduce takes; null: `auto` does not know it, it is used by name only.
   std::function<double(const CostQuery&)> cost{};
@@ -226,6 +228,10 @@ template <std::derived_from<Work> W>
   };
   return std::make_unique<Of>(communicator, options);
 }
+
+/// The algorithm that sums in the memory which the ranks of a machine share: `wanted` if that is one, else the first there is.
+/// Error not_found where none is registered.
+[[nodiscard]] std::string node_memory_algorithm(const std::string& wanted);
 
 /// Empty if `type` can serve this communicator with these options, else the reason why not.
 [[nodiscard]] std::string why_not(const CollectiveType& type, const Communicator& communicator,

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cohort/comm/collective.hpp"
+#include "cohort/exchange/step_scalars.hpp"
 #include "cohort/params/gradient_range.hpp"
 #include "cohort/params/node_group.hpp"
 #include "cohort/params/parameters.hpp"
@@ -95,7 +96,7 @@ class ResidualAlarm {
 /// sum, so a residual is delivered at the rate of a later step. Sums have the same scale whatever way they came.
 class GradientExchange final : public ResidualKeeper {
  public:
-  static constexpr std::size_t kWords = 16;
+  static constexpr std::size_t kWords = StepScalars::kCount;
 
   /// Collective. Error failed_precondition for what the device or the setting cannot do.
   GradientExchange(Communicator& communicator, const Parameters& parameters, Device& device, const ExchangeOptions& options,
@@ -115,9 +116,9 @@ class GradientExchange final : public ResidualKeeper {
   void poll();
   /// With each_batch(), between the batches of a step: waits for the sums and keeps them. Then every p becomes ready anew.
   void end_batch();
-  /// Launches what is left and waits. Afterwards the gradients of `owned()` and the words are sums over the ranks, and no rank
+  /// Launches what is left and waits. Afterwards the gradients of `owned()` and what is returned are sums over the ranks, and no rank
   /// computes gradients any more.
-  void finish(std::span<const float> words);
+  StepScalars finish(const StepScalars& mine);
   /// After `finish`, where the step is skipped: what its gradients would have delivered of the residuals is as late as
   /// before.
   void take_back();
@@ -131,7 +132,6 @@ class GradientExchange final : public ResidualKeeper {
   void add_accumulated(std::size_t parameter);
   void clear_accumulated();
 
-  [[nodiscard]] float word(std::size_t i) const { return words_[i]; }   ///< sum over the ranks
   /// Of all gradients, in double and in an order that depends on the flat index space alone. Not finite if any gradient is
   /// not. The same bits on all ranks.
   [[nodiscard]] double sum_of_squares() const;

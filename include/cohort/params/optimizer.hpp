@@ -16,9 +16,10 @@ namespace cohort {
 
 /// What an optimizer may know of the step at hand.
 struct StepInfo {
-  std::int64_t step = 0;              ///< updates applied before this one: 0 for the first
+  std::int64_t step = 0;              ///< steps before this one, whether they were applied or skipped
+  std::int64_t applied = 0;           ///< updates applied before this one: 0 for the first; bias corrections count these
   double learning_rate = 0;
-  double previous_learning_rate = 0;  ///< of the last applied update; equal to learning_rate at step 0
+  double previous_learning_rate = 0;  ///< of the last applied update; equal to learning_rate where there is none
   double gradient_scale = 1;          ///< every gradient is to be multiplied by this (clipping) before use
 };
 
@@ -56,8 +57,8 @@ class Optimizer {
   [[nodiscard]] virtual std::span<const std::string_view> slots() const = 0;
   /// How many sums over a whole parameter `update` needs (norms); 0 for most.
   [[nodiscard]] virtual std::size_t sums() const { return 0; }
-  /// Adds this slice's share of the sums; called for every slice of a parameter in order, before any update of it, and only
-  /// where sums() is not 0. Waits for the stream.
+  /// Adds this slice's share of the sums to `sums`, which are zero: the caller adds up slices in their order. Called, maybe by
+  /// several threads at once, for every slice before any update, and only where sums() is not 0. Waits for the stream.
   virtual void partials(Stream&, const ParameterSlice&, const StepInfo&, std::span<double> /*sums*/) const {}
   virtual void update(Stream& stream, const ParameterSlice& slice, std::span<const double> sums,
                       const StepInfo& info) const = 0;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cohort/data/pipeline.hpp"
+#include "cohort/exchange/gradient_sink.hpp"
 #include "cohort/exec/session.hpp"
 #include "cohort/graph/model.hpp"
 #include "cohort/params/parameters.hpp"
@@ -34,17 +35,8 @@ class Replica {
   [[nodiscard]] const Model& evaluation_model() const noexcept { return evaluation_.model; }
   [[nodiscard]] const std::vector<std::string>& metric_names() const noexcept { return metric_names_; }
 
-  /// What the owner of the exchange wants to hear, on the thread that runs a step.
-  struct ExchangeHooks {
-    /// Where the gradient of p is to be written; an empty tensor: it lies in the step's own memory while `ready` is called.
-    std::function<Tensor(std::size_t p)> memory;
-    std::function<void(std::size_t p, const Tensor& gradient)> ready;
-    std::function<void()> poll;                             ///< between nodes
-    /// A node is about to read these, also in evaluation; may be empty.
-    std::function<void(std::span<const std::size_t> parameters)> before_read{};
-  };
-  /// Before the first step.
-  void bind_exchange(const Parameters& parameters, ExchangeHooks hooks);
+  /// Before the first step. `sink` takes the gradients of `parameters` in every training step, and must outlive them.
+  void bind_gradients(const Parameters& parameters, GradientSink& sink);
 
   /// Does the model take statistics over the batches of all replicas? Then each of them must train in every step, with a
   /// batch of no samples and weight 0 if need be, and `sum` is called for them.
@@ -52,7 +44,7 @@ class Replica {
   void bind_sum_over_replicas(std::function<void(std::span<float>)> sum) { sum_over_replicas_ = std::move(sum); }
 
   /// Must every rank run the same steps, with no samples if need be, because parameters are fetched while they run?
-  [[nodiscard]] bool reads_on_demand() const noexcept { return bool(hooks_.before_read); }
+  [[nodiscard]] bool reads_on_demand() const noexcept { return sink_ != nullptr && sink_->reads_on_demand(); }
 
   /// Forward and backward. Gradients are those of weight · loss. Precondition: bind_gradients, and samples if not is_joint().
   const BatchResult& train(const SampleBatch& batch, double weight, const RunOptions& options);
@@ -91,7 +83,7 @@ class Replica {
   std::size_t gradients_ = 0;
   std::vector<bool> consumed_;                  // by gradient: it has no memory of its own
   int backward_from_ = -1;                      // the first node of the backward pass
-  ExchangeHooks hooks_;
+  GradientSink* sink_ = nullptr;                // null before `bind_gradients`: this replica only evaluates
   std::vector<std::ptrdiff_t> parameter_of_;    // by node; -1: none; empty if nobody asks
   std::vector<std::size_t> read_;               // by the node that is about to run
   const Step* running_ = nullptr;

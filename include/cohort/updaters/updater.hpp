@@ -7,18 +7,21 @@
 #include <string>
 
 #include "cohort/exchange/exchange.hpp"
+#include "cohort/exchange/gradient_sink.hpp"
+#include "cohort/exchange/step_scalars.hpp"
 #include "cohort/params/optimizer.hpp"
 #include "cohort/params/parameters.hpp"
 
 namespace cohort {
 
 /// What came of one step; all but `missed_here` are the same on all ranks.
-struct Outcome {
+struct StepOutcome {
   bool applied = false;  ///< false: skipped because a gradient was not finite on some rank, and nothing has changed
   double gradient_norm = 0;          ///< of the averaged gradient, before clipping
-  bool settled = true;               ///< false: parameters differ between the ranks for now, as do norm and words
+  bool settled = true;               ///< false: parameters differ between the ranks for now, as do norm and scalars
   bool missed_here = false;          ///< applied elsewhere: this rank did without, and its samples are to leave no trace
   bool missed = false;               ///< some rank did without a step that others have applied, since the last settled step
+  StepScalars scalars{};             ///< sums over the ranks or, where the step is not settled, an estimate of them by this rank
 };
 
 struct UpdaterOptions {
@@ -28,37 +31,52 @@ struct UpdaterOptions {
   bool exchange_thread = false;      ///< a thread of its own drives the exchange
 };
 
-/// How one step's gradients become the next parameters. Gradients are written where `gradient` says, already weighted by
-/// this rank's share of the batch, so that sums over ranks are averages.
-class Updater {
+/// Bytes that an updater holds for gradients and for what passes through its hands.
+struct UpdaterMemory {
+  std::int64_t gradients = 0;        ///< that stay until the update
+  std::int64_t exchange = 0;         ///< all that the exchange has for gradients, with those that stay
+  std::int64_t residuals = 0;        ///< of error feedback
+  std::int64_t window = 0;           ///< where parameters pass through
+  bool gradients_apart = false;      ///< gradients lie in memory of their own, not in that of the exchange
+};
+
+/// How one step's gradients become the next parameters. Gradients are written where `gradient` says, already weighted by this
+/// rank's share of the update's samples, so that sums over the ranks are averages. A step is `begin`, then for each of its
+/// batches `begin_batch`, `ready` for every parameter or `contribute_zeros`, and `end_batch`; then `finish`.
+class Updater : public GradientSink {
  public:
-  virtual ~Updater() = default;
-  [[nodiscard]] virtual GradientExchange& exchange() noexcept = 0;
-  [[nodiscard]] const GradientExchange& exchange() const noexcept { return const_cast<Updater*>(this)->exchange(); }
-  /// Collective, each.
+  /// Collective. `info` counts the steps; the rates are those of `finish`.
   virtual void begin(const StepInfo& info) = 0;
-  /// During backward: the gradient is there, in the memory that exchange().gradient() gave or, if that is empty, in `gradient`;
-  /// null: it is zero.
-  virtual void ready(std::size_t parameter, const Tensor* gradient) = 0;
-  virtual void poll() = 0;
-  /// `words` are summed over the ranks (exchange().word(i)); parameters may be read again afterwards.
-  virtual Outcome finish(const StepInfo& info, std::span<const float> words) = 0;
-  /// Collective, between batches of one update, if exchange().each_batch(): what was ready is summed over the ranks and
-  /// kept.
-  void end_batch() { exchange().end_batch(); }
-  /// A node is about to read these parameters; only where reads_on_demand().
-  virtual void before_read(std::span<const std::size_t> /*parameters*/) {}
-  /// Parameters are not whole while nobody reads them: every rank must run the same steps, without samples if need be.
-  [[nodiscard]] virtual bool reads_on_demand() const noexcept { return false; }
-  /// After `finish`: the sum of word i over the ranks or, where the step is not settled, an estimate of it and the same on no two ranks.
-  [[nodiscard]] virtual float word(std::size_t i) const { return exchange().word(i); }
+  /// `last`: of the update. Gradients of those before are kept, and become ready with the last batch's.
+  virtual void begin_batch(bool last) = 0;
+  /// Instead of a batch without samples: all gradients of this rank are zero.
+  virtual void contribute_zeros() = 0;
+  /// Collective. All gradients of the batch are ready.
+  virtual void end_batch() = 0;
+  /// Collective. Parameters may be read again afterwards.
+  virtual StepOutcome finish(const StepInfo& info, const StepScalars& mine) = 0;
+
   /// Collective, between steps. From here to the next step parameters and slots are the same on all ranks.
   virtual void settle() {}
-  /// Why a step is not applied, for people.
-  [[nodiscard]] virtual std::string skipped_text() const { return "a gradient is not finite, the update is skipped on all ranks"; }
-  [[nodiscard]] virtual std::int64_t window_bytes() const noexcept { return 0; }   ///< where parameters pass through
   /// Collective. Somebody else has written the parameters that this rank keeps: a checkpoint has been loaded.
   virtual void parameters_changed() {}
+  /// What a lossy codec has not sent yet, for checkpoints.
+  [[nodiscard]] virtual ResidualKeeper& residuals() noexcept = 0;
+
+  /// Collective in what it does to the next step: there are reports of its buckets, once it is finished. Costs a pass over the
+  /// gradients.
+  virtual void observe_next_step() {}
+  /// Of the last step, if it was observed and a codec that is not exact had a part in it; else empty.
+  [[nodiscard]] virtual std::span<const BucketReport> reports() const noexcept { return {}; }
+  [[nodiscard]] virtual UpdaterMemory memory() const noexcept = 0;
+
+  /// How sums over the ranks come about, for people.
+  [[nodiscard]] virtual std::string text() const = 0;
+  /// Of the ranks that train: where no gradient of so many steps travels through the codec that is asked for, one line for people
+  /// that says so and why; else empty.
+  [[nodiscard]] virtual std::string codec_note(const ExchangeOptions& asked, const Communicator& ranks, std::int64_t steps) const = 0;
+  /// Why a step is not applied, for people.
+  [[nodiscard]] virtual std::string skipped_text() const { return "a gradient is not finite, the update is skipped on all ranks"; }
   /// What this rank will hold, for people, before training; may be empty.
   [[nodiscard]] virtual std::string memory_plan() const { return {}; }
 };

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "cohort/tensor/tensor.hpp"
+
+namespace cohort {
+
+/// Whoever takes the gradients that a replica computes, one parameter after the other while the backward pass runs. Called on
+/// the thread that runs the step. Parameters are counted as in Parameters::trained().
+class GradientSink {
+ public:
+  virtual ~GradientSink() = default;
+
+  /// Where the gradient of a parameter is to be written. An empty tensor: it lies in the step's own memory while `ready` is
+  /// called, and no longer.
+  [[nodiscard]] virtual Tensor gradient(std::size_t parameter) const = 0;
+  /// The gradient is there: where `gradient` said or, if that was empty, in `value`. Null: it is zero.
+  virtual void ready(std::size_t parameter, const Tensor* value) = 0;
+  /// Between two nodes, so that what has begun goes on. Never blocks.
+  virtual void poll() = 0;
+
+  /// Are parameters fetched when a node is about to read them? Then every rank must run the same steps, with no samples if need
+  /// be, and `before_read` is called, in evaluation as well.
+  [[nodiscard]] virtual bool reads_on_demand() const noexcept { return false; }
+  /// A node is about to read these parameters. Returns when they are there.
+  virtual void before_read(std::span<const std::size_t> /*parameters*/) {}
+};
+
+}  // namespace cohort
