@@ -158,7 +158,11 @@ Communicator Communicator::spawn(int lost) {
   std::vector<int> ranks;
   for (int member = 0; member < size(); ++member) ranks.push_back(job_rank(member));
   ranks.push_back(lost);
+  joined.job_ranks_ = ranks;
+  // The watchdog hears of no wait for a process that is still starting: whoever starts it gives it up, and is busy meanwhile.
+  joined.activity_ = std::make_shared<Activity>();
   joined.meet(std::move(ranks));
+  joined.activity_ = rank_activity_->add();
   return joined;
 }
 

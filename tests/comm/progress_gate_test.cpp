@@ -99,7 +99,7 @@ TEST(ProgressGate, NobodyIsInTheLoopBesideTheThreadThatSpawns) {
   std::atomic<bool> done{false}, alone{false};
   std::atomic<int> wrong{0};
   std::thread spawner([&] {
-    for (int i = 0; i < 200; ++i) {
+    for (int i = 0; i < 50; ++i) {
       ProgressGate::Spawning spawning(gate);
       for (int wait = 0; wait < 3; ++wait) {
         spawning.begin_wait();

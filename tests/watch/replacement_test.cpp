@@ -4,9 +4,12 @@
 
 #include <future>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "comm/counting_transport.hpp"
 #include "support/patience.hpp"
 #include "watch/elastic.hpp"
 
@@ -39,6 +42,55 @@ class Successor {
  public:
   std::unique_ptr<Detector> detector;
 };
+
+/// One rank and a new process that never says a word. Gives up after a while, and keeps whom the watchdog was told to wait for.
+class Silence : public testing::CountingTransport {
+ public:
+  Silence(std::unique_ptr<Transport> below, const Communicator& tasks, WaitStatus& told)
+      : CountingTransport(std::move(below), std::make_shared<std::atomic<std::int64_t>>()), activity_(tasks.rank_activity()),
+        cancel_(tasks.cancel_flag()), told_(told) {}
+  int size() const noexcept override { return 2; }
+  Request isend(int, int, const void*, std::size_t) override { return Request(0); }
+  Request irecv(int, int, void*, std::size_t) override { return Request(0); }
+  bool test(Request&) override {
+    told_ = activity_->longest_wait();
+    if (told_.operation != nullptr || Clock::steady().now() > until_) cancel_->set("enough");
+    return false;
+  }
+  void abandon(Request& request) noexcept override { request.clear(); }
+
+ private:
+  std::shared_ptr<RankActivity> activity_;
+  std::shared_ptr<CancelFlag> cancel_;
+  WaitStatus& told_;
+  double until_ = Clock::steady().now() + 1;
+};
+
+class Launching : public testing::CountingTransport {
+ public:
+  Launching(std::unique_ptr<Transport> below, const std::optional<Communicator>& tasks, WaitStatus& told)
+      : CountingTransport(std::move(below), std::make_shared<std::atomic<std::int64_t>>()), tasks_(tasks), told_(told) {}
+  std::unique_ptr<Transport> spawn(const std::string&, const std::vector<std::string>&) override {
+    return std::make_unique<Silence>(twin(), *tasks_, told_);
+  }
+
+ private:
+  const std::optional<Communicator>& tasks_;
+  WaitStatus& told_;
+};
+
+/// It has no rank yet: rank 1 of two, which it would be taken for, is another's.
+TEST(Replacement, OnItsWayIsNobodyWhomTheWatchdogWaitsFor) {
+  run_as_threads(1, [](Communicator& world) {
+    WaitStatus told;
+    Context context = world.context();
+    context.launches = true;
+    std::optional<Communicator> tasks;
+    tasks.emplace(std::make_unique<Launching>(world.transport().twin(), tasks, told), context, world.nodes(), world.cancel_flag());
+    EXPECT_THROW((void)tasks->spawn(3), Error);
+    EXPECT_EQ(told.operation, nullptr) << told.text();
+  });
+}
 
 TEST(Replacement, IsMissedAsTheRankBeforeIt) {
   for (const bool dies : {false, true}) {
