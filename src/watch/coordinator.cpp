@@ -7,21 +7,11 @@
 #include <cstring>
 #include <utility>
 
-#include "cohort/base/clock.hpp"
-
 namespace cohort {
 namespace {
 
 constexpr double kSettlePeriod = 0.05;     // between questions while a verdict is due
-constexpr double kFlushSeconds = 0.5;      // for what is still to be sent at the end
 constexpr double kArrival = 10;            // seconds that a replacement may take to connect
-
-double now() { return Clock::steady().now(); }
-
-template <class T>
-std::string_view as_body(const T& value) {
-  return {reinterpret_cast<const char*>(&value), sizeof value};
-}
 
 template <class T>
 bool read_body(std::string_view body, T& value) {
@@ -51,11 +41,11 @@ std::string Coordinator::address() const {
 }
 
 void Coordinator::run(const std::stop_token& stop) {
-  double last_turn = now();
+  double last_turn = steady_seconds();
   while (!stop.stop_requested()) {
     const double pause = settling(ranks_, options_.only) ? kSettlePeriod : std::min(options_.period, 0.1);
     wait_for_events(pause);
-    const double time = now(), gap = time - last_turn - pause;
+    const double time = steady_seconds(), gap = time - last_turn - pause;
     double starved = std::max(1.0, options_.timeout / 4);
     if (heartbeat_timeout_ > 0) starved = std::min(starved, heartbeat_timeout_ / kBeats);
     if (gap > starved) {   // suspended, or starved: everybody's news may be late
@@ -86,21 +76,21 @@ void Coordinator::wait_for_events(double seconds) {
 }
 
 void Coordinator::take_connections() {
-  lobby_.take(listener_, now());
+  lobby_.take(listener_, steady_seconds());
   Hello hello;
   const auto knows = [&](FrameKind kind, std::string_view body) {
     return kind == FrameKind::hello && read_body(body, hello) && hello.token == options_.token && hello.rank >= 0 &&
            hello.rank < static_cast<int>(ranks_.size());
   };
-  lobby_.hear(now(), knows, [&](Link&& link) { admit(std::move(link), hello); });
+  lobby_.hear(steady_seconds(), knows, [&](Link&& link) { admit(std::move(link), hello); });
 }
 
 void Coordinator::admit(Link link, const Hello& hello) {
   const auto rank = static_cast<std::size_t>(hello.rank);
-  follow_changes(now());
+  follow_changes(steady_seconds());
   if (ranks_[rank].lost || ranks_[rank].connected) return link.close();   // its place is not free
   ranks_[rank].connected = true;
-  ranks_[rank].heard = now();
+  ranks_[rank].heard = steady_seconds();
   links_[rank] = std::move(link);
   links_[rank].send(FrameKind::welcome, as_body(hello));
 }
@@ -109,7 +99,7 @@ void Coordinator::hear(int rank) {
   Link& link = links_[static_cast<std::size_t>(rank)];
   if (!link.open()) return;
   link.flush();
-  const double time = now();
+  const double time = steady_seconds();
   link.receive([&](FrameKind kind, std::string_view body) { on_frame(rank, kind, body, time); });
   RankView& view = ranks_[static_cast<std::size_t>(rank)];
   if (link.open() || all_left()) return;

@@ -6,10 +6,16 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "cohort/base/clock.hpp"
+
 namespace cohort {
+
+/// The time by which the watchdog counts. Ranks' clocks have nothing to do with each other.
+[[nodiscard]] inline double steady_seconds() { return Clock::steady().now(); }
 
 /// Owns a file descriptor; children of this process do not inherit it.
 class Descriptor {
@@ -60,6 +66,13 @@ struct Listener {
 [[nodiscard]] Descriptor connect_to(const std::string& address, std::uint16_t port, double seconds);
 
 enum class FrameKind : std::uint32_t { hello, welcome, report, failure, goodbye, query, verdict, farewell, pace, loss, patience };
+
+/// A value as it lies in memory, to be a frame's body.
+template <class T>
+[[nodiscard]] std::string_view as_body(const T& value) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  return {reinterpret_cast<const char*>(&value), sizeof value};
+}
 
 /// Short messages over one connection. Never blocks: what the other side does not take yet is kept.
 class Link {
@@ -117,6 +130,9 @@ class Lobby {
   std::size_t most_;
   std::deque<Guest> guests_;      // the oldest first
 };
+
+/// How long the watchdog's threads try at their end to deliver what they have sent.
+inline constexpr double kFlushSeconds = 0.5;
 
 /// Ends all links such that what was sent arrives, within about `seconds`. Merely closing a socket with unread data in it
 /// resets the connection, and what the system has not delivered by then is lost: a verdict, an error.
