@@ -1,7 +1,6 @@
 #include "watch/coordinator.hpp"
 
 #include <fmt/core.h>
-#include <poll.h>
 
 #include <algorithm>
 #include <cstring>
@@ -13,38 +12,25 @@ namespace {
 constexpr double kSettlePeriod = 0.05;     // between questions while a verdict is due
 constexpr double kArrival = 10;            // seconds that a replacement may take to connect
 
-template <class T>
-bool read_body(std::string_view body, T& value) {
-  if (body.size() != sizeof value) return false;
-  std::memcpy(&value, body.data(), sizeof value);
-  return true;
-}
-
 }  // namespace
 
 Coordinator::Coordinator(CoordinatorOptions options, Log log)
-    : options_(std::move(options)), log_(std::move(log)), listener_(options_.listen), ranks_(options_.hosts.size()),
-      links_(options_.hosts.size()), lobby_(options_.hosts.size()) {
+    : options_(std::move(options)), log_(std::move(log)), ranks_(options_.hosts.size()),
+      links_(options_.listen, options_.hosts.size()) {
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) ranks_[rank].host = options_.hosts[rank];
   thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
 }
 
 Coordinator::~Coordinator() {
   thread_.request_stop();
-  wake_.signal();
-}
-
-std::string Coordinator::address() const {
-  std::string text = std::to_string(listener_.port);
-  for (const std::string& address : listener_.addresses) text += " " + address;
-  return text;
+  links_.wake();
 }
 
 void Coordinator::run(const std::stop_token& stop) {
   double last_turn = steady_seconds();
   while (!stop.stop_requested()) {
     const double pause = settling(ranks_, options_.only) ? kSettlePeriod : std::min(options_.period, 0.1);
-    wait_for_events(pause);
+    links_.wait(pause);
     const double time = steady_seconds(), gap = time - last_turn - pause;
     double starved = std::max(1.0, options_.timeout / 4);
     if (heartbeat_timeout_ > 0) starved = std::min(starved, heartbeat_timeout_ / kBeats);
@@ -52,37 +38,13 @@ void Coordinator::run(const std::stop_token& stop) {
       for (RankView& rank : ranks_) rank.forgive(gap);
     }
     last_turn = time;
-    take_connections();
+    links_.take(options_.token, [this](Link&& link, const Hello& hello) { admit(std::move(link), hello); });
     for (int rank = 0; rank < static_cast<int>(links_.size()); ++rank) hear(rank);
     follow_membership(time);
-    miss_replacements(time);
+    miss_replacements(ranks_, time, kArrival);
     if (!decided_ && !stood_down_.load(std::memory_order_acquire)) decide(time);
   }
-  for (Link& link : former_) link.flush();
-  end_gently(links_, kFlushSeconds);
-}
-
-void Coordinator::wait_for_events(double seconds) {
-  std::vector<pollfd> waiting{{.fd = wake_.fd(), .events = POLLIN, .revents = 0},
-                              {.fd = listener_.socket.get(), .events = POLLIN, .revents = 0}};
-  for (const int stranger : lobby_.descriptors()) waiting.push_back({.fd = stranger, .events = POLLIN, .revents = 0});
-  for (const Link& link : links_) {
-    if (!link.open()) continue;
-    const auto events = static_cast<short>(link.flushed() ? POLLIN : POLLIN | POLLOUT);
-    waiting.push_back({.fd = link.fd(), .events = events, .revents = 0});
-  }
-  poll(waiting.data(), waiting.size(), static_cast<int>(seconds * 1000) + 1);
-  wake_.clear();
-}
-
-void Coordinator::take_connections() {
-  lobby_.take(listener_, steady_seconds());
-  Hello hello;
-  const auto knows = [&](FrameKind kind, std::string_view body) {
-    return kind == FrameKind::hello && read_body(body, hello) && hello.token == options_.token && hello.rank >= 0 &&
-           hello.rank < static_cast<int>(ranks_.size());
-  };
-  lobby_.hear(steady_seconds(), knows, [&](Link&& link) { admit(std::move(link), hello); });
+  links_.end();
 }
 
 void Coordinator::admit(Link link, const Hello& hello) {
@@ -102,7 +64,7 @@ void Coordinator::hear(int rank) {
   const double time = steady_seconds();
   link.receive([&](FrameKind kind, std::string_view body) { on_frame(rank, kind, body, time); });
   RankView& view = ranks_[static_cast<std::size_t>(rank)];
-  if (link.open() || all_left()) return;
+  if (link.open() || all_left(ranks_)) return;
   view.ended = true;
   view.ended_at = time;
 }
@@ -136,7 +98,7 @@ void Coordinator::be_patient(double time) {
 }
 
 void Coordinator::decide(double time) {
-  if (all_left()) return;
+  if (all_left(ranks_)) return;
   if (settling(ranks_, options_.only)) send_all(FrameKind::query);
   double timeout = options_.timeout;
   // Where this rank's own line is cut, rank 0 says first that this one is lost.
@@ -154,18 +116,13 @@ void Coordinator::decide(double time) {
   if (!trouble->ranks.empty() && std::ranges::all_of(trouble->ranks, may_be_lost)) return declare_lost(*trouble, time);
   decided_ = true;
   Verdict verdict = verdict_on(ranks_, *trouble, time);
-  if (trouble->kind == Trouble::Kind::silent && cut_off()) {
+  // It is the line to rank 0 that is cut: a machine acknowledges what comes even for a process that is stopped.
+  if (trouble->kind == Trouble::Kind::silent && replaceable && links_[0].unacknowledged()) {
     verdict = {Verdict::Kind::excluded,
                fmt::format("no line any more to rank 0 on {}, which goes on without this rank", ranks_[0].host)};
   }
   if (verdict.kind == Verdict::Kind::lost) log_.error(verdict.text);   // before anybody can act on it
   send_all(FrameKind::verdict, std::string(1, static_cast<char>(verdict.kind)) + verdict.text);
-}
-
-/// True where this rank may be lost and it is the line to rank 0 that is cut: a machine acknowledges what comes even for a
-/// process that is stopped.
-bool Coordinator::cut_off() {
-  return options_.only >= 0 && options_.membership->may_lose(options_.rank) && links_[0].unacknowledged();
 }
 
 /// Ranks agree on who may be lost, and how soon, at some time of their own; from then on they are asked to speak as often as
@@ -197,7 +154,7 @@ void Coordinator::follow_changes(double time) {
     send_all(FrameKind::loss, std::string(as_body(head)) + change.text);   // the lost rank is told as well
   }
   for (const Membership::Change& change : changes) {
-    if (change.lost) mark_lost(change.rank, time);
+    if (change.lost) mark_lost(ranks_, change.rank, time);
     else if (options_.only < 0) expect_replacement(change, time);          // to the other one they do not report
   }
   say_farewell();
@@ -205,8 +162,7 @@ void Coordinator::follow_changes(double time) {
 
 void Coordinator::expect_replacement(const Membership::Change& change, double time) {
   const auto rank = static_cast<std::size_t>(change.rank);
-  former_.push_back(std::move(links_[rank]));
-  links_[rank] = {};
+  links_.make_room(rank);
   RankView view;
   view.host = change.text;
   view.losses = ranks_[rank].losses;
@@ -214,15 +170,6 @@ void Coordinator::expect_replacement(const Membership::Change& change, double ti
   view.patience = heartbeat_timeout_;
   view.awaited_since = view.heard = view.patient_since = time;
   ranks_[rank] = std::move(view);
-}
-
-/// One that never comes has ended, like one whose connection closes.
-void Coordinator::miss_replacements(double time) {
-  for (RankView& view : ranks_) {
-    if (view.awaited_since == 0 || view.connected || view.ended || time < view.awaited_since + kArrival) continue;
-    view.ended = true;
-    view.ended_at = time;
-  }
 }
 
 void Coordinator::declare_lost(const Trouble& trouble, double time) {
@@ -237,25 +184,14 @@ void Coordinator::declare_lost(const Trouble& trouble, double time) {
   follow_changes(time);
 }
 
-void Coordinator::mark_lost(int rank, double time) {
-  RankView& view = ranks_[static_cast<std::size_t>(rank)];
-  if (view.lost) return;
-  view.lost = true;
-  for (RankView& other : ranks_) other.waiting_since = time;   // waits for it end now; nobody is late because of them
-}
-
 void Coordinator::say_farewell() {
-  if (all_left()) send_all(FrameKind::farewell);
+  if (all_left(ranks_)) send_all(FrameKind::farewell);
 }
 
 void Coordinator::send_all(FrameKind kind, std::string_view body) {
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
     if (!ranks_[rank].lost) links_[rank].send(kind, body);
   }
-}
-
-bool Coordinator::all_left() const noexcept {
-  return std::ranges::all_of(ranks_, [](const RankView& rank) { return rank.left || rank.lost; });
 }
 
 }  // namespace cohort

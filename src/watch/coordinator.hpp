@@ -9,19 +9,13 @@
 
 #include "cohort/base/log.hpp"
 #include "cohort/watch/membership.hpp"
+#include "watch/rank_links.hpp"
 #include "watch/socket.hpp"
 #include "watch/verdict.hpp"
 
 namespace cohort {
 
 inline constexpr double kBeats = 5;   ///< heartbeats in the time after which a silent rank is lost
-
-/// What a rank says when it connects. The token tells our ranks from strangers.
-struct Hello {
-  std::uint64_t token = 0;
-  std::int32_t rank = -1;
-  std::int32_t unused = 0;
-};
 
 /// Heads a loss frame; the reason follows.
 struct LossHead {
@@ -55,14 +49,12 @@ class Coordinator {
   ~Coordinator();
 
   /// Port and addresses, separated by blanks.
-  [[nodiscard]] std::string address() const;
+  [[nodiscard]] std::string address() const { return links_.address(); }
   /// Another coordinator has spoken: this one stays silent.
   void stand_down() noexcept { stood_down_.store(true, std::memory_order_release); }
 
  private:
   void run(const std::stop_token& stop);
-  void wait_for_events(double seconds);
-  void take_connections();
   void admit(Link link, const Hello& hello);
   void hear(int rank);
   void on_frame(int rank, FrameKind kind, std::string_view body, double now);
@@ -71,22 +63,14 @@ class Coordinator {
   void follow_membership(double now);
   void follow_changes(double now);
   void declare_lost(const Trouble& trouble, double now);
-  void mark_lost(int rank, double now);
   void expect_replacement(const Membership::Change& change, double now);
-  void miss_replacements(double now);
   void say_farewell();
-  [[nodiscard]] bool cut_off();
   void send_all(FrameKind kind, std::string_view body = {});
-  [[nodiscard]] bool all_left() const noexcept;
 
   CoordinatorOptions options_;
   Log log_;
-  Listener listener_;
-  WakeUp wake_;
   std::vector<RankView> ranks_;
-  std::vector<Link> links_;          // by rank
-  Lobby lobby_;                      // those who have not said hello
-  std::vector<Link> former_;         // to ranks that were lost and replaced: they may still read what they were told
+  RankLinks links_;
   double heartbeat_timeout_ = 0;     // of ranks that may be lost; 0: there are none
   std::size_t changes_ = 0;          // of the membership, that the views know of
   bool asked_ = false;               // a silent rank 0 for a sign of life

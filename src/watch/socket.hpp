@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <functional>
 #include <span>
@@ -72,6 +73,15 @@ template <class T>
 [[nodiscard]] std::string_view as_body(const T& value) {
   static_assert(std::is_trivially_copyable_v<T>);
   return {reinterpret_cast<const char*>(&value), sizeof value};
+}
+
+/// The same back; false if the body has another size.
+template <class T>
+[[nodiscard]] bool read_body(std::string_view body, T& value) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  if (body.size() != sizeof value) return false;
+  std::memcpy(&value, body.data(), sizeof value);
+  return true;
 }
 
 /// Short messages over one connection. Never blocks: what the other side does not take yet is kept.

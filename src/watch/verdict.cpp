@@ -305,4 +305,23 @@ std::string trouble_text(std::span<const RankView> ranks, const Trouble& trouble
   return text_of(ranks, {trouble.kind, {rank}, trouble.seconds, trouble.silent}, now, true);
 }
 
+bool all_left(std::span<const RankView> ranks) noexcept {
+  return std::ranges::all_of(ranks, [](const RankView& rank) { return rank.left || rank.lost; });
+}
+
+void mark_lost(std::span<RankView> ranks, int rank, double now) {
+  RankView& view = ranks[static_cast<std::size_t>(rank)];
+  if (view.lost) return;
+  view.lost = true;
+  for (RankView& other : ranks) other.waiting_since = now;
+}
+
+void miss_replacements(std::span<RankView> ranks, double now, double patience) {
+  for (RankView& view : ranks) {
+    if (view.awaited_since == 0 || view.connected || view.ended || now < view.awaited_since + patience) continue;
+    view.ended = true;
+    view.ended_at = now;
+  }
+}
+
 }  // namespace cohort

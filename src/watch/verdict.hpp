@@ -102,6 +102,14 @@ struct Trouble {
 /// True while a rank has ended and its verdict is due soon: fresh reports make it better.
 [[nodiscard]] bool settling(std::span<const RankView> ranks, int only = -1);
 
+/// True when every rank has done its part, or is lost.
+[[nodiscard]] bool all_left(std::span<const RankView> ranks) noexcept;
+/// The others go on without the rank from here on: their waits for it end now, and nobody is late because of them.
+void mark_lost(std::span<RankView> ranks, int rank, double now);
+/// One that was to take a lost rank's place and has not connected within `patience` seconds has ended, like one whose connection
+/// closes.
+void miss_replacements(std::span<RankView> ranks, double now, double patience);
+
 inline constexpr double kSettle = 0.25, kLossSettle = 0.05;
 inline constexpr double kAllFail = 1;
 
