@@ -16,8 +16,8 @@ struct Update {
 };
 
 Update update_at(const Run& run, const Position& position) {
-  const PhaseLength length = run.length(run.plan.phases.phases()[run.plan.phases.at(position.epoch)]);
-  return {length, length.updates_before(position), run.rate(length, position)};
+  const PhaseLength length = run.course.length(run.plan.phases.phases()[run.plan.phases.at(position.epoch)]);
+  return {length, length.updates_before(position), run.course.rate(length, position)};
 }
 
 TrainingLength training_length(const Run& run, const PhaseLength& length) {
@@ -31,7 +31,7 @@ Position position_after(const Run& run, std::int64_t updates) {
   for (const TrainingPhase& phase : run.plan.phases.phases()) {
     const std::int64_t end = std::min(phase.end, run.plan.train.epochs);
     if (at.epoch >= end) continue;
-    const PhaseLength here = run.length(phase);
+    const PhaseLength here = run.course.length(phase);
     const std::int64_t begun = at.sample / here.update_samples;         // updates of the epoch at hand
     const std::int64_t left = (end - at.epoch) * here.updates_per_epoch - begun;
     if (updates < left) {
@@ -47,7 +47,7 @@ Position position_after(const Run& run, std::int64_t updates) {
 /// The last update of an epoch, or the one before `position` in it.
 Position update_before(const Run& run, const Position& position) {
   const std::int64_t epoch = position.sample > 0 ? position.epoch : position.epoch - 1;
-  const PhaseLength here = run.length(run.plan.phases.phases()[run.plan.phases.at(epoch)]);
+  const PhaseLength here = run.course.length(run.plan.phases.phases()[run.plan.phases.at(epoch)]);
   const std::int64_t next = position.sample > 0 ? position.sample / here.update_samples : here.updates_per_epoch;
   return {epoch, std::max<std::int64_t>(next - 1, 0) * here.update_samples};
 }
@@ -56,7 +56,7 @@ std::int64_t steps_of_all_epochs(const Run& run) {
   std::int64_t steps = 0;
   for (const TrainingPhase& phase : run.plan.phases.phases()) {
     const std::int64_t epochs = std::min(phase.end, run.plan.train.epochs) - phase.begin;
-    steps += std::max<std::int64_t>(epochs, 0) * run.length(phase).updates_per_epoch;
+    steps += std::max<std::int64_t>(epochs, 0) * run.course.length(phase).updates_per_epoch;
   }
   return steps;
 }
@@ -66,7 +66,7 @@ bool differ(double a, double b, double full) { return std::fabs(a - b) > 0.01 * 
 
 std::string cut_short(const Run& run, double full) {
   const TrainOptions& train = run.plan.train;
-  const Update last = update_at(run, position_after(run, run.total_steps - run.state.step - 1));
+  const Update last = update_at(run, position_after(run, run.course.total_steps() - run.state.step - 1));
   const Update end = update_at(run, update_before(run, {train.epochs, 0}));
   const std::int64_t warmup = run.plan.schedule->warmup_steps(training_length(run, last.length));
   if (last.number < warmup && differ(last.rate, full, full)) {
@@ -80,7 +80,7 @@ std::string cut_short(const Run& run, double full) {
 
 std::string jump(const Run& run, double full) {
   const TrainerState& state = run.state;
-  if (!run.resumes() || state.applied == 0 || state.position == Position{}) return {};
+  if (!run.out.resumes() || state.applied == 0 || state.position == Position{}) return {};
   // The schedule's rates from where the last update was, which may have been one of more samples, to here.
   const Update next = update_at(run, state.position);
   const std::int64_t samples = state.samples / std::max<std::int64_t>(state.step, 1);
@@ -101,8 +101,8 @@ std::string jump(const Run& run, double full) {
 }  // namespace
 
 std::vector<std::string> schedule_notes(const Run& run) {
-  if (run.over() || run.total_steps <= run.state.step) return {};
-  const PhaseLength here = run.length(run.phase());
+  if (run.over() || run.course.total_steps() <= run.state.step) return {};
+  const PhaseLength here = run.course.length(run.phase());
   const TrainingLength length = training_length(run, here);
   const double full = run.plan.schedule->rate(run.plan.schedule->warmup_steps(length), length);
   std::vector<std::string> notes{jump(run, full), cut_short(run, full)};

@@ -36,6 +36,8 @@ struct Description {
   explicit Description(Section& config, DataUse use = DataUse::training);
   /// Labels are places in `names` from now on. Error invalid_argument for a class that is not among them.
   void name_classes(const std::vector<std::string>& names);
+  /// Do workers send their gradients to parameter tasks? The same in all phases.
+  [[nodiscard]] bool with_tasks() const { return bool(phases.phases().front().aggregate); }
 
   TrainOptions train;
   CheckpointOptions checkpoint;

@@ -37,7 +37,7 @@ BatchPipeline& GradientMaker::batches_of(const Token& token) {
     if (each.phase == token.phase && each.share == token.share && each.shares == token.shares) return *each.pipeline;
   }
   std::erase_if(batches_, [&](const Batches& each) { return each.phase != token.phase; });
-  const PhaseBatches how = run_.plan.phases.phases()[static_cast<std::size_t>(token.phase)].batches(run_.plan.pipeline, run_.replicas);
+  const PhaseBatches how = run_.plan.phases.phases()[static_cast<std::size_t>(token.phase)].batches(run_.plan.pipeline, run_.course.replicas());
   PipelineOptions options = how.pipeline;
   if (token.in_steps == 0) options.threads = 0;      // which batch comes next is known only where every update takes the next one
   batches_.push_back({token.phase, token.share, token.shares,

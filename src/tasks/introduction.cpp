@@ -7,7 +7,7 @@
 namespace cohort {
 
 Introduction::Introduction(const Run& run, const Parameters& kept, int threads)
-    : directory_(run.directory.path.string()), beat_(run.beat()), threads_(threads) {
+    : directory_(run.out.directory.path.string()), beat_(run.beat()), threads_(threads) {
   for (const Parameters::Other& other : kept.others()) {
     const std::vector<float> values = other.value.to_vector<float>();
     others_.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));

@@ -16,7 +16,7 @@
 #include "cohort/tasks/virtual_time.hpp"
 #include "tasks/gradient_maker.hpp"
 #include "tasks/parameter_store.hpp"
-#include "tasks/updates.hpp"
+#include "tasks/async_progress.hpp"
 
 namespace cohort {
 namespace {
@@ -82,7 +82,7 @@ class Replay {
   std::array<Stateful*, 2> parts_;
   VirtualTime time_;
   std::vector<Learner> learners_;
-  std::optional<Updates> updates_;           // made where the run's position is known
+  std::optional<AsyncProgress> updates_;           // made where the run's position is known
   Boundary due_;
   std::int64_t first_step_ = 0, largest_gap_ = 0;
   double step_began_ = 0;
@@ -101,15 +101,15 @@ Parameters& placed(Setup& setup) {
 }
 
 StoreOptions store_options(const Run& run) {
-  return {.workers = run.replicas, .clip_norm = run.plan.train.clip_norm, .compensation = run.phase().aggregate(run.replicas)->compensation()};
+  return {.workers = run.course.replicas(), .clip_norm = run.plan.train.clip_norm, .compensation = run.phase().aggregate(run.course.replicas())->compensation()};
 }
 
 Replay::Replay(Run& run, Setup& setup)
     : run_(run), setup_(setup), store_(placed(setup), *setup.optimizer, setup.replica->session().pool(), run.world, store_options(run)),
       maker_(run, setup, run.world, {}),
-      writer_(run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, run.world.context().log, nullptr, run.world.rank_activity()),
-      parts_{&run.state, setup.parameters.get()}, time_(run.plan.replay), learners_(static_cast<std::size_t>(run.replicas)) {
-  if (run.resumes()) (void)load_checkpoint(run.directory.resume_from, parts_);
+      writer_(run.out.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, run.world.context().log, nullptr, run.world.rank_activity()),
+      parts_{&run.state, setup.parameters.get()}, time_(run.plan.replay), learners_(static_cast<std::size_t>(run.course.replicas())) {
+  if (run.out.resumes()) (void)load_checkpoint(run.out.directory.resume_from, parts_);
   store_.start_at(run.state.step);
   for (Learner& learner : learners_) {
     learner.gradient.resize(static_cast<std::size_t>(store_.size()));
@@ -144,15 +144,15 @@ void Replay::train() {
   maker_.add_to_summary();
   run_.summary.memory.slots = setup_.parameters->slot_bytes();
   run_.summary.memory.communication += store_.bytes() + std::ssize(learners_) * store_.size() * static_cast<std::int64_t>(sizeof(float));
-  run_.progress.note("\n" + table());
+  run_.out.progress.note("\n" + table());
 }
 
 void Replay::describe() {
   const TrainingPhase& phase = run_.phase();
-  run_.progress.note(fmt::format("{} parameters, {} learners in virtual time, {}: {} samples per update, {} updates per epoch, "
+  run_.out.progress.note(fmt::format("{} parameters, {} learners in virtual time, {}: {} samples per update, {} updates per epoch, "
                                  "learning rate {:.4g}; writing to {}",
-                                 setup_.parameters->elements(), learners_.size(), phase.updater, run_.length(phase).update_samples,
-                                 run_.length(phase).updates_per_epoch, run_.rate(run_.length(phase), run_.state.position), run_.directory.path.string()));
+                                 setup_.parameters->elements(), learners_.size(), phase.updater, run_.course.length(phase).update_samples,
+                                 run_.course.length(phase).updates_per_epoch, run_.course.rate(run_.course.length(phase), run_.state.position), run_.out.directory.path.string()));
 }
 
 /// Work for everybody who has none and may begin.
@@ -224,7 +224,7 @@ void Replay::look_for_boundary() {
 void Replay::pass_boundary() {
   average_statistics();
   if (due_.end) log();
-  const bool saved = due_.save && save(false);           // first: validation may fail
+  const bool saved = due_.save() && save(false);           // first: validation may fail
   if (due_.evaluation && validate()) {
     if (saved) writer_.mark_best();
     else (void)save(true);
@@ -306,13 +306,13 @@ void Replay::log() {
     updates_->log_counts(static_cast<std::size_t>(learner), updates_->rules().counts()[static_cast<std::size_t>(learner)]);
   }
   const double now = time_.now();
-  run_.log("virtual_time", now);
-  if (now > 0) run_.log("updates_per_virtual_time", static_cast<double>(run_.state.step - first_step_) / now);
-  run_.log("largest_gap", static_cast<double>(largest_gap_));
+  run_.out.metrics.log("virtual_time", now);
+  if (now > 0) run_.out.metrics.log("updates_per_virtual_time", static_cast<double>(run_.state.step - first_step_) / now);
+  run_.out.metrics.log("largest_gap", static_cast<double>(largest_gap_));
   if (!due_.end || steps_.empty()) return;
-  run_.log("virtual_step/mean", steps_.mean());
-  run_.log("virtual_step/p50", steps_.quantile(0.5));
-  run_.log("virtual_step/p95", steps_.quantile(0.95));
+  run_.out.metrics.log("virtual_step/mean", steps_.mean());
+  run_.out.metrics.log("virtual_step/p50", steps_.quantile(0.5));
+  run_.out.metrics.log("virtual_step/p95", steps_.quantile(0.95));
 }
 
 std::string Replay::table() const {

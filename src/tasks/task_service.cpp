@@ -21,7 +21,7 @@ TaskService::TaskService(Run& run, Setup& setup, Communicator& service, Communic
       pool_(setup.cluster.dedicated() ? setup.replica->session().pool().threads() : 1), kept_(kept),
       store_(kept, *setup.optimizer, pool_, tasks, options_of(run, layout)), task_(service, layout, task, store_), parts_{&run.state, &kept} {
   store_.start_at(run.state.step);
-  writer_.emplace(run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, service.context().log, tasks.size() > 1 ? &tasks : nullptr,
+  writer_.emplace(run.out.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, service.context().log, tasks.size() > 1 ? &tasks : nullptr,
                   service.rank_activity());
   task_.on_save([this](std::int64_t step, bool best) {
     writer_->close();
@@ -58,8 +58,8 @@ void TaskService::serve() {
   run_.summary.memory.slots = kept_.slot_bytes();
   run_.summary.memory.communication += task_.bytes();
   if (!token_) return;
-  run_.progress.note("\n" + token_->table());
-  for (int worker = 0; worker < run_.replicas; ++worker) run_.result.workers.push_back(token_->counts(worker));
+  run_.out.progress.note("\n" + token_->table());
+  for (int worker = 0; worker < run_.course.replicas(); ++worker) run_.result.workers.push_back(token_->counts(worker));
   run_.result.lost = service_.membership()->losses();
 }
 

@@ -40,19 +40,19 @@ void serve_beside(TaskService& service, Communicator& communicator, const std::f
 
 void describe(Run& run, const Setup& setup, const TaskLayout& layout) {
   const TrainingPhase& phase = run.phase();
-  const PhaseLength length = run.length(phase);
-  const std::unique_ptr<Aggregation> rules = phase.aggregate(phase.active(run.replicas));
+  const PhaseLength length = run.course.length(phase);
+  const std::unique_ptr<Aggregation> rules = phase.aggregate(phase.active(run.course.replicas()));
   const std::string backups = rules->in_steps() && rules->per_update() < rules->shares()
                                   ? fmt::format(", the first {} of {} shares count", rules->per_update(), rules->shares()) : "";
-  run.progress.note(fmt::format("{} parameters on {} parameter task{} ({} blocks), {} worker{}, {}: {} samples per update{}, {} updates per epoch, learning rate "
+  run.out.progress.note(fmt::format("{} parameters on {} parameter task{} ({} blocks), {} worker{}, {}: {} samples per update{}, {} updates per epoch, learning rate "
                                 "{:.4g}; gradients in {}, values in {}; writing to {}",
                                 setup.parameters->elements(), layout.tasks.size(), layout.tasks.size() == 1 ? "" : "s", setup.cluster.blocks,
                                 layout.workers.size(), layout.workers.size() == 1 ? "" : "s", phase.updater, length.update_samples, backups,
-                                length.updates_per_epoch, run.rate(length, run.state.position), setup.updater.exchange.collective.codec_name,
-                                setup.cluster.pull_codec, run.directory.path.string()));
-  const std::string codec = codec_note(setup.updater.exchange, *setup.parameters, run.total_steps);
-  if (!codec.empty()) run.progress.note(codec);
-  if (setup.cluster.print_blocks) run.progress.note(blocks_text(*setup.parameters, layout.shards));
+                                length.updates_per_epoch, run.course.rate(length, run.state.position), setup.updater.exchange.collective.codec_name,
+                                setup.cluster.pull_codec, run.out.directory.path.string()));
+  const std::string codec = codec_note(setup.updater.exchange, *setup.parameters, run.course.total_steps());
+  if (!codec.empty()) run.out.progress.note(codec);
+  if (setup.cluster.print_blocks) run.out.progress.note(blocks_text(*setup.parameters, layout.shards));
 }
 
 /// What a worker must know beside the values that it will read.
@@ -66,15 +66,15 @@ struct OthersOnly final : Stateful {
 std::filesystem::path resume(Run& run, const Parameters& read, Parameters* kept) {
   OthersOnly others(read);
   Stateful* const first = &others;
-  (void)load_checkpoint(run.directory.resume_from, std::span(&first, 1), Extra::ignore);
+  (void)load_checkpoint(run.out.directory.resume_from, std::span(&first, 1), Extra::ignore);
   const std::array<Stateful*, 2> parts{&run.state, kept};
-  return load_checkpoint(run.directory.resume_from, std::span(parts).first(kept != nullptr ? 2 : 1), kept != nullptr ? Extra::refuse : Extra::ignore).path;
+  return load_checkpoint(run.out.directory.resume_from, std::span(parts).first(kept != nullptr ? 2 : 1), kept != nullptr ? Extra::refuse : Extra::ignore).path;
 }
 
 /// What error feedback keeps back goes with checkpoints.
 void save_residuals_of(Worker& worker, int number, const Run& run, std::optional<ResidualFiles>& files) {
   if (!worker.push().keeps_residuals()) return;
-  files.emplace(number, run.replicas, worker.push(), run.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, run.world);
+  files.emplace(number, run.course.replicas(), worker.push(), run.out.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, run.world);
   worker.save_residuals_to(&*files);
 }
 
@@ -117,9 +117,9 @@ void check_backups(const Run& run, const ClusterOptions& cluster, int workers) {
 /// would look like workers that die one after the other. So every rank tries it first, whatever it is to do.
 void check_batches(const Run& run, const Setup& setup) {
   for (const TrainingPhase& phase : run.plan.phases.phases()) {
-    PipelineOptions options = phase.batches(run.plan.pipeline, run.replicas).pipeline;
+    PipelineOptions options = phase.batches(run.plan.pipeline, run.course.replicas()).pipeline;
     options.threads = 0;
-    const int shares = phase.aggregate(phase.active(run.replicas))->shares();
+    const int shares = phase.aggregate(phase.active(run.course.replicas()))->shares();
     static_cast<void>(BatchPipeline(setup.training_data, options, 0, shares));
   }
 }
@@ -154,7 +154,7 @@ bool train_with_tasks(Run& run) {
     kept->keep(setup.replica->session(), layout.shards[static_cast<std::size_t>(*task)]);
   }
   std::filesystem::path checkpoint;
-  if (run.resumes()) checkpoint = resume(run, *setup.parameters, kept.get());
+  if (run.out.resumes()) checkpoint = resume(run, *setup.parameters, kept.get());
   setup.parameters->place_values_alone(setup.replica->session());
   if (survives(run, setup.cluster)) world.membership()->allow_losses(layout.workers, setup.cluster.heartbeat_timeout);
 

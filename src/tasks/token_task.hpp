@@ -13,7 +13,7 @@
 #include "tasks/outbox.hpp"
 #include "tasks/parameter_task.hpp"
 #include "tasks/task_layout.hpp"
-#include "tasks/updates.hpp"
+#include "tasks/async_progress.hpp"
 
 namespace cohort {
 
@@ -127,7 +127,7 @@ class TokenTask {
   const TaskLayout& layout_;
   ParameterTask& local_;
   const Parameters& kept_;
-  Updates updates_;
+  AsyncProgress updates_;
   Outbox outbox_;                            // to the other parameter tasks
   std::deque<Peer> peers_;
   std::deque<Peer> former_;                  // replaced: messages may still be on their way into their memory

@@ -28,7 +28,7 @@ void TokenTask::begin_phase() {
     if (peer.works() && index < wanted) peer.index = index++;
   }
   for (; index < wanted; ++index) rules().leave(index);
-  run_.progress.set_team(run_.plan.phases.phases().size() > 1 ? fmt::format("  {} workers", wanted) : "");
+  run_.out.progress.set_team(run_.plan.phases.phases().size() > 1 ? fmt::format("  {} workers", wanted) : "");
 }
 
 bool TokenTask::deal_training(int worker) {
@@ -157,7 +157,7 @@ void TokenTask::finish_statistics() {
     }
   }
   saved_ = best_ = false;
-  if (due_.save) saved_ = save(false);       // first: the validation may fail
+  if (due_.save()) saved_ = save(false);       // first: the validation may fail
   if (stage_ != Stage::saving) evaluate_or_go_on();
 }
 

@@ -21,7 +21,7 @@ Description of_phase(Description plan, const TrainingPhase& phase, int ranks) {
 
 PhaseTrainer::PhaseTrainer(Run& run, Communicator& active, const TrainingPhase& phase, Followers* followers)
     : run_(run), state_(run.state), communicator_(active), profile_(run.profile), phase_(phase), followers_(followers),
-      length_(run.length(phase)), setup_(active, of_phase(run.plan, phase, run.world.size())),
+      length_(run.course.length(phase)), setup_(active, of_phase(run.plan, phase, run.world.size())),
       data_(setup_.training_data, setup_.pipeline, active.rank(), active.size()), updater_(make_updater()),
       before_update_(setup_.replica->graph(), *setup_.parameters),
       before_batch_(setup_.replica->graph(), *setup_.parameters), parts_{&state_, setup_.parameters.get()} {
@@ -46,14 +46,14 @@ std::unique_ptr<Updater> PhaseTrainer::make_updater() {
 }
 
 void PhaseTrainer::start() {
-  if (run_.resumes()) {
-    const CheckpointHeader header = load_checkpoint(run_.directory.resume_from, parts_);
+  if (run_.out.resumes()) {
+    const CheckpointHeader header = load_checkpoint(run_.out.directory.resume_from, parts_);
     ResidualFiles::load(communicator_, updater_->residuals(), header.path);
     updater_->parameters_changed();
   }
   setup_.parameters->for_each_start_value([&](const Tensor& value, bool mine) {
     std::vector<float> values(static_cast<std::size_t>(value.elements()));
-    if (is_root()) values = value.to_vector<float>();
+    if (run_.out.is_root()) values = value.to_vector<float>();
     communicator_.broadcast_values(std::span<float>(values), 0);
     if (mine) value.copy_from(Tensor::of(value.shape(), values));
   });
@@ -69,13 +69,13 @@ void PhaseTrainer::go_on() {
 
 void PhaseTrainer::open_writers() {
   ResidualKeeper& kept = updater_->residuals();
-  const std::filesystem::path folder = run_.directory.checkpoints();
+  const std::filesystem::path folder = run_.out.directory.checkpoints();
   if (kept.keeps_residuals()) {
     residuals_ = std::make_unique<ResidualFiles>(communicator_.rank(), communicator_.size(), kept, folder, setup_.checkpoint.keep, setup_.config_text,
                                                  communicator_);
   }
   const bool in_parts = setup_.parameters->shard() != nullptr;
-  if (is_root() || in_parts) {
+  if (run_.out.is_root() || in_parts) {
     writer_ = std::make_unique<CheckpointWriter>(folder, setup_.checkpoint.keep, setup_.config_text, communicator_.context().log,
                                                  in_parts ? &communicator_ : nullptr, communicator_.rank_activity());
   }
@@ -85,14 +85,14 @@ void PhaseTrainer::train() {
   open_writers();
   describe();
   finish_validation();
-  window_began_ = profile_.now();
+  speed_.begin(profile_.now(), 0);
   while (!over()) {
     update();
-    const bool epoch_ended = state_.position.sample == 0, last = run_.over();
-    if (epoch_ended || last) end_of_epoch(last);
-    else if (run_.saves_at(state_.step)) (void)save(false);
+    const Boundary due = run_.policy.due(run_.point(), phase_.end);
+    if (state_.position.sample == 0 || due.end) end_of_epoch(due);
+    else if (due.save_of_step) (void)save(false);
   }
-  if (run_.ends_at_its_start()) end_of_epoch(true);
+  if (run_.ends_at_its_start()) end_of_epoch(run_.policy.due(run_.point(), phase_.end));
   settle();
   close_writers();
   add_to_summary();
@@ -102,15 +102,15 @@ void PhaseTrainer::train() {
 void PhaseTrainer::describe() {
   const int all = run_.world.size();
   const std::string ranks = communicator_.size() == all ? fmt::format("{} ranks", all) : fmt::format("{} of {} ranks", communicator_.size(), all);
-  run_.progress.set_team(run_.plan.phases.phases().size() > 1 ? fmt::format("  {} replicas", communicator_.size()) : "");
-  run_.progress.note(fmt::format("{} parameters, {}, {} samples per step, {} steps per epoch, learning rate {:.4g}, {}; writing to {}",
+  run_.out.progress.set_team(run_.plan.phases.phases().size() > 1 ? fmt::format("  {} replicas", communicator_.size()) : "");
+  run_.out.progress.note(fmt::format("{} parameters, {}, {} samples per step, {} steps per epoch, learning rate {:.4g}, {}; writing to {}",
                                  setup_.parameters->elements(), ranks, length_.update_samples, length_.updates_per_epoch,
-                                 run_.rate(length_, state_.position), updater_->text(), run_.directory.path.string()));
-  const std::string codec = updater_->codec_note(setup_.updater.exchange, communicator_, run_.total_steps);
-  if (!codec.empty()) run_.progress.note(codec);
+                                 run_.course.rate(length_, state_.position), updater_->text(), run_.out.directory.path.string()));
+  const std::string codec = updater_->codec_note(setup_.updater.exchange, communicator_, run_.course.total_steps());
+  if (!codec.empty()) run_.out.progress.note(codec);
   const std::string plan = updater_->memory_plan();
-  if (!plan.empty()) run_.progress.note(plan);
-  else if (communicator_.size() > 1 && !setup_.group) run_.progress.note("every rank has parameters of its own: " + setup_.no_group);
+  if (!plan.empty()) run_.out.progress.note(plan);
+  else if (communicator_.size() > 1 && !setup_.group) run_.out.progress.note("every rank has parameters of its own: " + setup_.no_group);
 }
 
 /// Samples of all ranks in the update at hand, known before its first batch.
@@ -156,12 +156,12 @@ void PhaseTrainer::update() {
   const PhaseScope computing(profile_, Phase::compute);
   communicator_.begin_step(state_.step);
   const std::int64_t k = setup_.train.accumulate, samples = samples_of_update();
-  const double rate = run_.rate(length_, state_.position);
+  const double rate = run_.course.rate(length_, state_.position);
   const StepInfo info{.step = state_.step, .applied = state_.applied, .learning_rate = rate,
                       .previous_learning_rate = state_.applied > 0 ? state_.previous_rate : rate};
   scalars_ = {};
   before_update_.keep();
-  if (run_.is_logged(state_.step + 1)) updater_->observe_next_step();
+  if (run_.course.is_logged(state_.step + 1)) updater_->observe_next_step();
   updater_->begin(info);
   for (std::int64_t i = 0; i < k; ++i) {
     const SampleBatch* batch = next_batch();
@@ -189,12 +189,12 @@ void PhaseTrainer::after_update(const StepOutcome& outcome, double rate, std::in
   if (!outcome.applied || outcome.missed) run_.skip(updater_->skipped_text());
   run_.result.loss = outcome.scalars.loss;
   run_.result.stopped = outcome.settled && outcome.scalars.stop > 0;
-  window_samples_ += samples;
-  run_.progress.step(state_.step, epoch, samples, run_.result.loss);
+  speed_.add(samples);
+  run_.out.progress.step(state_.step, epoch, samples, run_.result.loss);
   if (writer_) writer_->poll();
   if (setup_.train.check_replicas && outcome.settled) check_replicas();
-  if (run_.is_logged(state_.step)) log_step(outcome, rate);
-  run_.end_step();
+  if (run_.course.is_logged(state_.step)) log_step(outcome, rate);
+  run_.out.end_step();
 }
 
 /// Replicas that drift apart are a bug of ours or of the machine; found at the step where it happens.
@@ -213,37 +213,22 @@ void PhaseTrainer::check_replicas() {
 }
 
 void PhaseTrainer::log_step(const StepOutcome& outcome, double rate) {
-  run_.log("train/loss", outcome.scalars.loss);
-  for (std::size_t m = 0; m < setup_.replica->metric_names().size(); ++m) {
-    run_.log("train/" + setup_.replica->metric_names()[m], outcome.scalars.metrics[m]);
-  }
-  run_.log("learning_rate", rate);
-  run_.log("gradient_norm", outcome.gradient_norm);
-  run_.log("replicas", communicator_.size());
-  run_.log("batch", static_cast<double>(length_.update_samples));
+  std::array<double, kMostMetrics> values{};
+  std::ranges::copy(outcome.scalars.metrics, values.begin());
+  run_.out.metrics.log_step({.loss = outcome.scalars.loss, .names = setup_.replica->metric_names(), .values = values, .rate = rate,
+                             .norm = outcome.gradient_norm, .replicas = static_cast<double>(communicator_.size()),
+                             .batch = static_cast<double>(length_.update_samples)});
   for (const BucketReport& each : updater_->reports()) log_bucket(each);
-  log_speed();
+  speed_.log(run_.out.metrics, profile_.now(), "gflops_per_second", setup_.replica->cost().flops, 1e9);      // of rank 0
+  if (profile_.steps() > 0) run_.out.metrics.log("step_seconds_p50", profile_.step_quantile(0.5));
 }
 
 void PhaseTrainer::log_bucket(const BucketReport& report) {
   const std::string bucket = fmt::format("exchange/bucket_{}/", report.bucket);
-  run_.log(bucket + "bytes", report.bytes);
-  run_.log(bucket + "ratio", report.ratio);
-  run_.log(bucket + "relative_error", report.relative_error);
-  run_.log(bucket + "residual_ratio", report.residual_ratio);
-}
-
-/// Since the last time.
-void PhaseTrainer::log_speed() {
-  const double now = profile_.now(), seconds = now - window_began_, flops = setup_.replica->cost().flops;
-  if (seconds > 0) {
-    run_.log("samples_per_second", static_cast<double>(window_samples_) / seconds);
-    run_.log("gflops_per_second", (flops - window_flops_) / seconds / 1e9);      // of rank 0
-  }
-  if (profile_.steps() > 0) run_.log("step_seconds_p50", profile_.step_quantile(0.5));
-  window_began_ = now;
-  window_samples_ = 0;
-  window_flops_ = flops;
+  run_.out.metrics.log(bucket + "bytes", report.bytes);
+  run_.out.metrics.log(bucket + "ratio", report.ratio);
+  run_.out.metrics.log(bucket + "relative_error", report.relative_error);
+  run_.out.metrics.log(bucket + "residual_ratio", report.residual_ratio);
 }
 
 void PhaseTrainer::add_to_summary() {
@@ -263,11 +248,11 @@ void PhaseTrainer::settle() {
 
 /// Saves first: validation may fail, and what the epoch made is there then. Ranks that fail do not meet again, so nobody begins
 /// before all have copied their state, and a checkpoint that needs files of all of them is finished before.
-void PhaseTrainer::end_of_epoch(bool last) {
+void PhaseTrainer::end_of_epoch(const Boundary& due) {
   settle();
-  state_.validation_due = run_.validates_here(last) ? 1 : 0;
-  const bool saved = (run_.saves_after(state_.position.epoch) || last) && save(false);
-  if (state_.validation_due == 0 || run_.result.stopped) return;
+  state_.validation_due = run_.policy.validates(run_.point()) ? 1 : 0;
+  const bool saved = due.save_of_epoch && save(false);
+  if (!due.evaluation) return;
   if (saved && setup_.parameters->shard() != nullptr) close_writers();
   communicator_.barrier();
   if (!validate()) {
@@ -297,8 +282,8 @@ bool PhaseTrainer::save(bool best) {
   if (!run_.worth_saving(best)) return false;
   if (run_.keeps_all()) keep_all();
   settle();
-  run_.saved = true;
-  run_.flush_metrics();
+  run_.out.saved = true;
+  run_.out.metrics.flush();
   if (residuals_) residuals_->save(state_.step, best);
   if (writer_) writer_->save(parts_, state_.step, best);
   return true;

@@ -31,7 +31,6 @@ class PhaseTrainer {
   void train();
 
  private:
-  [[nodiscard]] bool is_root() const { return run_.is_root(); }
   std::unique_ptr<Updater> make_updater();
   void open_writers();
   void describe();
@@ -48,11 +47,10 @@ class PhaseTrainer {
 
   void log_step(const StepOutcome& outcome, double rate);
   void log_bucket(const BucketReport& report);
-  void log_speed();
   void add_to_summary();
 
   void settle();
-  void end_of_epoch(bool last);
+  void end_of_epoch(const Boundary& due);
   [[nodiscard]] bool validate();
   void finish_validation();
   bool save(bool best);
@@ -79,8 +77,7 @@ class PhaseTrainer {
   StepScalars scalars_;                                       // this rank's, of the update at hand
   bool last_of_update_ = false;
   std::int64_t micro_step_ = 0;
-  double window_began_ = 0, window_flops_ = 0;                // since the last metrics
-  std::int64_t window_samples_ = 0;
+  SpeedWindow speed_;
 };
 
 }  // namespace cohort

@@ -10,6 +10,7 @@
 #include "run/class_names.hpp"
 #include "run/run.hpp"
 #include "run/run_directory.hpp"
+#include "run/shared_result.hpp"
 #include "run/stored_fields.hpp"
 #include "tasks/farewell.hpp"
 #include "tasks/replay_training.hpp"
@@ -26,7 +27,7 @@ class PhaseRanks {
   PhaseRanks(Run& run, const TrainingPhase& phase) : run_(run), active_(phase.active(run.world.size())) {
     Communicator& world = run.world;
     if (active_ < world.size()) group_.emplace(world.split(world.rank() < active_ ? 0 : 1));
-    if (active_ < world.size() && run.is_root()) followers_.emplace(world, active_);
+    if (active_ < world.size() && run.out.is_root()) followers_.emplace(world, active_);
     if (world.rank() < active_) {
       trainer_ = std::make_unique<PhaseTrainer>(run, group_ ? *group_ : world, phase, followers_ ? &*followers_ : nullptr);
     }
@@ -63,8 +64,8 @@ class PhaseRanks {
 };
 
 void close_reports(Run& run) {
-  run.progress.finish();
-  for (const auto& writer : run.metrics) writer->close();
+  run.out.progress.finish();
+  run.out.metrics.close();
   run.profile.stop();
   run.result.seconds = run.profile.wall();
 }
@@ -80,19 +81,19 @@ RankSummary summary_of(const Run& run) {
 
 /// On rank 0: where time and memory of the ranks went.
 void note_summary(Run& run, const std::vector<RankSummary>& ranks) {
-  run.progress.note("\n" + RunReport::table(ranks, run.plan.config_text, run.directory.path));
+  run.out.progress.note("\n" + RunReport::table(ranks, run.plan.config_text, run.out.directory.path));
 }
 
 /// Collective over those that are there: other ranks learn the result from rank 0, and rank 0 where their time went.
 void end_with_those_there(Run& run, RunReport& report, Farewell& farewell) {
   const std::vector<RankSummary> ranks = farewell.gather(summary_of(run));
   const bool all_there = std::ssize(ranks) == run.world.size();
-  std::string text = run.is_root() ? run.result_text(all_there) : "";
+  std::string text = run.out.is_root() ? result_text(run, all_there) : "";
   farewell.tell(text);
-  const bool traced = run.is_root() ? all_there : run.take_result(text);
-  if (traced) report.trace(run.directory.path);                // collective: all must be there
-  else if (run.is_root() && run.plan.trace.record) run.progress.note("no trace.json, which takes all ranks: some were lost");
-  if (!run.is_root()) return;
+  const bool traced = run.out.is_root() ? all_there : take_result(run, text);
+  if (traced) report.trace(run.out.directory.path);                // collective: all must be there
+  else if (run.out.is_root() && run.plan.trace.record) run.out.progress.note("no trace.json, which takes all ranks: some were lost");
+  if (!run.out.is_root()) return;
   run.result.lost = run.world.membership()->losses();
   note_summary(run, ranks);
 }
@@ -100,9 +101,9 @@ void end_with_those_there(Run& run, RunReport& report, Farewell& farewell) {
 TrainResult train_by_tasks(Run& run) {
   RunReport report(run.world, run.plan.trace);
   Farewell farewell(run.world);
-  const bool complete = run.is_replay() ? train_replay(run) : train_with_tasks(run);
+  const bool complete = run.plan.replay.on ? train_replay(run) : train_with_tasks(run);
   close_reports(run);
-  run.share_result(run.world.size());
+  share_result(run, run.world.size());
   if (complete) end_with_those_there(run, report, farewell);
   return run.result;
 }
@@ -111,7 +112,7 @@ TrainResult train_by_tasks(Run& run) {
 
 TrainResult train(Communicator& communicator, Section& config, const std::string& resume) {
   Run run(communicator, config, resume);
-  if (run.with_tasks()) return train_by_tasks(run);
+  if (run.plan.with_tasks()) return train_by_tasks(run);
   auto phase = std::make_unique<PhaseRanks>(run, run.phase());
   phase->start();
   RunReport report(communicator, run.plan.trace);
@@ -124,11 +125,11 @@ TrainResult train(Communicator& communicator, Section& config, const std::string
     phase = std::make_unique<PhaseRanks>(run, run.phase());
     phase->start_from(handover, before);
   }
-  run.share_result(phase->active());
+  share_result(run, phase->active());
   close_reports(run);
   const std::vector<RankSummary> ranks = communicator.all_gather_value(summary_of(run));
-  report.trace(run.directory.path);
-  if (run.is_root()) note_summary(run, ranks);
+  report.trace(run.out.directory.path);
+  if (run.out.is_root()) note_summary(run, ranks);
   return run.result;
 }
 

@@ -14,15 +14,6 @@
 
 namespace cohort {
 
-/// What is to be done before training goes on.
-struct Boundary {
-  bool evaluation = false, save = false, end = false, phase = false;      ///< phase: another begins
-  [[nodiscard]] bool any() const noexcept { return evaluation || save || end || phase; }
-  void operator|=(const Boundary& more) noexcept {
-    evaluation |= more.evaluation, save |= more.save, end |= more.end, phase |= more.phase;
-  }
-};
-
 /// One worker's line in the table at the end.
 struct WorkerLine {
   int rank = 0;
@@ -33,15 +24,14 @@ struct WorkerLine {
 /// What becomes of a run whose updates are made of workers' gradients, wherever these are computed and however they come: the rules
 /// and lengths of its phases, what the next gradient is to be of, verdicts, the words of an update, what is logged, and what is
 /// due between updates. No messages; one thread.
-class Updates {
+class AsyncProgress {
  public:
   /// `metrics`: names of what a gradient's Done::sums hold behind the loss.
-  Updates(Run& run, const Clock& clock, std::vector<std::string> metrics);
+  AsyncProgress(Run& run, const Clock& clock, std::vector<std::string> metrics);
 
   /// That of the run's position, with rules that know nothing of what has been.
   void enter_phase();
   [[nodiscard]] bool phase_over() const;
-  [[nodiscard]] std::size_t phase() const noexcept { return phase_; }
   [[nodiscard]] int trains() const noexcept { return trains_; }                 ///< so many workers do in this phase
   [[nodiscard]] Aggregation& rules() const noexcept { return *rules_; }
 
@@ -91,8 +81,9 @@ class Updates {
   std::int64_t pending_ = 0;                 // gradients accepted for the update at hand
   std::vector<std::int64_t> staleness_;      // of earlier phases
   std::array<double, Done::kSums> words_{};  // of the update at hand, over samples
-  std::int64_t word_samples_ = 0, window_samples_ = 0, window_step_ = 0, saved_step_ = 0;
-  double rate_ = 0, norm_ = 0, window_began_ = 0;
+  std::int64_t word_samples_ = 0, saved_step_ = 0;
+  double rate_ = 0, norm_ = 0;
+  SpeedWindow speed_;
 };
 
 }  // namespace cohort
