@@ -32,7 +32,8 @@ std::string why_no_group(const Setup& setup, Communicator& communicator, const D
   const ExchangeOptions& exchange = setup.updater.exchange;
   const CollectiveOptions& collective = exchange.collective;
   if (!exchange.shared_parameters) return "exchange.shared_parameters = false";
-  if (!Registry<UpdaterType>::instance().get(setup.train.updater).shared_parameters) return "updater " + setup.train.updater;
+  const UpdaterType* const updater = Registry<UpdaterType>::instance().find(setup.train.updater);     // null: workers send gradients
+  if (updater == nullptr || !updater->shared_parameters) return "updater " + setup.train.updater;
   const auto* const named = Registry<CollectiveType>::instance().find(collective.algorithm);      // null: auto
   if (named != nullptr && !named->node_memory) return "exchange.algorithm = \"" + collective.algorithm + "\"";
   if (collective.rank_order && communicator.nodes().nodes() > 1) return "sums in rank order run over the machines";
