@@ -17,6 +17,7 @@ namespace {
 
 constexpr double kSuspended = 2;     // seconds without a look at the clock: this process did not run
 constexpr double kMeetSeconds = 30;  // for a new process to read its configuration
+constexpr const char* kTooLate = "its replacement came after it had been given up";
 constexpr int kControlTag = 30000;   // collectives of control data: one after the other, so one tag is enough
 
 template <class T>
@@ -148,7 +149,7 @@ Communicator Communicator::duplicate() {
 
 Communicator Communicator::alone() { return make_group({rank()}, groups_++); }
 
-Communicator Communicator::spawn(int lost) {
+Communicator Communicator::spawn(int lost, const std::function<bool()>& wanted) {
   check(context_.launches, Code::unavailable, "the launcher of this job starts no further processes: mpirun does");
   barrier();   // as in duplicate()
   const std::vector<std::string> line = command_line();
@@ -161,7 +162,7 @@ Communicator Communicator::spawn(int lost) {
   joined.job_ranks_ = ranks;
   // The watchdog hears of no wait for a process that is still starting: whoever starts it gives it up, and is busy meanwhile.
   joined.activity_ = std::make_shared<Activity>();
-  joined.meet(std::move(ranks));
+  joined.meet(std::move(ranks), wanted);
   joined.activity_ = rank_activity_->add();
   return joined;
 }
@@ -174,7 +175,7 @@ Communicator Communicator::join(std::unique_ptr<Transport> transport, Context co
 }
 
 /// Who and where all are, as rank 0 knows it and each says; what the last one needs to be one of the job's ranks.
-void Communicator::meet(std::vector<int> job_ranks) {
+void Communicator::meet(std::vector<int> job_ranks, const std::function<bool()>& wanted) {
   const double usual = std::exchange(timeout_, kMeetSeconds);
   broadcast_values(std::span(job_ranks), 0);
   job_ranks_ = std::move(job_ranks);
@@ -194,7 +195,11 @@ void Communicator::meet(std::vector<int> job_ranks) {
   std::vector<int> labels;
   for (const std::string& host : hosts) labels.push_back(static_cast<int>(std::ranges::find(hosts, host) - hosts.begin()));
   nodes_ = NodeMap(labels);
-  if (rank() != last) membership_->replace(job_rank(last), hosts.back());
+  if (rank() != last) {
+    const bool lost = membership_->lost(job_rank(last));             // not so if another has taken the place meanwhile
+    membership_->replace(job_rank(last), hosts.back());
+    if (lost && !wanted()) membership_->lose(job_rank(last), kTooLate);   // whoever gave it up before had nothing to lose yet
+  }
   barrier();   // from here on the door is open
   timeout_ = usual;
 }

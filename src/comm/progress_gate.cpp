@@ -47,11 +47,24 @@ void ProgressGate::Spawning::end_wait() noexcept {
 namespace {
 
 /// The function of that name in the PMIx library that the caller, which is `address` in Open MPI, was linked to.
-void* function_of_pmix(const char* name, const void* address) noexcept {
+template <typename Function>
+Function function_of_pmix(const char* name, const void* address) noexcept {
   Dl_info info{};
   if (dladdr(address, &info) == 0 || info.dli_fname == nullptr) return nullptr;
   void* caller = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
-  return caller == nullptr ? nullptr : dlsym(caller, name);   // of the caller and what it needs, thus not the one here
+  if (caller == nullptr) return nullptr;
+  return reinterpret_cast<Function>(dlsym(caller, name));   // of the caller and what it needs, thus not the one here
+}
+
+/// A call of PMIx, which waits for mpirun or for another process.
+template <typename Call>
+int waiting(const Call& call) {
+  ProgressGate::Spawning* spawning = ProgressGate::spawning();
+  if (spawning == nullptr) return call(false);
+  spawning->begin_wait();
+  const int code = call(spawning->is_connected());
+  spawning->end_wait();
+  return code;
 }
 
 constexpr int kNotSupported = -47;           // PMIX_ERR_NOT_SUPPORTED
@@ -66,32 +79,32 @@ constexpr int kNotSupported = -47;           // PMIX_ERR_NOT_SUPPORTED
 // As the PMIx standard has them since version 2, whose structures nobody looks into here.
 extern "C" {
 int PMIx_Lookup(void* data, std::size_t count, const void* directives, std::size_t directive_count);
+int PMIx_Publish(const void* data, std::size_t count);
 int PMIx_Connect(const void* processes, std::size_t count, const void* directives, std::size_t directive_count);
 }
 
 int PMIx_Lookup(void* data, std::size_t count, const void* directives, std::size_t directive_count) {
-  using Function = int (*)(void*, std::size_t, const void*, std::size_t);
-  static const auto real = reinterpret_cast<Function>(cohort::function_of_pmix("PMIx_Lookup", __builtin_return_address(0)));
+  static const auto real = cohort::function_of_pmix<decltype(&PMIx_Lookup)>("PMIx_Lookup", __builtin_return_address(0));
   if (real == nullptr) return cohort::kNotSupported;
-  cohort::ProgressGate::Spawning* spawning = cohort::ProgressGate::spawning();
-  if (spawning == nullptr) return real(data, count, directives, directive_count);
-  spawning->begin_wait();
-  const int code = real(data, count, directives, directive_count);
-  // It gives up after minutes. Open MPI would not notice in a callback, and go on with numbers that are none.
-  if (code != 0 && spawning->is_connected()) cohort::rest_for_ever();
-  spawning->end_wait();
-  return code;
+  return cohort::waiting([&](bool connected) {
+    const int code = real(data, count, directives, directive_count);
+    // It gives up after minutes. Open MPI would not notice in a callback, and go on with numbers that are none.
+    if (code != 0 && connected) cohort::rest_for_ever();
+    return code;
+  });
+}
+
+int PMIx_Publish(const void* data, std::size_t count) {
+  static const auto real = cohort::function_of_pmix<decltype(&PMIx_Publish)>("PMIx_Publish", __builtin_return_address(0));
+  if (real == nullptr) return cohort::kNotSupported;
+  return cohort::waiting([&](bool) { return real(data, count); });
 }
 
 int PMIx_Connect(const void* processes, std::size_t count, const void* directives, std::size_t directive_count) {
-  using Function = int (*)(const void*, std::size_t, const void*, std::size_t);
-  static const auto real = reinterpret_cast<Function>(cohort::function_of_pmix("PMIx_Connect", __builtin_return_address(0)));
+  static const auto real = cohort::function_of_pmix<decltype(&PMIx_Connect)>("PMIx_Connect", __builtin_return_address(0));
   if (real == nullptr) return cohort::kNotSupported;
+  const int code = cohort::waiting([&](bool) { return real(processes, count, directives, directive_count); });
   cohort::ProgressGate::Spawning* spawning = cohort::ProgressGate::spawning();
-  if (spawning != nullptr) spawning->begin_wait();
-  const int code = real(processes, count, directives, directive_count);
-  if (spawning == nullptr) return code;
-  spawning->end_wait();
-  if (code == 0) spawning->connected();
+  if (spawning != nullptr && code == 0) spawning->connected();
   return code;
 }

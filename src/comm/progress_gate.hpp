@@ -13,8 +13,8 @@ namespace cohort {
 /// callback at a time: while the thread that spawns waits in it, the others may call MPI_Test as they like. Between such waits
 /// they do not; messages rest for the fraction of a millisecond that takes.
 ///
-/// This library has functions PMIx_Lookup and PMIx_Connect, which Open MPI finds before those of the PMIx library; they tell the
-/// gate when a wait begins and ends. An Open MPI with a PMIx inside, whose functions have other names, never closes the gate.
+/// This library has those functions of PMIx that MPI_Comm_spawn waits in; Open MPI finds them before the PMIx library's, and they
+/// tell the gate when a wait begins and ends. An Open MPI with a PMIx inside, whose functions have other names, never closes it.
 class ProgressGate {
  public:
   /// One for the process, as the progress loop is.

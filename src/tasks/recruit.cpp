@@ -37,7 +37,7 @@ void Recruit::start(Shared& shared) {
     shared.state.store(State::failed, std::memory_order_release);
   };
   try {
-    shared.line.emplace(shared.group.spawn(shared.rank));
+    shared.line.emplace(shared.group.spawn(shared.rank, [&] { return !shared.given_up.load(std::memory_order_acquire); }));
     const double usual = shared.line->timeout();
     shared.line->set_timeout(kTellSeconds);
     shared.told.tell(*shared.line);

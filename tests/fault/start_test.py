@@ -8,6 +8,7 @@ COHORT_SOAK_RUNS: how many; COHORT_SOAK_SEED: which moments; COHORT_SOAK_FIRST: 
 COHORT_SOAK_MOMENTS (20) moments of the start, the end and a replacement's start (COHORT_SOAK_PARTS), for each rank.
 """
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -336,31 +337,46 @@ class Replacements(Any):
     def test_that_die_while_they_join_hold_nobody_up(self):
         """Where Open MPI lets any thread of the parents wait for them. The job goes on, also without those that nobody replaces any more."""
         after = random.Random(f"{SEED} joining").randrange(3)
-        with self.subTest(seed=SEED, after=after):
-            self.dies_while_joining(after)
+        with self.subTest(seed=SEED, after=after), self.job("COHORT_DIES_AFTER", after, SILENCE) as run:
+            run.wait_for(lambda: "rank 3 is not replaced" in run.text, "the end of the new process")
+            os.kill(run.pids[2], signal.SIGKILL)
+            run.wait_for(lambda: "rank 2 on " in run.text, "the second loss")
+            self.goes_on(run, {2, 3})
 
-    def dies_while_joining(self, after):
-        words = ["--set", "cluster.replace=3", "--set", f"cluster.replace_timeout={SILENCE}"]
-        count, program, *line = training(".", self.RANKS, 10**6)[1:]
+    def test_that_come_when_nobody_waits_any_more_are_not_let_in(self):
+        """They would wait for work, for ever."""
+        with self.job("COHORT_LATE", patient(1.5), patient(0.5)) as run:
+            run.wait_for(lambda: run.text.count("rank 3 is not replaced") == 3, "three that are late")
+            time.sleep(patient(7))            # they come, and the watchdog would miss what they wait for
+            self.goes_on(run, {3})
+
+    @contextlib.contextmanager
+    def job(self, variable, value, replace_timeout):
+        """One that goes on for ever, has lost rank 3, and gets such new processes as `bad_replacement.cpp` says."""
         with tempfile.TemporaryDirectory() as folder:
+            count, program, *line = training(folder, self.RANKS, 10**6)[1:]
+            words = ["--set", "cluster.replace=3", "--set", f"cluster.replace_timeout={replace_timeout}"]
             # mpirun hands its own environment to the processes that ranks start, and these ranks have another.
-            line = ["-n", count, "env", "-u", "LD_PRELOAD", program, *line, *words, "--set", f"train.directory={folder}/run"]
-            preload = [("LD_PRELOAD", os.environ["COHORT_DIES_WHILE_JOINING"]), ("COHORT_DIES_AFTER", str(after))]
+            line = ["-n", count, "env", "-u", "LD_PRELOAD", program, *line, *words]
+            preload = [("LD_PRELOAD", os.environ["COHORT_BAD_REPLACEMENT"]), (variable, str(value))]
             with Run(folder, line, ("--linger", str(LINGER)), environment=preload) as run:
-                metrics = run.folder / "run" / "metrics.jsonl"
-                steps = lambda: metrics.read_text().count('"step"') if metrics.exists() else 0
-                run.wait_for(lambda: steps() > 0 and len(run.pids) == self.RANKS, "the first step")
+                run.wait_for(lambda: self.steps(run) > 0 and len(run.pids) == self.RANKS, "the first step")
                 os.kill(run.pids[3], signal.SIGKILL)
-                run.wait_for(lambda: "rank 3 is not replaced" in run.text, "the end of the new process")
-                os.kill(run.pids[2], signal.SIGKILL)
-                run.wait_for(lambda: "rank 2 on " in run.text, "the second loss")
-                before = steps()
-                run.wait_for(lambda: steps() > before + 20, "more steps")
-                run.process.send_signal(signal.SIGUSR1)
-                run.end()
-                self.assertEqual(run.process.returncode, 0, run.text)
-                self.assertEqual((run.outcome["completed"], run.outcome["stopped"]), (True, "SIGUSR1"), run.text)
-                self.assertEqual({loss["rank"] for loss in run.outcome["lost"]}, {2, 3}, run.text)
+                yield run
+
+    @staticmethod
+    def steps(run):
+        metrics = run.folder / "run" / "metrics.jsonl"
+        return metrics.read_text().count('"step"') if metrics.exists() else 0
+
+    def goes_on(self, run, lost):
+        before = self.steps(run)
+        run.wait_for(lambda: self.steps(run) > before + 20, "more steps")
+        run.process.send_signal(signal.SIGUSR1)
+        run.end()
+        self.assertEqual(run.process.returncode, 0, run.text)
+        self.assertEqual((run.outcome["completed"], run.outcome["stopped"]), (True, "SIGUSR1"), run.text)
+        self.assertEqual({loss["rank"] for loss in run.outcome["lost"]}, lost, run.text)
 
 
 class Soak(Any):

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -83,8 +84,9 @@ class Communicator {
   /// and returns this group's ranks and, as the last one, the new process, which gets its end from `Environment::parents`.
   /// From here on the membership has replaced that rank. Takes as long as the process does to start MPI, without a
   /// deadline; needs TCP (`OMPI_MCA_btl`), also within a machine. Error unavailable where the launcher cannot do it
-  /// (`Context::launches`), or has no room for another process; deadline_exceeded if the new process starts, but does not come to meet the others.
-  [[nodiscard]] Communicator spawn(int lost);
+  /// (`Context::launches`), or has no room for another process; deadline_exceeded if the new process starts, but does not come to meet the others;
+  /// Where it comes when it is not `wanted` any more, which is asked in this thread, it is lost at once.
+  [[nodiscard]] Communicator spawn(int lost, const std::function<bool()>& wanted = [] { return true; });
   /// Collective with `spawn`: the new process's end, whose context says which rank it is.
   [[nodiscard]] static Communicator join(std::unique_ptr<Transport> transport, Context context);
 
@@ -164,7 +166,7 @@ class Communicator {
   template <class T>
   void reduce_gathered(std::span<T> values, Reduce how);
   [[nodiscard]] Communicator make_group(const std::vector<int>& members, int id);
-  void meet(std::vector<int> job_ranks);
+  void meet(std::vector<int> job_ranks, const std::function<bool()>& wanted = [] { return true; });
   [[nodiscard]] Communicator related(std::unique_ptr<Transport> transport, NodeMap nodes);
 
   std::unique_ptr<Transport> transport_;

@@ -1,5 +1,5 @@
-// Preloaded into a process that MPI_Comm_spawn has started, it ends it in the midst of its MPI_Init: after COHORT_DIES_AFTER (0, 1, …)
-// of the answers that it and its parents give each other once they are connected.
+// Preloaded into a process that MPI_Comm_spawn has started, it lets that begin late, by COHORT_LATE seconds, or ends it in the midst of
+// its MPI_Init, after COHORT_DIES_AFTER (0, 1, …) of the answers that it and its parents give each other once they are connected.
 #include <dlfcn.h>
 #include <unistd.h>
 
@@ -11,9 +11,17 @@ namespace {
 
 int answers = -1;                            // none before they are connected
 
+/// Null in processes that nobody is to have this from.
+const char* setting(const char* name) { return std::getenv("OMPI_PARENT_PORT") == nullptr ? nullptr : std::getenv(name); }
+
+[[gnu::constructor]] void begin_late() {
+  const char* seconds = setting("COHORT_LATE");
+  if (seconds != nullptr) usleep(static_cast<useconds_t>(1e6 * std::atof(seconds)));
+}
+
 void end_if_due() {
-  const char* due = std::getenv("COHORT_DIES_AFTER");
-  if (due == nullptr || std::getenv("OMPI_PARENT_PORT") == nullptr || answers < std::atoi(due)) return;
+  const char* due = setting("COHORT_DIES_AFTER");
+  if (due == nullptr || answers < std::atoi(due)) return;
   usleep(100000);                            // the parents wait by now
   std::raise(SIGKILL);
 }
