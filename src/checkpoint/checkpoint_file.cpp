@@ -9,6 +9,7 @@
 
 #include "cohort/base/crc32c.hpp"
 #include "cohort/checkpoint/checkpoint.hpp"
+#include "hdf5/read_count.hpp"
 
 namespace cohort {
 namespace {
@@ -98,6 +99,7 @@ bool has_intact_seal(const std::filesystem::path& file) {
   constexpr std::uintmax_t kBytes = kSeal.size() + sizeof(std::uint32_t);
   const std::uintmax_t bytes = std::filesystem::file_size(file);
   if (bytes < kBytes) return false;
+  hdf5::ReadCount::add_bytes(bytes);
   std::ifstream stream(file, std::ios::binary);
   const auto crc = crc_of_stream(stream, bytes - kBytes);
   std::string seal(kSeal.size(), ' ');

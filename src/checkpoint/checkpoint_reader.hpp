@@ -3,13 +3,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "checkpoint/checkpoint_file.hpp"
+#include "checkpoint/part_file.hpp"
 #include "cohort/checkpoint/checkpoint.hpp"
-#include "cohort/params/shard.hpp"
 #include "hdf5/file.hpp"
 
 namespace cohort {
@@ -31,41 +30,31 @@ class CheckpointReader {
     StateItem item;
     std::string damage;                // why it is not what was written; empty: it is
   };
-  /// `piece`: only these elements of a float32 tensor, in one dimension; all others are looked at and let go of.
-  [[nodiscard]] Contents read(const std::string& name, std::optional<FlatRange> piece = {}) const;
+  [[nodiscard]] Contents read(const std::string& name) const;
   /// Error data_loss if it is damaged.
-  [[nodiscard]] StateItem intact(const std::string& name, std::optional<FlatRange> piece = {}) const;
+  [[nodiscard]] StateItem intact(const std::string& name) const;
+
+  /// The elements of a tensor lie in the ranks' files. Error data_loss if they lie where no checkpoint has any.
+  [[nodiscard]] bool is_in_pieces(const std::string& name) const;
+  [[nodiscard]] const PartsOfIndex& parts() const noexcept { return parts_; }
+  /// As stored, of the whole.
+  [[nodiscard]] std::uint32_t crc(const std::string& name) const { return file_.attribute<std::uint32_t>(name, "crc32c"); }
 
  private:
-  struct Part {
-    std::string path;
-    hdf5::File file;
-  };
-  struct StoredPiece {
-    std::int64_t rank = 0;
-    FlatRange range;
-    std::uint32_t crc = 0;
-  };
-
-  static void refuse_external(const hdf5::File& file, const std::string& name);
   [[nodiscard]] StateItem read_whole(const std::string& name) const;
-  [[nodiscard]] Contents read_pieces(const std::string& name, std::optional<FlatRange> piece) const;
-  /// Of all ranks, in the order of the tensor; they cover it.
-  [[nodiscard]] std::vector<StoredPiece> pieces_of(const std::string& name, const Shape& whole) const;
-  [[nodiscard]] const Part& part(std::int64_t rank) const;
-  [[nodiscard]] std::string path_of_part(std::int64_t rank) const;
+  [[nodiscard]] Contents read_pieces(const std::string& name) const;
+  [[nodiscard]] const PartFile& part(std::int64_t rank) const;
   [[noreturn]] void refuse(const std::string& name, const std::string& why) const;
 
   hdf5::File file_;
   std::uintmax_t bytes_;
-  std::string parts_;                  // of the names of the ranks' files; empty: there are none
-  std::int64_t ranks_ = 0;
-  mutable std::map<std::int64_t, Part> open_;   // ranks' files
+  PartsOfIndex parts_;
+  mutable std::map<std::int64_t, PartFile> open_;   // ranks' files
   CheckpointHeader header_;
 };
 
-/// The text "/NAME" of the checkpoint; empty if it has none. Errors as the reader's.
-[[nodiscard]] std::string text_in_checkpoint(const std::filesystem::path& path, const std::string& name);
+/// What is in it, entry by entry; damaged ones are marked.
+[[nodiscard]] CheckpointDescription describe(const CheckpointReader& file);
 
 /// All that is in the file, and in those that it needs, fits its checksums.
 [[nodiscard]] bool is_intact_checkpoint(const std::filesystem::path& path);

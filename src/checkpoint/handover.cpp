@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <functional>
-#include <utility>
+#include <optional>
 
+#include "checkpoint/redistribution.hpp"
 #include "cohort/base/error.hpp"
 #include "cohort/base/random.hpp"
 
@@ -130,20 +130,6 @@ class Mover final : public StateReader {
   std::vector<std::byte> data_;
 };
 
-/// Shows residuals in order, to be written to.
-class ForEachTensor final : public StateReader {
- public:
-  explicit ForEachTensor(std::function<void(const Tensor&)> f) : f_(std::move(f)) {}
-  void tensor(const std::string&, const Tensor& value) override { f_(value); }
-  void piece(const std::string&, const Shape&, std::int64_t, const Tensor&) override {}
-  void value(const std::string&, std::int64_t&) override {}
-  void value(const std::string&, double&) override {}
-  void text(const std::string&, std::string&) override {}
-
- private:
-  std::function<void(const Tensor&)> f_;
-};
-
 }  // namespace
 
 void Handover::take(std::span<Stateful* const> parts, ResidualKeeper& exchange) {
@@ -171,27 +157,19 @@ void Handover::give_residuals(Communicator& world, int before, int after, Residu
     if (me == 0) world.context().log.warning("the next phase does without error feedback: residuals of the last one are lost");
     return;
   }
-  std::vector<std::vector<float>> sums(static_cast<std::size_t>(kept[0]));
+  Redistribution residuals(before, after);
   const auto mine = [&](std::size_t i) { return std::get<Tensor>(residuals_.entries()[i].item).to_vector<float>(); };
-  for (std::size_t i = 0; i < sums.size(); ++i) {
-    if (me < before && me < after) sums[i] = mine(i);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(kept[0]); ++i) {
+    if (me < before && me < after) residuals.add(i, mine(i));
     for (int rank = after; rank < before; ++rank) {       // trains no more
       std::uint64_t size = me == rank ? mine(i).size() : 0;
       world.broadcast_values(std::span(&size, 1), rank);
       std::vector<float> theirs = me == rank ? mine(i) : std::vector<float>(size);
       world.broadcast_values(std::span(theirs), rank);
-      if (me != rank % after) continue;
-      for (std::size_t k = 0; k < theirs.size(); ++k) sums[i][k] += theirs[k];
+      if (me == residuals.heir(rank)) residuals.add(i, theirs);
     }
   }
-  std::size_t next = 0;
-  ForEachTensor put([&](const Tensor& value) {
-    std::vector<float>& sum = sums.at(next++);
-    if (!sum.empty()) value.copy_from(Tensor::of(value.shape(), sum));
-  });
-  if (exchange != nullptr) exchange->load(put);
-  const bool other = before != after || (exchange != nullptr && me < before && residual_layout_ != exchange->residual_layout());
-  if (world.all_reduce(std::int64_t{other}, Reduce::max) != 0 && exchange != nullptr) exchange->flush_residuals();
+  (void)residuals.finish(world, exchange, me < before ? std::optional(residual_layout_) : std::nullopt);
 }
 
 }  // namespace cohort

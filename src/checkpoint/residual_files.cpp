@@ -3,8 +3,9 @@
 #include <fmt/core.h>
 
 #include <array>
-#include <map>
-#include <vector>
+
+#include "checkpoint/open_checkpoint.hpp"
+#include "checkpoint/redistribution.hpp"
 
 namespace cohort {
 namespace {
@@ -40,45 +41,6 @@ class ResidualFiles::State final : public Stateful {
 
 namespace {
 
-using Sums = std::map<std::string, std::vector<float>>;   // of residuals, by name
-
-/// Adds up all residuals of this rank.
-class Adder final : public StateWriter {
- public:
-  explicit Adder(Sums& sums) : sums_(sums) {}
-  void tensor(const std::string& name, const Tensor& value) override {
-    std::vector<float>& sum = sums_[name];
-    sum.resize(static_cast<std::size_t>(value.elements()), 0.f);
-    const std::vector<float> addend = value.to_vector<float>();
-    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += addend[i];
-  }
-  void piece(const std::string&, const Shape&, std::int64_t, const Tensor&) override {}      // residuals are whole
-  void value(const std::string&, std::int64_t) override {}
-  void value(const std::string&, double) override {}
-  void text(const std::string&, const std::string&) override {}
-
- private:
-  Sums& sums_;
-};
-
-/// Makes the sums this rank's residuals; zeros where there are none.
-class Putter final : public StateReader {
- public:
-  explicit Putter(Sums& sums) : sums_(sums) {}
-  void tensor(const std::string& name, const Tensor& value) override {
-    std::vector<float>& sum = sums_[name];
-    sum.resize(static_cast<std::size_t>(value.elements()), 0.f);
-    value.copy_from(Tensor::of(value.shape(), sum));
-  }
-  void piece(const std::string&, const Shape&, std::int64_t, const Tensor&) override {}
-  void value(const std::string&, std::int64_t&) override {}
-  void value(const std::string&, double&) override {}
-  void text(const std::string&, std::string&) override {}
-
- private:
-  Sums& sums_;
-};
-
 /// How many ranks wrote residuals for this checkpoint; 0 if none.
 struct OnlyCount final : Stateful {
   std::int64_t ranks = 0;
@@ -108,11 +70,10 @@ void ResidualFiles::load(Communicator& communicator, ResidualKeeper& residuals, 
   const Log& log = communicator.context().log;
   const int me = communicator.rank(), now = communicator.size();
   std::int64_t missing = 0;
-  OnlyCount count;
-  const auto read = [&](int rank, Stateful& part, Extra extra) {
+  const auto read = [&](OpenCheckpoint& file, Stateful& part, Extra extra) {
     Stateful* const parts = &part;
     try {
-      load_checkpoint(file_of(checkpoint, rank), std::span(&parts, 1), extra);
+      file.load(nullptr, std::span(&parts, 1), extra);
       return true;
     } catch (const Error& error) {
       log.warning(std::string("residuals of error feedback: ") + error.what() + "; they count as zero");
@@ -120,7 +81,9 @@ void ResidualFiles::load(Communicator& communicator, ResidualKeeper& residuals, 
       return false;
     }
   };
-  if (me == 0 && fs::exists(file_of(checkpoint, 0))) (void)read(0, count, Extra::ignore);
+  OnlyCount count;
+  OpenCheckpoint mine(file_of(checkpoint, me));
+  if (me == 0 && fs::exists(mine.path())) (void)read(mine, count, Extra::ignore);
   communicator.broadcast_values(std::span(&count.ranks, 1), 0);
   const auto before = static_cast<int>(count.ranks);
   if (before == 0) return;
@@ -129,19 +92,17 @@ void ResidualFiles::load(Communicator& communicator, ResidualKeeper& residuals, 
     return;
   }
   State state(residuals, 0);
-  Sums sums;
-  Adder add(sums);
-  for (int rank = me; rank < before; rank += now) {
-    if (read(rank, state, Extra::refuse)) residuals.save(add);
+  Redistribution shares(before, now);
+  shares.begin_with_zeros(residuals);
+  for (const int rank : shares.inherited_by(me)) {
+    OpenCheckpoint other(file_of(checkpoint, rank));
+    if (read(rank == me ? mine : other, state, Extra::refuse)) shares.add(residuals);
   }
-  Putter put(sums);
-  residuals.load(put);
-  const bool other = communicator.all_reduce(std::int64_t{before != now || state.layout != residuals.residual_layout()}, Reduce::max) != 0;
-  if (other) residuals.flush_residuals();
+  const bool delivered = shares.finish(communicator, &residuals, state.layout);
   missing = communicator.all_reduce(missing, Reduce::sum);
   if (me != 0) return;
   if (missing > 0) log.warning(fmt::format("{} of {} files of residuals could not be read", missing, before));
-  if (other) log.info(fmt::format("residuals of {} ranks are delivered by one step in float32", before));
+  if (delivered) log.info(fmt::format("residuals of {} ranks are delivered by one step in float32", before));
 }
 
 }  // namespace cohort

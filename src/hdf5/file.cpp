@@ -12,6 +12,7 @@
 #include "hdf5/blocks.hpp"
 #include "hdf5/conversion.hpp"
 #include "hdf5/disk_driver.hpp"
+#include "hdf5/read_count.hpp"
 #include "hdf5/sources.hpp"
 #include "hdf5/types.hpp"
 
@@ -200,6 +201,7 @@ File File::open(const std::filesystem::path& path) {
   impl->file_name = name;
   impl->file =
       own(H5Fopen(name.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose, name + ": not an HDF5 file that can be read");
+  ReadCount::add_open(name);
   return File(std::move(impl), name);
 }
 
@@ -346,6 +348,7 @@ void File::read(std::string_view dataset, const Tensor& host_tensor) const {
     fail(Code::invalid_argument, where + ": has shape " + shape.text() + ", asked for as " + host_tensor.shape().text());
   }
   if (host_tensor.elements() == 0) return;
+  ReadCount::add_bytes(H5Dget_storage_size(source.get()));
   const Handle memory = memory_space(host_tensor);
   const bool dense = host_tensor.dense();
   const Destination to{.out = host_tensor.raw(), .dtype = host_tensor.dtype(), .elements = shape.elements(),
@@ -375,6 +378,7 @@ void File::read_rows(std::string_view dataset, DType dtype, std::span<const std:
     const std::int64_t elements = row_elements * static_cast<std::int64_t>(run);
     if (elements > 0) {
       check(H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr), where);
+      ReadCount::add_bytes(static_cast<std::uint64_t>(elements) * size_of(dtype));
       const Handle memory = space_of({elements});
       const Destination to{.out = next, .dtype = dtype, .elements = elements, .columns = elements, .ld = elements,
                            .space = memory.get()};
@@ -407,6 +411,7 @@ std::uint32_t File::crc32c(std::string_view dataset, DiskProgress* progress) con
       const Handle memory = space_of({block.elements});
       check(H5Dread(source.get(), type.get(), memory.get(), space.get(), H5P_DEFAULT, piece.data()), where + ": cannot read");
       crc = cohort::crc32c(piece.data(), piece.size(), crc);
+      ReadCount::add_bytes(piece.size());
       if (progress != nullptr) progress->moved(0);
     });
   }
@@ -419,6 +424,7 @@ std::string File::read_text(std::string_view dataset) const {
   const Handle type = own(H5Dget_type(source.get()), H5Tclose, where);
   const Handle space = own(H5Dget_space(source.get()), H5Sclose, where);
   check(H5Sget_simple_extent_npoints(space.get()) == 1, Code::data_loss, where + ": is not one text");
+  ReadCount::add_bytes(H5Dget_storage_size(source.get()));
   return stored_text(type.get(), where,
                      [&](hid_t as, void* out) { return H5Dread(source.get(), as, H5S_ALL, H5S_ALL, H5P_DEFAULT, out); });
 }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <sstream>
 
-#include "checkpoint/checkpoint_reader.hpp"
+#include "checkpoint/open_checkpoint.hpp"
 #include "cohort/base/error.hpp"
 
 namespace cohort {
@@ -14,8 +14,8 @@ std::string text_of_classes(const std::vector<std::string>& names) {
   return text;
 }
 
-std::vector<std::string> classes_in(const std::filesystem::path& checkpoint) {
-  std::istringstream lines(text_in_checkpoint(checkpoint, "data/classes"));
+std::vector<std::string> classes_in(OpenCheckpoint& checkpoint, Communicator& ranks) {
+  std::istringstream lines(checkpoint.text(&ranks, "data/classes"));
   std::vector<std::string> names;
   for (std::string line; std::getline(lines, line);) names.push_back(line);
   return names;

@@ -6,12 +6,15 @@
 
 namespace cohort {
 
+class Communicator;
+class OpenCheckpoint;
+
 /// The names of classes by label, as a checkpoint keeps them in "data/classes": a line for each.
 [[nodiscard]] std::string text_of_classes(const std::vector<std::string>& names);
 
-/// Those in a checkpoint (a file, or a link to one); empty if it has none: its labels were numbers, or names were not kept
-/// then. Errors as `load_checkpoint`.
-[[nodiscard]] std::vector<std::string> classes_in(const std::filesystem::path& checkpoint);
+/// Collective. Those in a checkpoint; empty if it has none: its labels were numbers, or names were not kept then. Errors as
+/// `load_checkpoint`.
+[[nodiscard]] std::vector<std::string> classes_in(OpenCheckpoint& checkpoint, Communicator& ranks);
 
 /// Error invalid_argument, naming a class that is only in one of them, unless a data set to go on with has the checkpoint's
 /// classes, in any order.

@@ -28,13 +28,13 @@ struct OnlyPosition final : Stateful {
   TrainerState& state;
 };
 
-/// Names of classes and fields are those of the checkpoint.
-void take_data(Run& run, const std::filesystem::path& checkpoint) {
-  const std::vector<std::string> names = classes_in(checkpoint);
+/// Collective. Names of classes and fields are those of the checkpoint.
+void take_data(Run& run, OpenCheckpoint& checkpoint) {
+  const std::vector<std::string> names = classes_in(checkpoint, run.world);
   run.state.classes = text_of_classes(names);    // if there are none, the checkpoint is loaded without
-  run.state.fields = text_of_fields(fields_in(checkpoint));
+  run.state.fields = text_of_fields(fields_in(checkpoint, run.world));
   if (names.empty()) return;
-  if (!run.plan.classes.empty()) require_same_classes(run.plan.classes, names, checkpoint);
+  if (!run.plan.classes.empty()) require_same_classes(run.plan.classes, names, checkpoint.path());
   run.plan.name_classes(names);
 }
 
@@ -52,7 +52,9 @@ Run::Run(Communicator& all, Section& config, int ranks, bool root)
 Run::Run(Communicator& alone, Section& config, RunDirectory where, int ranks) : Run(alone, config, ranks, false) {
   out.directory = std::move(where);
   const std::filesystem::path latest = out.directory.checkpoints() / "latest";
-  if (std::filesystem::exists(latest)) take_data(*this, latest);       // of the run, which may have gone on from another one
+  if (!std::filesystem::exists(latest)) return;
+  OpenCheckpoint of_the_run(latest);           // which may have gone on from another one
+  take_data(*this, of_the_run);
 }
 
 Run::Run(Communicator& all, Section& config, const std::string& resume) : Run(all, config, all.size(), all.is_root()) {
@@ -60,11 +62,13 @@ Run::Run(Communicator& all, Section& config, const std::string& resume) : Run(al
   if (!out.resumes()) return;
   OnlyPosition position(state);
   Stateful* const part = &position;
-  (void)load_checkpoint(out.directory.resume_from, std::span(&part, 1), Extra::ignore);
-  take_data(*this, out.directory.resume_from);
+  checkpoint.emplace(out.directory.resume_from);
+  (void)checkpoint->load(&all, std::span(&part, 1), Extra::ignore);
+  take_data(*this, *checkpoint);
 }
 
 void Run::begin() {
+  checkpoint.reset();                          // all of it is loaded, and it may be moved now
   const RunDirectory& directory = out.directory;
   const bool other_order = std::exchange(state.order, kOrder) != kOrder && plan.pipeline.shuffle && state.position.sample > 0 &&
                            plan.training_data->size() > SampleOrder::kMostListed;

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
+#include "checkpoint/open_checkpoint.hpp"
 #include "cohort/comm/communicator.hpp"
 #include "cohort/data/pipeline.hpp"
 #include "cohort/run/result.hpp"
@@ -56,6 +58,7 @@ class Run {
   Profile& profile;
   Description plan;
   RunCourse course;
+  std::optional<OpenCheckpoint> checkpoint;   ///< that the run goes on from, until `begin`
   TrainerState state;
   TrainResult result;
   BoundaryPolicy policy;

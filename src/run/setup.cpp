@@ -8,7 +8,7 @@
 #include "base/about.hpp"
 #include "cohort/base/cores.hpp"
 #include "cohort/base/random.hpp"
-#include "cohort/checkpoint/checkpoint.hpp"
+#include "checkpoint/open_checkpoint.hpp"
 #include "run/class_names.hpp"
 
 namespace cohort {
@@ -206,10 +206,10 @@ void check_same_model(Communicator& communicator, const Graph& graph) {
   }
 }
 
-void load_parameters(Communicator& communicator, Setup& setup, const std::filesystem::path& checkpoint) {
+void load_parameters(Communicator& communicator, Setup& setup, OpenCheckpoint& checkpoint) {
   Stateful* const parameters = setup.parameters.get();
   setup.place_parameters();
-  load_checkpoint(checkpoint, std::span(&parameters, 1), Extra::ignore);
+  checkpoint.load(&communicator, std::span(&parameters, 1), Extra::ignore);
   communicator.barrier();                      // where ranks share the memory, one of them has written it
 }
 

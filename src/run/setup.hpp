@@ -23,6 +23,8 @@
 
 namespace cohort {
 
+class OpenCheckpoint;
+
 /// Which data sets of a job file are opened. The options of the others are bound and checked all the same, so that the same
 /// file does for everything; their files may be missing.
 enum class DataUse { training, evaluation, none };
@@ -86,7 +88,7 @@ struct Setup : Description {
 void check_same_model(Communicator& communicator, const Graph& graph);
 
 /// Collective. Places the parameters and loads them and the statistics of a checkpoint; the rest of its state is left alone.
-void load_parameters(Communicator& communicator, Setup& setup, const std::filesystem::path& checkpoint);
+void load_parameters(Communicator& communicator, Setup& setup, OpenCheckpoint& checkpoint);
 
 /// Collective. Replaces running statistics by their average over the ranks.
 void average_statistics(Communicator& communicator, const Parameters& parameters);

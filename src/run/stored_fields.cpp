@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <sstream>
 
-#include "checkpoint/checkpoint_reader.hpp"
+#include "checkpoint/open_checkpoint.hpp"
 #include "cohort/base/error.hpp"
 
 namespace cohort {
@@ -37,10 +38,10 @@ std::string text_of_fields(const std::vector<Field>& fields) {
   return text;
 }
 
-std::vector<Field> fields_in(const std::filesystem::path& checkpoint) {
-  std::istringstream lines(text_in_checkpoint(checkpoint, "data/fields"));
+std::vector<Field> fields_in(OpenCheckpoint& checkpoint, Communicator& ranks) {
+  std::istringstream lines(checkpoint.text(&ranks, "data/fields"));
   std::vector<Field> fields;
-  for (std::string line; std::getline(lines, line);) fields.push_back(field_of(line, checkpoint));
+  for (std::string line; std::getline(lines, line);) fields.push_back(field_of(line, checkpoint.path()));
   return fields;
 }
 

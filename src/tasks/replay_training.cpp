@@ -109,7 +109,7 @@ Replay::Replay(Run& run, Setup& setup)
       maker_(run, setup, run.world, {}),
       writer_(run.out.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, run.world.context().log, nullptr, run.world.rank_activity()),
       parts_{&run.state, setup.parameters.get()}, time_(run.plan.replay), learners_(static_cast<std::size_t>(run.course.replicas())) {
-  if (run.out.resumes()) (void)load_checkpoint(run.out.directory.resume_from, parts_);
+  if (run.out.resumes()) (void)run.checkpoint->load(&run.world, parts_);
   store_.start_at(run.state.step);
   for (Learner& learner : learners_) {
     learner.gradient.resize(static_cast<std::size_t>(store_.size()));

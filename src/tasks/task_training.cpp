@@ -62,13 +62,13 @@ struct OthersOnly final : Stateful {
   const Parameters& parameters;
 };
 
-/// The checkpoint's file.
-std::filesystem::path resume(Run& run, const Parameters& read, Parameters* kept) {
+/// Collective over the run's ranks. `kept`: on the parameter tasks' ranks, which are `tasks`; elsewhere null. The checkpoint's file.
+std::filesystem::path resume(Run& run, const Parameters& read, Parameters* kept, Communicator& tasks) {
   OthersOnly others(read);
-  Stateful* const first = &others;
-  (void)load_checkpoint(run.out.directory.resume_from, std::span(&first, 1), Extra::ignore);
-  const std::array<Stateful*, 2> parts{&run.state, kept};
-  return load_checkpoint(run.out.directory.resume_from, std::span(parts).first(kept != nullptr ? 2 : 1), kept != nullptr ? Extra::refuse : Extra::ignore).path;
+  const std::array<Stateful*, 2> known_to_all{&others, &run.state}, known_to_tasks{&run.state, kept};
+  const CheckpointHeader header = run.checkpoint->load(&run.world, known_to_all, Extra::ignore);
+  if (kept != nullptr) run.checkpoint->load(&tasks, known_to_tasks);
+  return header.path;
 }
 
 /// What error feedback keeps back goes with checkpoints.
@@ -154,7 +154,7 @@ bool train_with_tasks(Run& run) {
     kept->keep(setup.replica->session(), layout.shards[static_cast<std::size_t>(*task)]);
   }
   std::filesystem::path checkpoint;
-  if (run.out.resumes()) checkpoint = resume(run, *setup.parameters, kept.get());
+  if (run.out.resumes()) checkpoint = resume(run, *setup.parameters, kept.get(), tasks);
   setup.parameters->place_values_alone(setup.replica->session());
   if (survives(run, setup.cluster)) world.membership()->allow_losses(layout.workers, setup.cluster.heartbeat_timeout);
 

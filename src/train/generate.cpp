@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <filesystem>
 #include <numeric>
 #include <utility>
 #include <vector>
 
+#include "checkpoint/open_checkpoint.hpp"
 #include "cohort/base/random.hpp"
 #include "cohort/base/stop.hpp"
 #include "run/run_directory.hpp"
@@ -88,8 +88,8 @@ std::string generate(Communicator& communicator, Section& config, const std::str
                      const std::function<void(std::string_view)>& show) {
   const GenerateOptions options(config.child("generate"));
   Description description(config, DataUse::none);
-  const std::filesystem::path file = find_directory(communicator, description.train.directory, checkpoint).resume_from;
-  description.fields = fields_in(file);
+  OpenCheckpoint file(find_directory(communicator, description.train.directory, checkpoint).resume_from);
+  description.fields = fields_in(file, communicator);
   if (description.fields.empty()) description.fields = open_data(config.child("data").child("train"))->fields();   // an old one
   Setup setup(communicator, std::move(description));
   load_parameters(communicator, setup, file);

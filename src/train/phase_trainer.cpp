@@ -47,7 +47,7 @@ std::unique_ptr<Updater> PhaseTrainer::make_updater() {
 
 void PhaseTrainer::start() {
   if (run_.out.resumes()) {
-    const CheckpointHeader header = load_checkpoint(run_.out.directory.resume_from, parts_);
+    const CheckpointHeader header = run_.checkpoint->load(&communicator_, parts_);
     ResidualFiles::load(communicator_, updater_->residuals(), header.path);
     updater_->parameters_changed();
   }

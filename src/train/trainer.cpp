@@ -145,8 +145,8 @@ void train_as_replacement(Communicator& parents, Communicator& alone, Section& c
 namespace {
 
 /// Labels are those of the checkpoint. One that keeps no names has the numbers that its training data gave them.
-void take_classes(Description& description, Section& config, const std::filesystem::path& checkpoint) {
-  std::vector<std::string> names = classes_in(checkpoint);
+void take_classes(Description& description, Section& config, OpenCheckpoint& checkpoint, Communicator& ranks) {
+  std::vector<std::string> names = classes_in(checkpoint, ranks);
   const bool named = !description.validation_data->classes().names.empty();
   if (names.empty() && named) names = open_data(config.child("data").child("train"))->classes().names;
   description.name_classes(names);
@@ -157,8 +157,8 @@ void take_classes(Description& description, Section& config, const std::filesyst
 Evaluation evaluate(Communicator& communicator, Section& config, const std::string& checkpoint) {
   Description description(config, DataUse::evaluation);
   check(description.validation_data != nullptr, Code::invalid_argument, "evaluate needs a [data.validation] section in the job file");
-  const std::filesystem::path file = find_directory(communicator, description.train.directory, checkpoint).resume_from;
-  take_classes(description, config, file);
+  OpenCheckpoint file(find_directory(communicator, description.train.directory, checkpoint).resume_from);
+  take_classes(description, config, file, communicator);
   Setup setup(communicator, std::move(description));
   check_same_model(communicator, setup.replica->graph());
   load_parameters(communicator, setup, file);
@@ -184,9 +184,9 @@ JobFields fields_of_job(Communicator& alone, Section& config) {
   }
   const std::string directory = TrainOptions(config.child("train")).directory;
   try {
-    const std::filesystem::path file = find_directory(alone, directory, "").resume_from;
-    if (std::vector<Field> fields = fields_in(file); !fields.empty()) return {std::move(fields), file.string()};
-    why += file.string() + ": does not keep the fields of its data";
+    OpenCheckpoint file(find_directory(alone, directory, "").resume_from);
+    if (std::vector<Field> fields = fields_in(file, alone); !fields.empty()) return {std::move(fields), file.path().string()};
+    why += file.path().string() + ": does not keep the fields of its data";
   } catch (const Error& error) {
     if (error.code() != Code::not_found) throw;
     why += error.what();
