@@ -8,6 +8,8 @@ import re
 import sys
 import unittest
 
+import members
+
 ROOT = pathlib.Path(sys.argv[1]).resolve()
 
 # Who may include whom: what stands directly below each layer. Everything below that is allowed as well.
@@ -55,6 +57,10 @@ OWNERS = {
     r"cuda.*|cudnn.*|cublas.*|nccl\.h": ["cuda"],
 }
 MOST_LINES = 500
+MOST_MEMBERS = 25              # of a class; members.py says what counts
+MOST_MEMBERS_OF_EXCHANGE = 20
+MOST_CLASS_LINES_OF_EXCHANGE = 250
+LARGEST_SHARE = 0.18           # of the lines of src/ that one folder may have, but for ops/, which is many small ones
 MOST_COLUMNS = 170   # the aim is 125; a line may overrun it where a break would hurt
 DOCUMENT_COLUMNS = 125
 
@@ -160,6 +166,72 @@ class Layers(unittest.TestCase):
                 if re.match(r"\s*#\s*(if|ifdef|ifndef|elif)\b", line) and not allowed:
                     wrong.append(f"{path}:{number}: {line.strip()}")
         self.assertEqual(wrong, [])
+
+
+class Sizes(unittest.TestCase):
+    """What grows by a little in every change is stopped here. docs/architecture.md lists the classes that are larger, and why."""
+
+    SOURCE = """
+        /// A class { with a brace in its comment; and int more;
+        template <class T>
+        class One final : public std::vector<T> {
+         public:
+          One() : a_{1}, text_("}") {}
+          explicit One(Section& section);
+          One(const One&) = delete;
+          One& operator=(One&&) noexcept = default;
+          ~One() override;
+          [[nodiscard]] const std::map<int, T>& get() const noexcept { return map_; }
+          [[nodiscard]] static int of(std::function<void(int)> call = {}, int other = 1);
+          template <class U> requires std::is_integral_v<U>
+          auto add(U u) -> decltype(u) { if (u > 0) { return u; } return {}; }
+          friend bool operator==(const One&, const One&) = default;
+          bool operator<(const One& other) const;
+          using Map = std::map<int, T>;
+          static constexpr int kMost = 3;
+          struct Inner { int x, y = 2; double z{}; void f(); };
+          class Later;
+          enum class Kind : int { first, second };
+         private:
+          int a_ = 0, b_ = a_ < 1 ? 2 : 3;
+          std::map<int, T> map_;
+          std::function<void(std::size_t, bool)> hook_{};
+          std::atomic<bool> on_{false}, off_{true};
+          const char* text_ = "a; b { c";
+        };
+        struct Other::Nested { std::vector<int> v{1, 2}; };
+        enum class NotOne { a };
+        void f() { int x; }
+        """
+
+    def test_members_are_counted_as_they_should_be(self):
+        found = members.classes_of(self.SOURCE)
+        self.assertEqual(set(found), {"One", "One::Inner", "Other::Nested"})
+        one = found["One"]
+        self.assertEqual(one.functions, ["get", "of", "add", "operator"])
+        self.assertEqual((len(one.fields), one.built, one.from_section), (7, True, True), one.fields)
+        self.assertEqual((found["One::Inner"].members, found["Other::Nested"].members), (4, 1))
+        known = {each.name: each for each in members.all_classes(ROOT)}
+        self.assertEqual((len(known["CancelFlag"].fields), len(known["CancelFlag"].functions)), (3, 5))
+        self.assertEqual((len(known["Transfer"].fields), len(known["Transfer"].functions), known["Transfer"].built), (3, 5, True))
+
+    def test_large_classes_are_listed_with_a_reason(self):
+        large = set()
+        for each in members.all_classes(ROOT):
+            exchange = "exchange" in each.path.parts
+            most = MOST_MEMBERS_OF_EXCHANGE if exchange else MOST_MEMBERS
+            if (each.members > most and not each.plain_options) or (exchange and each.lines > MOST_CLASS_LINES_OF_EXCHANGE):
+                large.add(each.name)
+        text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+        section = text.partition("## Large classes, and why")[2].partition("\n## ")[0]
+        listed = set(re.findall(r"(?m)^\| `([\w:]+)` \|", section))
+        self.assertEqual(large - listed, set(), "split it, or say in docs/architecture.md why it is that large")
+        self.assertEqual(listed - large, set(), "no longer large: docs/architecture.md must not list it any more")
+
+    def test_no_folder_is_the_whole_product(self):
+        lines = members.lines_by_folder(ROOT)
+        large = {folder: n for folder, n in lines.items() if folder != "ops" and n > LARGEST_SHARE * sum(lines.values())}
+        self.assertEqual(large, {})
 
 
 class Plugins(unittest.TestCase):
