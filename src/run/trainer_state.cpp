@@ -4,22 +4,26 @@
 
 namespace cohort {
 
-void TrainerState::visit(StateVisitor& v) {
-  v.value("train/step", step);
-  v.value("train/applied", applied);
-  v.value("train/skipped", skipped);
-  v.value("train/samples", samples);
-  v.value("data/epoch", position.epoch);
-  v.value("data/sample", position.sample);
-  v.value("schedule/previous_learning_rate", previous_rate);
-  v.value("train/best", best);
-  v.value("train/has_best", has_best);
-  v.value("train/seed", seed);
-  v.added_value("train/validation_due", validation_due);
-  v.added_value("data/order", order);
-  if (!classes.empty()) v.text("data/classes", classes);
-  if (!fields.empty()) v.text("data/fields", fields);
+template <class Io, class Self>
+void TrainerState::describe(Io& io, Self& self) {
+  io.value("train/step", self.step);
+  io.value("train/applied", self.applied);
+  io.value("train/skipped", self.skipped);
+  io.value("train/samples", self.samples);
+  io.value("data/epoch", self.position.epoch);
+  io.value("data/sample", self.position.sample);
+  io.value("schedule/previous_learning_rate", self.previous_rate);
+  io.value("train/best", self.best);
+  io.value("train/has_best", self.has_best);
+  io.value("train/seed", self.seed);
+  io.added_value("train/validation_due", self.validation_due);
+  io.added_value("data/order", self.order);
+  if (!self.classes.empty()) io.text("data/classes", self.classes);
+  if (!self.fields.empty()) io.text("data/fields", self.fields);
 }
+
+void TrainerState::save(StateWriter& writer) const { describe(writer, *this); }
+void TrainerState::load(StateReader& reader) { describe(reader, *this); }
 
 bool TrainerState::take_score(double score) {
   if (!std::isfinite(score) || (has_best != 0 && score <= best)) return false;

@@ -22,9 +22,15 @@ struct TrainerState final : Stateful {
   std::int64_t order = 0;                   ///< in which huge sets are visited; 0: in that of a list, as earlier versions did
   std::int64_t validation_due = 0;          ///< 1: saved before the validation of this state: who resumes it begins with that
 
-  void visit(StateVisitor& v) override;
+  void save(StateWriter& writer) const override;
+  void load(StateReader& reader) override;
   /// Is the score above all before? Then it is the best from now on. NaN never is, or nothing could come after it.
   [[nodiscard]] bool take_score(double score);
+
+ private:
+  /// `Self`: const where `io` writes a checkpoint.
+  template <class Io, class Self>
+  static void describe(Io& io, Self& self);
 };
 
 }  // namespace cohort
