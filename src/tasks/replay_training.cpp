@@ -14,34 +14,14 @@
 
 #include "cohort/checkpoint/checkpoint.hpp"
 #include "cohort/tasks/virtual_time.hpp"
-#include "tasks/gradient_maker.hpp"
-#include "tasks/parameter_store.hpp"
 #include "tasks/async_progress.hpp"
+#include "tasks/gradient_worker.hpp"
+#include "tasks/parameter_store.hpp"
+#include "tasks/running_statistics.hpp"
+#include "tasks/virtual_report.hpp"
 
 namespace cohort {
 namespace {
-
-/// Durations, and what of them people want to know.
-class Durations {
- public:
-  void add(double duration) { all_.push_back(duration); }
-  [[nodiscard]] bool empty() const noexcept { return all_.empty(); }
-  [[nodiscard]] double mean() const {
-    double sum = 0;
-    for (const double each : all_) sum += each;
-    return sum / static_cast<double>(all_.size());
-  }
-  /// The least of them that so large a share does not exceed.
-  [[nodiscard]] double quantile(double share) const {
-    std::vector<double> some = all_;
-    const auto at = std::clamp<std::ptrdiff_t>(static_cast<std::ptrdiff_t>(std::ceil(share * static_cast<double>(some.size()))) - 1, 0, std::ssize(some) - 1);
-    std::ranges::nth_element(some, some.begin() + at);
-    return some[static_cast<std::size_t>(at)];
-  }
-
- private:
-  std::vector<double> all_;
-};
 
 class Replay {
  public:
@@ -69,24 +49,21 @@ class Replay {
   bool save(bool best);
   void enter_phase();
   void average_statistics();
-  void put_statistics(const std::vector<float>& statistics);
-  void take_statistics(std::vector<float>& statistics);
   void log();
-  [[nodiscard]] std::string table() const;
+  [[nodiscard]] std::string table();
 
   Run& run_;
   Setup& setup_;
   ParameterStore store_;
-  GradientMaker maker_;
+  GradientWorker gradients_;
+  RunningStatistics statistics_;
   CheckpointWriter writer_;
   std::array<Stateful*, 2> parts_;
   VirtualTime time_;
   std::vector<Learner> learners_;
-  std::optional<AsyncProgress> updates_;           // made where the run's position is known
+  std::optional<AsyncProgress> progress_;    // made where the run's position is known
   Boundary due_;
-  std::int64_t first_step_ = 0, largest_gap_ = 0;
-  double step_began_ = 0;
-  Durations steps_;                          // of virtual time, where updates are steps
+  VirtualReport report_;
 };
 
 Shard everything(const Parameters& parameters) {
@@ -101,28 +78,29 @@ Parameters& placed(Setup& setup) {
 }
 
 StoreOptions store_options(const Run& run) {
-  return {.workers = run.course.replicas(), .clip_norm = run.plan.train.clip_norm, .compensation = run.phase().aggregate(run.course.replicas())->compensation()};
+  const int learners = run.course.replicas();
+  return {.workers = learners, .clip_norm = run.plan.train.clip_norm, .compensation = run.phase().aggregate(learners)->compensation()};
 }
 
 Replay::Replay(Run& run, Setup& setup)
     : run_(run), setup_(setup), store_(placed(setup), *setup.optimizer, setup.replica->session().pool(), run.world, store_options(run)),
-      maker_(run, setup, run.world, {}),
+      gradients_(run, setup, run.world, {}), statistics_(*setup.parameters),
       writer_(run.out.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, run.world.context().log, nullptr, run.world.rank_activity()),
       parts_{&run.state, setup.parameters.get()}, time_(run.plan.replay), learners_(static_cast<std::size_t>(run.course.replicas())) {
   if (run.out.resumes()) (void)run.checkpoint->load(&run.world, parts_);
   store_.start_at(run.state.step);
   for (Learner& learner : learners_) {
     learner.gradient.resize(static_cast<std::size_t>(store_.size()));
-    take_statistics(learner.statistics);
+    statistics_.read(learner.statistics);
   }
 }
 
 void Replay::train() {
   run_.begin();
-  updates_.emplace(run_, *run_.world.context().clock, setup_.replica->metric_names());
-  updates_->on_log([this] { log(); });
+  progress_.emplace(run_, *run_.world.context().clock, setup_.replica->metric_names());
+  progress_->on_log([this] { log(); });
   describe();
-  first_step_ = run_.state.step;
+  report_.begin(run_.state.step);
   time_.begin_at(run_.state.step);
   if (std::exchange(run_.state.validation_due, 0) != 0 && run_.plan.validation_data && validate()) (void)save(true);
   if (run_.ends_at_its_start()) {
@@ -136,12 +114,12 @@ void Replay::train() {
       continue;
     }
     check(due_.any(), Code::internal, "no learner may begin a gradient, and none is under way");
-    due_ |= updates_->boundary();
+    due_ |= progress_->boundary();
     pass_boundary();
     ended = run_.over();
   }
   writer_.close();
-  maker_.add_to_summary();
+  gradients_.add_to_summary();
   run_.summary.memory.slots = setup_.parameters->slot_bytes();
   run_.summary.memory.communication += store_.bytes() + std::ssize(learners_) * store_.size() * static_cast<std::int64_t>(sizeof(float));
   run_.out.progress.note("\n" + table());
@@ -149,20 +127,21 @@ void Replay::train() {
 
 void Replay::describe() {
   const TrainingPhase& phase = run_.phase();
+  const PhaseLength length = run_.course.length(phase);
   run_.out.progress.note(fmt::format("{} parameters, {} learners in virtual time, {}: {} samples per update, {} updates per epoch, "
-                                 "learning rate {:.4g}; writing to {}",
-                                 setup_.parameters->elements(), learners_.size(), phase.updater, run_.course.length(phase).update_samples,
-                                 run_.course.length(phase).updates_per_epoch, run_.course.rate(run_.course.length(phase), run_.state.position), run_.out.directory.path.string()));
+                                     "learning rate {:.4g}; writing to {}",
+                                     setup_.parameters->elements(), learners_.size(), phase.updater, length.update_samples, length.updates_per_epoch,
+                                     run_.course.rate(length, run_.state.position), run_.out.directory.path.string()));
 }
 
 /// Work for everybody who has none and may begin.
 void Replay::deal() {
-  for (int learner = 0; learner < updates_->trains() && !due_.any(); ++learner) {
-    if (learners_[static_cast<std::size_t>(learner)].busy || !updates_->wants_more()) continue;
-    const std::optional<int> share = updates_->rules().begin(learner);
+  for (int learner = 0; learner < progress_->plan().trains() && !due_.any(); ++learner) {
+    if (learners_[static_cast<std::size_t>(learner)].busy || !progress_->plan().wants_more()) continue;
+    const std::optional<int> share = progress_->plan().rules().begin(learner);
     if (!share) continue;
-    compute(learner, updates_->training(*share));
-    if (!updates_->rules().in_steps() && run_.state.position.sample == 0) look_for_boundary();
+    compute(learner, progress_->plan().training(*share));
+    if (!progress_->plan().rules().in_steps() && run_.state.position.sample == 0) look_for_boundary();
   }
 }
 
@@ -173,14 +152,14 @@ void Replay::compute(int learner, const Token& token) {
   {
     const PhaseScope computing(run_.profile, Phase::compute);
     store_.note_read(learner);
-    put_statistics(mine.statistics);
+    statistics_.write(mine.statistics);
     if (token.in_steps == 0 || token.version != mine.version) mine.kept = mine.statistics;
     mine.version = token.version;
-    mine.done = maker_.make(token);
+    mine.done = gradients_.make(token);
     mine.done.read = token.version;
-    take_statistics(mine.statistics);
+    statistics_.read(mine.statistics);
     if (!std::isfinite(mine.done.norm)) mine.statistics = mine.kept;
-    const float* const gradient = maker_.memory().owned().front().gradient;
+    const float* const gradient = gradients_.memory().owned().front().gradient;
     std::copy_n(gradient, mine.gradient.size(), mine.gradient.begin());
   }
   run_.profile.end_step();
@@ -194,9 +173,9 @@ void Replay::judge(int learner) {
   mine.busy = false;
   ++mine.clock;
   std::int64_t least = mine.clock;
-  for (int other = 0; other < updates_->trains(); ++other) least = std::min(least, learners_[static_cast<std::size_t>(other)].clock);
-  largest_gap_ = std::max(largest_gap_, mine.clock - least);
-  LogEntry entry = updates_->judge(learner, mine.done);
+  for (int other = 0; other < progress_->plan().trains(); ++other) least = std::min(least, learners_[static_cast<std::size_t>(other)].clock);
+  report_.see_gap(mine.clock - least);
+  LogEntry entry = progress_->judge(learner, mine.done);
   entry.worker = learner;
   StepOutcome outcome;
   if (entry.accepted != 0) store_.accept(learner, mine.gradient.data(), entry.weight);
@@ -204,10 +183,9 @@ void Replay::judge(int learner) {
     const StepInfo info{.step = store_.version(), .applied = entry.applied, .learning_rate = entry.rate,
                         .previous_learning_rate = entry.previous_rate};
     outcome = store_.apply(info, entry.sum_scale, entry.in_steps != 0);
-    if (entry.in_steps != 0) steps_.add(time_.now() - step_began_);
-    step_began_ = time_.now();
+    report_.begin_step(time_.now(), entry.in_steps != 0);
   }
-  if (!updates_->followed(entry, mine.done, outcome)) return;
+  if (!progress_->followed(entry, mine.done, outcome)) return;
   for (Learner& each : learners_) {
     if (!outcome.applied && each.version == mine.done.read) each.statistics = each.kept;
   }
@@ -217,7 +195,7 @@ void Replay::judge(int learner) {
 }
 
 void Replay::look_for_boundary() {
-  if (!due_.any()) due_ = updates_->boundary();
+  if (!due_.any()) due_ = progress_->boundary();
 }
 
 /// Nothing is under way.
@@ -231,27 +209,27 @@ void Replay::pass_boundary() {
   } else if (due_.evaluation && run_.result.stopped && !saved) {
     (void)save(false);
   }
-  if (!due_.end && updates_->phase_over()) enter_phase();
+  if (!due_.end && progress_->plan().phase_over()) enter_phase();
   due_ = {};
   time_.begin_at(run_.state.step);
-  step_began_ = time_.now();
+  report_.begin_step(time_.now());
 }
 
 bool Replay::validate() {
   const PhaseScope validating(run_.profile, Phase::validation);
-  const Done done = maker_.evaluate({.kind = TokenKind::evaluate});
+  const Done done = gradients_.evaluate({.kind = TokenKind::evaluate});
   if (run_.world.context().stop_requested()) {       // it may not have seen all samples: a run that goes on from here validates first
     run_.result.stopped = true;
     return false;
   }
-  std::vector<double> sums(done.sums.begin(), done.sums.begin() + static_cast<std::ptrdiff_t>(updates_->evaluation_sums()) - 1);
+  std::vector<double> sums(done.sums.begin(), done.sums.begin() + static_cast<std::ptrdiff_t>(progress_->evaluation_sums()) - 1);
   sums.insert(sums.begin(), static_cast<double>(done.samples));
-  return updates_->take_evaluation(sums);
+  return progress_->take_evaluation(sums);
 }
 
 bool Replay::save(bool best) {
   const PhaseScope saving(run_.profile, Phase::checkpoint);
-  if (!updates_->may_save(best)) return false;
+  if (!progress_->may_save(best)) return false;
   if (run_.keeps_all()) {
     writer_.close();
     writer_.keep_all();
@@ -261,78 +239,44 @@ bool Replay::save(bool best) {
 }
 
 void Replay::enter_phase() {
-  for (int learner = 0; learner < updates_->trains(); ++learner) {
+  for (int learner = 0; learner < progress_->plan().trains(); ++learner) {
     Learner& mine = learners_[static_cast<std::size_t>(learner)];
-    const WorkerCounts& counts = updates_->rules().counts()[static_cast<std::size_t>(learner)];
+    const WorkerCounts& counts = progress_->plan().rules().counts()[static_cast<std::size_t>(learner)];
     mine.before.applied += counts.applied, mine.before.dropped += counts.dropped, mine.before.waited += counts.waited;
     mine.clock = 0;
   }
-  updates_->enter_phase();
+  progress_->enter_phase();
 }
 
-// Each learner has running statistics of its own, as a worker has -----------------------------------------------------------------
-
-void Replay::put_statistics(const std::vector<float>& statistics) {
-  const float* from = statistics.data();
-  maker_.for_each_statistic([&](const Tensor& value) {
-    value.copy_from(Tensor::of(value.shape(), std::vector<float>(from, from + value.elements())));
-    from += value.elements();
-  });
-}
-
-void Replay::take_statistics(std::vector<float>& statistics) {
-  statistics.clear();
-  maker_.for_each_statistic([&](const Tensor& value) {
-    const std::vector<float> values = value.to_vector<float>();
-    statistics.insert(statistics.end(), values.begin(), values.end());
-  });
-}
-
+/// Each learner has running statistics of its own, as a worker has.
 void Replay::average_statistics() {
-  std::vector<float> average(learners_.front().statistics.size());
-  for (std::size_t i = 0; i < average.size(); ++i) {
-    double sum = 0;
-    for (int learner = 0; learner < updates_->trains(); ++learner) sum += learners_[static_cast<std::size_t>(learner)].statistics[i];
-    average[i] = static_cast<float>(sum / updates_->trains());
-  }
+  StatisticsMean mean(statistics_.elements());
+  for (int learner = 0; learner < progress_->plan().trains(); ++learner) mean.add(learners_[static_cast<std::size_t>(learner)].statistics);
+  const std::vector<float> average = mean.mean();
   for (Learner& learner : learners_) learner.statistics = average;
-  put_statistics(average);
+  statistics_.write(average);
 }
 
 // What people are told ---------------------------------------------------------------------------------------------------------
 
 void Replay::log() {
-  for (int learner = 0; learner < updates_->trains(); ++learner) {
-    updates_->log_counts(static_cast<std::size_t>(learner), updates_->rules().counts()[static_cast<std::size_t>(learner)]);
+  for (int learner = 0; learner < progress_->plan().trains(); ++learner) {
+    log_counts(run_.out.metrics, static_cast<std::size_t>(learner), progress_->plan().rules().counts()[static_cast<std::size_t>(learner)]);
   }
-  const double now = time_.now();
-  run_.out.metrics.log("virtual_time", now);
-  if (now > 0) run_.out.metrics.log("updates_per_virtual_time", static_cast<double>(run_.state.step - first_step_) / now);
-  run_.out.metrics.log("largest_gap", static_cast<double>(largest_gap_));
-  if (!due_.end || steps_.empty()) return;
-  run_.out.metrics.log("virtual_step/mean", steps_.mean());
-  run_.out.metrics.log("virtual_step/p50", steps_.quantile(0.5));
-  run_.out.metrics.log("virtual_step/p95", steps_.quantile(0.95));
+  report_.log(run_.out.metrics, time_.now(), run_.state.step, due_.end);
 }
 
-std::string Replay::table() const {
+std::string Replay::table() {
   std::vector<WorkerLine> lines;
   for (std::size_t learner = 0; learner < learners_.size(); ++learner) {
     WorkerLine line{.counts = learners_[learner].before};
-    if (static_cast<int>(learner) < updates_->trains()) {
-      const WorkerCounts& more = updates_->rules().counts()[learner];
+    if (static_cast<int>(learner) < progress_->plan().trains()) {
+      const WorkerCounts& more = progress_->plan().rules().counts()[learner];
       line.counts.applied += more.applied, line.counts.dropped += more.dropped, line.counts.waited += more.waited;
     }
     lines.push_back(line);
   }
-  std::string text = updates_->table(lines);
-  const double now = time_.now();
-  text += fmt::format("\nvirtual time {:.2f} (the mean time of a gradient is 1), {:.4f} updates per unit, largest gap between learners {} gradients", now,
-                      now > 0 ? static_cast<double>(run_.state.step - first_step_) / now : 0, largest_gap_);
-  if (!steps_.empty()) {
-    text += fmt::format("\nvirtual time of a step: mean {:.4f}, p50 {:.4f}, p95 {:.4f}", steps_.mean(), steps_.quantile(0.5), steps_.quantile(0.95));
-  }
-  return text;
+  return progress_->table(lines) + "\n" + report_.text(time_.now(), run_.state.step);
 }
 
 void refuse(const Run& run, const Setup& setup) {

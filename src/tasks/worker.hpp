@@ -9,10 +9,11 @@
 #include "params/kept_statistics.hpp"
 #include "run/run.hpp"
 #include "run/setup.hpp"
-#include "tasks/gradient_maker.hpp"
+#include "tasks/gradient_worker.hpp"
 #include "tasks/gradient_push.hpp"
 #include "tasks/messages.hpp"
 #include "tasks/task_layout.hpp"
+#include "tasks/token_line.hpp"
 #include "tasks/value_pull.hpp"
 
 namespace cohort {
@@ -33,8 +34,6 @@ class Worker {
 
  private:
   [[nodiscard]] Token next_token();
-  void report(Done done);
-  void take_averages();
   void give_statistics();
   void save_residuals(const Token& token);
   void mark_residuals(const Token& token);
@@ -46,18 +45,13 @@ class Worker {
   Run& run_;
   Setup& setup_;
   Communicator& client_;
-  const TaskLayout& layout_;
-  Profile& profile_;
-  GradientMaker maker_;
+  GradientWorker gradients_;
   GradientPush push_;
   ValuePull pull_;
   KeptStatistics statistics_;  // before the gradient at hand, or where updates are steps, before the first of its step
   std::int64_t kept_ = -1;                   // the version that they are of
   ResidualFiles* residuals_ = nullptr;
-  Transfer token_in_, out_;
-  Token token_;
-  Done done_;
-  std::int64_t last_token_ = 0;
+  TokenLine line_;
 };
 
 }  // namespace cohort

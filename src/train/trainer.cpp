@@ -37,13 +37,13 @@ class PhaseRanks {
 
   /// Collective. At the beginning of the run.
   void start() {
-    if (trainer_) trainer_->start();
+    if (trainer_) trainer_->replica().start();
   }
   /// Collective. `before`: so many ranks have trained in the phase that left `handover`.
   void start_from(Handover& handover, int before) {
-    handover.give(run_.world, trainer_ ? trainer_->parts() : std::span<Stateful* const>());
-    handover.give_residuals(run_.world, before, active_, trainer_ ? &trainer_->residuals() : nullptr);
-    if (trainer_) trainer_->go_on();
+    handover.give(run_.world, trainer_ ? std::span<Stateful* const>(trainer_->replica().parts) : std::span<Stateful* const>());
+    handover.give_residuals(run_.world, before, active_, trainer_ ? &trainer_->replica().updater->residuals() : nullptr);
+    if (trainer_) trainer_->replica().go_on();
   }
 
   /// Collective. To the end of the phase or the run.
@@ -52,7 +52,7 @@ class PhaseRanks {
     else run_.take(follow(run_.world));
   }
   void leave_to(Handover& handover) {
-    if (trainer_) handover.take(trainer_->parts(), trainer_->residuals());
+    if (trainer_) handover.take(trainer_->replica().parts, trainer_->replica().updater->residuals());
   }
 
  private:

@@ -21,6 +21,14 @@ class GradientSink {
   /// Between two nodes, so that what has begun goes on. Never blocks.
   virtual void poll() = 0;
 
+  /// An update's gradient comes batch by batch: `begin_batch`, then `ready` for every parameter and `end_batch`, or else
+  /// `contribute_zeros`. `last`: of the update. Gradients of those before are kept, and become ready with the last batch's.
+  virtual void begin_batch(bool last) = 0;
+  /// Instead of a batch without samples: all gradients of this rank are zero.
+  virtual void contribute_zeros() = 0;
+  /// All gradients of the batch are ready.
+  virtual void end_batch() = 0;
+
   /// Are parameters fetched when a node is about to read them? Then every rank must run the same steps, with no samples if need
   /// be, and `before_read` is called, in evaluation as well.
   [[nodiscard]] virtual bool reads_on_demand() const noexcept { return false; }

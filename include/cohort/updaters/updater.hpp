@@ -41,18 +41,12 @@ struct UpdaterMemory {
 };
 
 /// How one step's gradients become the next parameters. Gradients are written where `gradient` says, already weighted by this
-/// rank's share of the update's samples, so that sums over the ranks are averages. A step is `begin`, then for each of its
-/// batches `begin_batch`, `ready` for every parameter or `contribute_zeros`, and `end_batch`; then `finish`.
+/// rank's share of the update's samples, so that sums over the ranks are averages. A step is `begin`, then its batches as a
+/// GradientSink gets them, each of them collective; then `finish`.
 class Updater : public GradientSink {
  public:
   /// Collective. `info` counts the steps; the rates are those of `finish`.
   virtual void begin(const StepInfo& info) = 0;
-  /// `last`: of the update. Gradients of those before are kept, and become ready with the last batch's.
-  virtual void begin_batch(bool last) = 0;
-  /// Instead of a batch without samples: all gradients of this rank are zero.
-  virtual void contribute_zeros() = 0;
-  /// Collective. All gradients of the batch are ready.
-  virtual void end_batch() = 0;
   /// Collective. Parameters may be read again afterwards.
   virtual StepOutcome finish(const StepInfo& info, const StepScalars& mine) = 0;
 

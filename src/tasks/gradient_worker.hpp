@@ -7,15 +7,16 @@
 
 #include "cohort/exchange/exchange.hpp"
 #include "cohort/exchange/gradient_sink.hpp"
+#include "run/gradient_source.hpp"
 #include "run/run.hpp"
 #include "run/setup.hpp"
 #include "tasks/messages.hpp"
 
 namespace cohort {
 
-/// Computes the gradients that tokens ask for with one replica: batches, forward, backward, accumulation. They lie in memory of this
-/// rank alone, and what becomes of them is somebody else's business. One thread.
-class GradientMaker final : private GradientSink {
+/// Computes the gradients that tokens ask for with one replica. They lie in memory of this rank alone, and what becomes of them is
+/// somebody else's business. One thread.
+class GradientWorker final : private GradientSink {
  public:
   /// Heard during the backward pass that makes a gradient complete.
   struct Hooks {
@@ -23,7 +24,7 @@ class GradientMaker final : private GradientSink {
     std::function<void()> poll = [] {};
   };
   /// `alone`: a group of this rank only. `setup.parameters` has been placed.
-  GradientMaker(Run& run, Setup& setup, Communicator& alone, Hooks hooks);
+  GradientWorker(Run& run, Setup& setup, Communicator& alone, Hooks hooks);
 
   /// With the values that the replica has now. Gradients are in `memory()` until the next call.
   [[nodiscard]] Done make(const Token& token);
@@ -31,13 +32,6 @@ class GradientMaker final : private GradientSink {
   [[nodiscard]] Done evaluate(const Token& token);
 
   [[nodiscard]] GradientExchange& memory() noexcept { return exchange_; }
-  /// The tensors that batch norm and the like keep.
-  template <class F>
-  void for_each_statistic(F&& f) {
-    for (const Parameters::Other& other : setup_.parameters->others()) {
-      if (other.statistic) f(other.value);
-    }
-  }
   void add_to_summary();
 
  private:
@@ -47,20 +41,22 @@ class GradientMaker final : private GradientSink {
   };
 
   [[nodiscard]] BatchPipeline& batches_of(const Token& token);
-  void forward_backward(const SampleBatch& batch, const Token& token, Done& done);
-  void contribute_zeros();
   [[nodiscard]] Tensor gradient(std::size_t p) const override { return exchange_.gradient(p); }
   void ready(std::size_t p, const Tensor* value) override;
   void poll() override { hooks_.poll(); }
+  void begin_batch(bool last) override { last_of_update_ = last; }
+  void contribute_zeros() override;
+  void end_batch() override;
 
   Run& run_;
   Setup& setup_;
   Hooks hooks_;
   GradientExchange exchange_;                // alone: memory of gradients, accumulation, norms
+  GradientSource source_;
+  Done done_;                                // of the gradient at hand
   std::vector<Batches> batches_;
   std::unique_ptr<BatchPipeline> validation_;
   std::int32_t validation_share_ = -1;
-  std::int64_t micro_step_ = 0;
   bool last_of_update_ = false;
 };
 

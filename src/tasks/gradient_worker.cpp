@@ -1,4 +1,4 @@
-#include "tasks/gradient_maker.hpp"
+#include "tasks/gradient_worker.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -26,13 +26,15 @@ void add(Done& done, const SampleBatch& batch, const BatchResult& result) {
 
 }  // namespace
 
-GradientMaker::GradientMaker(Run& run, Setup& setup, Communicator& group, Hooks hooks)
+GradientWorker::GradientWorker(Run& run, Setup& setup, Communicator& group, Hooks hooks)
     : run_(run), setup_(setup), hooks_(std::move(hooks)),
-      exchange_(group, *setup.parameters, setup.replica->session().device(), alone(setup.updater.exchange), {}) {
+      exchange_(group, *setup.parameters, setup.replica->session().device(), alone(setup.updater.exchange), {}),
+      source_(setup, run.profile, *this,
+              {.computed = [this](const SampleBatch& batch, double, const BatchResult& result) { add(done_, batch, result); }}) {
   setup.replica->bind_gradients(*setup.parameters, *this);
 }
 
-BatchPipeline& GradientMaker::batches_of(const Token& token) {
+BatchPipeline& GradientWorker::batches_of(const Token& token) {
   for (Batches& each : batches_) {
     if (each.phase == token.phase && each.share == token.share && each.shares == token.shares) return *each.pipeline;
   }
@@ -45,52 +47,38 @@ BatchPipeline& GradientMaker::batches_of(const Token& token) {
   return *batches_.back().pipeline;
 }
 
-Done GradientMaker::make(const Token& token) {
-  BatchPipeline& data = batches_of(token);
-  if (data.position() != token.position) data.seek(token.position);
-  Done done{.kind = DoneKind::trained};
-  exchange_.begin(token.step);
-  for (std::int64_t i = 0; i < setup_.train.accumulate; ++i) {
-    const SampleBatch* batch = nullptr;
-    {
-      const PhaseScope waiting(run_.profile, Phase::data);
-      batch = data.next();
-    }
-    last_of_update_ = i + 1 == setup_.train.accumulate || batch->last_in_epoch;
-    micro_step_ = token.step * setup_.train.accumulate + i;
-    forward_backward(*batch, token, done);
-    if (last_of_update_) break;
-  }
-  (void)exchange_.finish({});
-  if (setup_.train.accumulate > 1) exchange_.clear_accumulated();
-  done.norm = std::sqrt(exchange_.sum_of_squares());
-  return done;
-}
-
 /// The gradient is a mean over this share's samples, if the update's batch has equal shares: so does its sum over all shares,
 /// divided by their number, weigh every sample alike, in a short batch as well.
-void GradientMaker::forward_backward(const SampleBatch& batch, const Token& token, Done& done) {
-  if (batch.samples == 0) return contribute_zeros();
-  const double weight = static_cast<double>(batch.samples) * token.shares / static_cast<double>(token.samples);
-  add(done, batch, setup_.replica->train(batch, weight, {.seed = setup_.train.seed, .step = micro_step_, .row_offset = batch.row_offset,
-                                                         .row_stride = batch.row_stride}));
-  for (std::size_t p = 0; !last_of_update_ && p < setup_.parameters->trained().size(); ++p) exchange_.accumulate(p);
+Done GradientWorker::make(const Token& token) {
+  BatchPipeline& data = batches_of(token);
+  if (data.position() != token.position) data.seek(token.position);
+  done_ = {.kind = DoneKind::trained};
+  exchange_.begin(token.step);
+  source_.make(data, {.step = token.step, .samples = token.samples, .scale = static_cast<double>(token.shares)});
+  (void)exchange_.finish({});
+  if (setup_.train.accumulate > 1) exchange_.clear_accumulated();
+  done_.norm = std::sqrt(exchange_.sum_of_squares());
+  return done_;
 }
 
-void GradientMaker::contribute_zeros() {
+void GradientWorker::contribute_zeros() {
   if (!last_of_update_) return;
   exchange_.zero_gradients();
   for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) ready(p, nullptr);
 }
 
-void GradientMaker::ready(std::size_t p, const Tensor* value) {
+void GradientWorker::ready(std::size_t p, const Tensor* value) {
   if (!last_of_update_) return;
   if (setup_.train.accumulate > 1) exchange_.add_accumulated(p);
   exchange_.ready(p, value);
   hooks_.ready(p);
 }
 
-Done GradientMaker::evaluate(const Token& token) {
+void GradientWorker::end_batch() {
+  for (std::size_t p = 0; !last_of_update_ && p < setup_.parameters->trained().size(); ++p) exchange_.accumulate(p);
+}
+
+Done GradientWorker::evaluate(const Token& token) {
   if (validation_share_ != token.share) {
     validation_ = std::make_unique<BatchPipeline>(setup_.validation_data, setup_.pipeline, token.share, token.shares, BatchUse::evaluation);
     validation_share_ = token.share;
@@ -104,7 +92,7 @@ Done GradientMaker::evaluate(const Token& token) {
   return done;
 }
 
-void GradientMaker::add_to_summary() {
+void GradientWorker::add_to_summary() {
   constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
   RankSummary& summary = run_.summary;
   const Device& device = setup_.replica->session().device();
