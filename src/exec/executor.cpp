@@ -6,6 +6,7 @@
 
 #include "cohort/base/clock.hpp"
 #include "exec/leading_dimensions.hpp"
+#include "exec/step_order.hpp"
 
 namespace cohort {
 namespace {
@@ -22,16 +23,6 @@ std::vector<Signature> signatures(const Plan& plan, const std::vector<PlanValue>
   std::vector<Signature> result;
   for (const PlanValue v : values) result.push_back(plan.signature(v));
   return result;
-}
-
-bool is_view(const PlanNode& node) {
-  return std::any_of(node.definition->reuse.begin(), node.definition->reuse.end(), [](const Reuse& r) { return r.view; });
-}
-
-/// A view with a kernel of its own (an assignment) works on the memory; one without only looks at it.
-bool runs(const PlanNode& node, const std::string& family) {
-  if (node.definition->source) return false;
-  return !is_view(node) || Registry<KernelFactory>::instance().find(node.op + "@" + family) != nullptr;
 }
 
 }  // namespace
@@ -52,7 +43,8 @@ struct Executor::Action {
 
 Executor::Executor(Plan plan, const ExternalMemory& memory, Device& device, ThreadPool& pool, StepHooks hooks,
                    const ExecutorOptions& options)
-    : plan_(std::move(plan)), device_(device), hooks_(std::move(hooks)), profile_(options.profile), wait_limit_(options.wait_limit) {
+    : plan_(std::move(plan)), order_(order_of(plan_, device.info().kernels)), device_(device), hooks_(std::move(hooks)),
+      profile_(options.profile), wait_limit_(options.wait_limit) {
   make_kernels(pool);
   LeadingDimensionRequest rows;
   MemoryRequest request;
@@ -82,7 +74,7 @@ Executor::~Executor() = default;
 void Executor::make_kernels(ThreadPool& pool) {
   const std::string& family = device_.info().kernels;
   for (const PlanNode& node : plan_.nodes) {
-    if (!runs(node, family)) {
+    if (!runs_kernel(node, family)) {
       kernels_.emplace_back();
       continue;
     }
@@ -196,20 +188,9 @@ void Executor::make_actions(ThreadPool& pool) {
       }
     }
     for (const int before : node.control) wait_for(before);
-    if (hooks_.before_read) add_reads(*action, node);
+    if (hooks_.before_read) action->reads = variables_read(plan_, node);
     action_of_[i] = static_cast<int>(actions_.size());
     actions_.push_back(std::move(action));
-  }
-}
-
-void Executor::add_reads(Action& action, const PlanNode& node) const {
-  for (PlanValue input : node.inputs) {
-    while (is_view(plan_.nodes[at(input.node)])) {
-      const PlanNode& view = plan_.nodes[at(input.node)];
-      input = view.inputs[at(std::ranges::find_if(view.definition->reuse, &Reuse::view)->input)];
-    }
-    const PlanNode& root = plan_.nodes[at(input.node)];
-    if (root.op == "Variable" && std::ranges::find(action.reads, root.origin) == action.reads.end()) action.reads.push_back(root.origin);
   }
 }
 

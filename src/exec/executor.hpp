@@ -35,6 +35,7 @@ class Executor {
   Executor& operator=(const Executor&) = delete;
 
   void run(std::span<const Tensor> feeds, const RunOptions& options);
+  [[nodiscard]] const StepOrder& order() const noexcept { return order_; }
   [[nodiscard]] const Tensor& fetch(std::size_t i) const { return fetches_.at(i); }
   [[nodiscard]] std::size_t arena_bytes() const noexcept { return memory_.arena_bytes; }
   [[nodiscard]] std::size_t least_arena_bytes() const noexcept { return memory_.least_arena_bytes; }
@@ -51,7 +52,6 @@ class Executor {
   void place_values(const ExternalMemory& memory);
   void place_fetches(const ExternalMemory& memory);
   void make_actions(ThreadPool& pool);
-  void add_reads(Action& action, const PlanNode& node) const;
   const Tensor* input_of(Action& action, PlanValue v, bool any_ld);
   [[nodiscard]] Tensor view_of(const Tensor& whole, const Shape& shape, int node);
   void copy_views(PlanValue v, std::vector<DenseCopy>& copies) const;
@@ -67,6 +67,7 @@ class Executor {
   Tensor& slot(PlanValue v) { return slots_[static_cast<std::size_t>(v.node)][static_cast<std::size_t>(v.output)]; }
 
   Plan plan_;
+  StepOrder order_;
   Device& device_;
   StepHooks hooks_;
   Profile* profile_;                                   // may be null

@@ -11,6 +11,7 @@
 #include "exec/initializer.hpp"
 #include "exec/passes.hpp"
 #include "exec/precision.hpp"
+#include "exec/step_order.hpp"
 
 namespace cohort {
 namespace {
@@ -33,6 +34,7 @@ const Tensor& Step::fetch(std::size_t i) const { return state_->executor->fetch(
 std::size_t Step::arena_bytes() const { return state_->executor->arena_bytes(); }
 std::size_t Step::least_arena_bytes() const { return state_->executor->least_arena_bytes(); }
 double Step::flops() const { return state_->executor->flops(); }
+const StepOrder& Step::order() const { return state_->executor->order(); }
 std::size_t Step::kernels() const { return state_->executor->kernels(); }
 std::string Step::text() const { return state_->executor->text(); }
 
@@ -92,11 +94,16 @@ struct Session::State {
     }
   }
 
-  std::unique_ptr<Executor> make_executor(std::span<const Value> fetches, const FeedShapes& feeds, StepHooks hooks) {
+  [[nodiscard]] Plan make_final_plan(std::span<const Value> fetches, const FeedShapes& feeds) const {
     Plan plan = make_plan(graph, fetches, feeds);
     check_devices(plan);
     if (options.precision != Precision::fp32) round_products(plan, options.precision == Precision::bf16_native);
     run_passes(plan);
+    return plan;
+  }
+
+  std::unique_ptr<Executor> make_executor(std::span<const Value> fetches, const FeedShapes& feeds, StepHooks hooks) {
+    Plan plan = make_final_plan(fetches, feeds);
     ExternalMemory memory;
     memory.variable = [this](const PlanNode& node) -> const Tensor& {
       in_use.insert(resource_key(node.container, node.name));
@@ -167,6 +174,10 @@ Step& Session::prepare(std::span<const Value> fetches, const FeedShapes& feeds, 
   if (hooked) state_->with_hooks.push_back(std::move(step));
   else state_->cached.emplace(key, std::move(step));
   return result;
+}
+
+StepOrder Session::order(std::span<const Value> fetches, const FeedShapes& feeds) {
+  return order_of(state_->make_final_plan(fetches, feeds), state_->device->info().kernels);
 }
 
 std::vector<Tensor> Session::run(std::span<const Value> fetches, const Feeds& feeds, const RunOptions& options) {

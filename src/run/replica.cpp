@@ -57,6 +57,7 @@ void Replica::bind_gradients(const Parameters& parameters, GradientSink& sink) {
   for (const Parameter& parameter : parameters.trained()) variables.push_back(parameter.variable);
   backward_from_ = graph_.size();
   std::vector<Value> gradient_values = gradients(training_.model.loss * weight_, variables);
+  gradients_ = gradient_values.size();
   for (std::size_t p = 0; p < gradient_values.size(); ++p) {
     // Two parameters can have one and the same gradient; each needs it in its own memory.
     const auto seen = gradient_values.begin() + static_cast<std::ptrdiff_t>(p);
@@ -69,43 +70,69 @@ void Replica::bind_gradients(const Parameters& parameters, GradientSink& sink) {
     consumed_.push_back(memory.empty());
     training_.values.push_back(*seen);
   }
-  gradients_ = gradient_values.size();
   for (const Value& update : graph_.updates()) training_.values.push_back(update);
+  if (std::ranges::find(consumed_, true) != consumed_.end()) sink_->follow_gradients(gradient_order());
   if (!reads_on_demand()) return;
   parameter_of_.assign(static_cast<std::size_t>(graph_.size()), -1);
   for (std::size_t p = 0; p < variables.size(); ++p) parameter_of_[static_cast<std::size_t>(variables[p].node)] = static_cast<std::ptrdiff_t>(p);
 }
 
-Step& Replica::step_for(Fetches& fetches, std::int64_t samples, bool training) {
-  Step*& step = fetches.steps[samples];
-  if (step != nullptr) return *step;
+FeedShapes Replica::feed_shapes(std::int64_t samples) const {
   FeedShapes shapes;
   for (std::size_t f = 0; f < fields_.size(); ++f) shapes.emplace_back(placeholders_[f], batched(fields_[f].shape, samples));
   shapes.emplace_back(weight_, Shape{});
+  return shapes;
+}
+
+/// Of a step with two samples: how many there are changes nothing but what a batch of one makes superfluous.
+std::vector<std::size_t> Replica::gradient_order() {
+  const std::size_t first = 1 + metric_names_.size();
+  std::vector<std::size_t> order;
+  for (const std::size_t fetch : session_->order(training_.values, feed_shapes(2)).fetches) {
+    if (fetch >= first && fetch < first + gradients_) order.push_back(fetch - first);
+  }
+  return order;
+}
+
+StepHooks Replica::training_hooks() {
+  const std::size_t first = 1 + metric_names_.size();
   StepHooks hooks;
-  if (training) {
-    const std::size_t first = 1 + metric_names_.size();
-    hooks.ready = [this, first](std::size_t fetch) {
-      if (fetch >= first && fetch < first + gradients_) sink_->ready(fetch - first, &running_->fetch(fetch));
-    };
-    hooks.poll = [this] { sink_->poll(); };
-    hooks.consumed.resize(fetches.values.size());
-    for (std::size_t p = 0; p < gradients_; ++p) hooks.consumed[first + p] = consumed_[p];
-    hooks.sum_over_replicas = sum_over_replicas_;
-    hooks.backward_from = backward_from_;
+  hooks.ready = [this, first](std::size_t fetch) {
+    if (fetch >= first && fetch < first + gradients_) sink_->ready(fetch - first, &running_->fetch(fetch));
+  };
+  hooks.poll = [this] { sink_->poll(); };
+  hooks.consumed.resize(training_.values.size());
+  for (std::size_t p = 0; p < gradients_; ++p) hooks.consumed[first + p] = consumed_[p];
+  hooks.sum_over_replicas = sum_over_replicas_;
+  hooks.backward_from = backward_from_;
+  return hooks;
+}
+
+Step& Replica::step_for(Fetches& fetches, std::int64_t samples, bool training) {
+  Prepared& prepared = fetches.steps[samples];
+  if (prepared.step == nullptr) {
+    StepHooks hooks;
+    if (training) hooks = training_hooks();
+    if (reads_on_demand()) hooks.before_read = [this](std::span<const int> variables) { before_read(variables); };
+    prepared.step = &session_->prepare(fetches.values, feed_shapes(samples), std::move(hooks));
+    if (reads_on_demand()) prepared.reads = parameters_among(prepared.step->order().reads);
   }
-  if (reads_on_demand()) {
-    hooks.before_read = [this](std::span<const int> variables) {
-      read_.clear();
-      for (const int variable : variables) {
-        const std::ptrdiff_t p = parameter_of_[static_cast<std::size_t>(variable)];
-        if (p >= 0) read_.push_back(static_cast<std::size_t>(p));
-      }
-      if (!read_.empty()) sink_->before_read(read_);
-    };
+  if (reads_on_demand()) sink_->follow_reads(prepared.reads);
+  return *prepared.step;
+}
+
+/// In their order.
+const std::vector<std::size_t>& Replica::parameters_among(std::span<const int> variables) {
+  read_.clear();
+  for (const int variable : variables) {
+    const std::ptrdiff_t p = parameter_of_[static_cast<std::size_t>(variable)];
+    if (p >= 0) read_.push_back(static_cast<std::size_t>(p));
   }
-  step = &session_->prepare(fetches.values, shapes, std::move(hooks));
-  return *step;
+  return read_;
+}
+
+void Replica::before_read(std::span<const int> variables) {
+  if (!parameters_among(variables).empty()) sink_->before_read(read_);
 }
 
 void Replica::set_feeds(const SampleBatch& batch) {
@@ -137,7 +164,7 @@ const BatchResult& Replica::train(const SampleBatch& batch, double weight, const
 std::size_t Replica::arena_bytes() const {
   std::size_t most = 0;
   for (const Fetches* fetches : {&training_, &evaluation_}) {
-    for (const auto& [samples, step] : fetches->steps) most = std::max(most, step->arena_bytes());
+    for (const auto& [samples, prepared] : fetches->steps) most = std::max(most, prepared.step->arena_bytes());
   }
   return most;
 }

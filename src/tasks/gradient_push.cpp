@@ -22,7 +22,7 @@ bool exceeds(float most, const float* x, const float* residual, std::int64_t n) 
 
 }  // namespace
 
-GradientPush::GradientPush(Communicator& client, const TaskLayout& layout, const Parameters& parameters, GradientExchange& gradients, Device& device)
+GradientPush::GradientPush(Communicator& client, const TaskLayout& layout, const Parameters& parameters, const GradientStore& gradients, Device& device)
     : client_(client), layout_(layout), parameters_(parameters), gradients_(gradients), device_(device), tasks_(layout.tasks.size()),
       pieces_of_(parameters.trained().size()) {
   for (std::size_t t = 0; t < tasks_.size(); ++t) {
@@ -89,7 +89,7 @@ bool GradientPush::poll() {
 /// Of a piece, which lies in one bucket.
 const float* GradientPush::gradient(std::int64_t flat) const {
   if (!staged_.empty()) return staged_.data() + flat;
-  for (const GradientRange& part : gradients_.owned()) {
+  for (const GradientRange& part : gradients_.ranges()) {
     if (flat >= part.begin && flat < part.begin + part.n) return part.gradient + (flat - part.begin);
   }
   fail(Code::internal, "a gradient outside all buckets");
@@ -150,7 +150,7 @@ void GradientPush::send_ready(std::size_t t) {
 
 std::int64_t GradientPush::finish() {
   if (!staged_.empty()) {
-    for (const GradientRange& part : gradients_.owned()) {
+    for (const GradientRange& part : gradients_.ranges()) {
       device_.stream().copy(staged_.data() + part.begin, part.gradient, static_cast<std::size_t>(part.n) * sizeof(float));
     }
     device_.stream().synchronize();

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "cohort/comm/communicator.hpp"
-#include "cohort/exchange/exchange.hpp"
 #include "cohort/params/residual_keeper.hpp"
+#include "exchange/gradient_store.hpp"
 #include "tasks/messages.hpp"
 #include "tasks/task_layout.hpp"
 
@@ -16,7 +16,7 @@ namespace cohort {
 /// backward pass goes on. Keeps what a lossy codec loses. One thread.
 class GradientPush final : public ResidualKeeper {
  public:
-  GradientPush(Communicator& client, const TaskLayout& layout, const Parameters& parameters, GradientExchange& gradients, Device& device);
+  GradientPush(Communicator& client, const TaskLayout& layout, const Parameters& parameters, const GradientStore& gradients, Device& device);
 
   /// The next gradient. Waits until the last one has left.
   void begin(std::int64_t step);
@@ -61,7 +61,7 @@ class GradientPush final : public ResidualKeeper {
   Communicator& client_;
   const TaskLayout& layout_;
   const Parameters& parameters_;
-  GradientExchange& gradients_;
+  const GradientStore& gradients_;
   Device& device_;
   std::vector<Task> tasks_;
   std::vector<std::vector<std::pair<std::size_t, std::size_t>>> pieces_of_;   // by parameter: task, piece

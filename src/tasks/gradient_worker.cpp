@@ -1,21 +1,15 @@
 #include "tasks/gradient_worker.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 
 namespace cohort {
 namespace {
 
-/// One bucket in memory of this rank alone.
-ExchangeOptions alone(const ExchangeOptions& options) {
-  constexpr double kEverything = 1e9;        // MiB
-  ExchangeOptions result = options;
-  result.first_bucket_mib = result.bucket_mib = kEverything;
-  result.collective = {};
-  result.each_batch = false;
-  return result;
-}
+/// All gradients lie in one piece.
+FlatRange everything(const Parameters& parameters) { return {0, parameters.flat_size()}; }
 
 void add(Done& done, const SampleBatch& batch, const BatchResult& result) {
   const auto n = static_cast<double>(batch.samples);
@@ -26,9 +20,9 @@ void add(Done& done, const SampleBatch& batch, const BatchResult& result) {
 
 }  // namespace
 
-GradientWorker::GradientWorker(Run& run, Setup& setup, Communicator& group, Hooks hooks)
+GradientWorker::GradientWorker(Run& run, Setup& setup, Hooks hooks)
     : run_(run), setup_(setup), hooks_(std::move(hooks)),
-      exchange_(group, *setup.parameters, setup.replica->session().device(), alone(setup.updater.exchange), {}),
+      store_(*setup.parameters, setup.replica->session().device(), std::array{everything(*setup.parameters)}), accumulator_(*setup.parameters, store_),
       source_(setup, run.profile, *this,
               {.computed = [this](const SampleBatch& batch, double, const BatchResult& result) { add(done_, batch, result); }}) {
   setup.replica->bind_gradients(*setup.parameters, *this);
@@ -53,29 +47,20 @@ Done GradientWorker::make(const Token& token) {
   BatchPipeline& data = batches_of(token);
   if (data.position() != token.position) data.seek(token.position);
   done_ = {.kind = DoneKind::trained};
-  exchange_.begin(token.step);
   source_.make(data, {.step = token.step, .samples = token.samples, .scale = static_cast<double>(token.shares)});
-  (void)exchange_.finish({});
-  if (setup_.train.accumulate > 1) exchange_.clear_accumulated();
-  done_.norm = std::sqrt(exchange_.sum_of_squares());
+  accumulator_.clear();
+  done_.norm = std::sqrt(store_.sum_of_squares());
   return done_;
 }
 
 void GradientWorker::contribute_zeros() {
-  if (!last_of_update_) return;
-  exchange_.zero_gradients();
+  if (!accumulator_.in_last_batch()) return;
+  store_.zero();
   for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) ready(p, nullptr);
 }
 
-void GradientWorker::ready(std::size_t p, const Tensor* value) {
-  if (!last_of_update_) return;
-  if (setup_.train.accumulate > 1) exchange_.add_accumulated(p);
-  exchange_.ready(p, value);
-  hooks_.ready(p);
-}
-
-void GradientWorker::end_batch() {
-  for (std::size_t p = 0; !last_of_update_ && p < setup_.parameters->trained().size(); ++p) exchange_.accumulate(p);
+void GradientWorker::ready(std::size_t p, const Tensor* /*value*/) {
+  if (accumulator_.complete(p)) hooks_.ready(p);
 }
 
 Done GradientWorker::evaluate(const Token& token) {
@@ -101,7 +86,7 @@ void GradientWorker::add_to_summary() {
   MemorySummary& m = summary.memory;
   const std::int64_t kept = m.parameters + m.slots;           // in host memory, for others
   m.parameters += setup_.parameters->value_bytes();
-  m.gradients = exchange_.gradient_bytes();
+  m.gradients = store_.bytes();
   m.activations = static_cast<std::int64_t>(setup_.replica->arena_bytes());
   m.device_total = kept + device.memory().now.load() + (device.info().host_accessible ? m.gradients : 0);
   m.kernels = m.device_total - m.parameters - m.slots - m.gradients - m.activations;

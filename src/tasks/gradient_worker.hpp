@@ -5,8 +5,9 @@
 #include <memory>
 #include <vector>
 
-#include "cohort/exchange/exchange.hpp"
 #include "cohort/exchange/gradient_sink.hpp"
+#include "exchange/gradient_accumulator.hpp"
+#include "exchange/gradient_store.hpp"
 #include "run/gradient_source.hpp"
 #include "run/run.hpp"
 #include "run/setup.hpp"
@@ -23,15 +24,15 @@ class GradientWorker final : private GradientSink {
     std::function<void(std::size_t parameter)> ready = [](std::size_t) {};
     std::function<void()> poll = [] {};
   };
-  /// `alone`: a group of this rank only. `setup.parameters` has been placed.
-  GradientWorker(Run& run, Setup& setup, Communicator& alone, Hooks hooks);
+  /// `setup.parameters` has been placed.
+  GradientWorker(Run& run, Setup& setup, Hooks hooks);
 
   /// With the values that the replica has now. Gradients are in `memory()` until the next call.
   [[nodiscard]] Done make(const Token& token);
   /// Sums over the token's share of the validation data.
   [[nodiscard]] Done evaluate(const Token& token);
 
-  [[nodiscard]] GradientExchange& memory() noexcept { return exchange_; }
+  [[nodiscard]] const GradientStore& memory() const noexcept { return store_; }
   void add_to_summary();
 
  private:
@@ -41,23 +42,23 @@ class GradientWorker final : private GradientSink {
   };
 
   [[nodiscard]] BatchPipeline& batches_of(const Token& token);
-  [[nodiscard]] Tensor gradient(std::size_t p) const override { return exchange_.gradient(p); }
+  [[nodiscard]] Tensor gradient(std::size_t p) const override { return store_.gradient(p); }
   void ready(std::size_t p, const Tensor* value) override;
   void poll() override { hooks_.poll(); }
-  void begin_batch(bool last) override { last_of_update_ = last; }
+  void begin_batch(bool last) override { accumulator_.begin_batch(last); }
   void contribute_zeros() override;
-  void end_batch() override;
+  void end_batch() override { accumulator_.end_batch(); }
 
   Run& run_;
   Setup& setup_;
   Hooks hooks_;
-  GradientExchange exchange_;                // alone: memory of gradients, accumulation, norms
+  GradientStore store_;
+  GradientAccumulator accumulator_;
   GradientSource source_;
   Done done_;                                // of the gradient at hand
   std::vector<Batches> batches_;
   std::unique_ptr<BatchPipeline> validation_;
   std::int32_t validation_share_ = -1;
-  bool last_of_update_ = false;
 };
 
 }  // namespace cohort

@@ -84,7 +84,7 @@ StoreOptions store_options(const Run& run) {
 
 Replay::Replay(Run& run, Setup& setup)
     : run_(run), setup_(setup), store_(placed(setup), *setup.optimizer, setup.replica->session().pool(), run.world, store_options(run)),
-      gradients_(run, setup, run.world, {}), statistics_(*setup.parameters),
+      gradients_(run, setup, {}), statistics_(*setup.parameters),
       writer_(run.out.directory.checkpoints(), run.plan.checkpoint.keep, run.plan.config_text, run.world.context().log, nullptr, run.world.rank_activity()),
       parts_{&run.state, setup.parameters.get()}, time_(run.plan.replay), learners_(static_cast<std::size_t>(run.course.replicas())) {
   if (run.out.resumes()) (void)run.checkpoint->load(&run.world, parts_);
@@ -159,7 +159,7 @@ void Replay::compute(int learner, const Token& token) {
     mine.done.read = token.version;
     statistics_.read(mine.statistics);
     if (!std::isfinite(mine.done.norm)) mine.statistics = mine.kept;
-    const float* const gradient = gradients_.memory().owned().front().gradient;
+    const float* const gradient = gradients_.memory().ranges().front().gradient;
     std::copy_n(gradient, mine.gradient.size(), mine.gradient.begin());
   }
   run_.profile.end_step();

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "cohort/cluster/cluster_spec.hpp"
-#include "cohort/exchange/exchange.hpp"
+#include "cohort/exchange/options.hpp"
 #include "cohort/params/parameters.hpp"
 #include "tasks/wire_layout.hpp"
 

@@ -145,7 +145,6 @@ bool train_with_tasks(Run& run) {
   check_threads(world, setup.cluster);
   const std::optional<int> task = layout.cluster.task_of("ps", world.rank()), worker = layout.cluster.task_of("worker", world.rank());
 
-  Communicator alone = world.alone();
   Communicator tasks = world.split(task ? 0 : 1), workers = world.split(worker ? 0 : 1);
   Communicator client = world.duplicate(), service = client.twin();
   std::unique_ptr<Parameters> kept;
@@ -167,7 +166,7 @@ bool train_with_tasks(Run& run) {
   std::optional<Worker> works;
   std::optional<ResidualFiles> residuals;
   if (worker) {
-    works.emplace(run, setup, client, alone, layout);
+    works.emplace(run, setup, client, layout);
     if (!checkpoint.empty()) ResidualFiles::load(workers, works->push(), checkpoint);      // collective: none of them is lost yet
     save_residuals_of(*works, *worker, run, residuals);
   }
@@ -185,7 +184,7 @@ void train_in_place_of_worker(Run& run, Communicator& parents, const Introductio
   const TaskLayout layout(*setup.parameters, setup.cluster, setup.updater.exchange, run.world.context().ranks);
   told.give_others(*setup.parameters);
   setup.parameters->place_values_alone(setup.replica->session());
-  Worker worker(run, setup, parents, run.world, layout);
+  Worker worker(run, setup, parents, layout);
   std::optional<ResidualFiles> residuals;
   save_residuals_of(worker, *layout.cluster.task_of("worker", run.world.context().rank), run, residuals);
   (void)worker.work();

@@ -22,8 +22,8 @@ namespace cohort {
 /// with an endpoint of its own.
 class Worker {
  public:
-  /// `alone`: a group of this rank only. `setup.parameters`: placed by this.
-  Worker(Run& run, Setup& setup, Communicator& client, Communicator& alone, const TaskLayout& layout);
+  /// `setup.parameters` has been placed.
+  Worker(Run& run, Setup& setup, Communicator& client, const TaskLayout& layout);
 
   /// Where residuals go with a checkpoint; null: nowhere. It must outlive this object.
   void save_residuals_to(ResidualFiles* files) noexcept { residuals_ = files; }

@@ -10,20 +10,15 @@
 #include <utility>
 
 #include "cohort/updaters/updater.hpp"
+#include "exchange/error_feedback.hpp"
+#include "exchange/gradient_accumulator.hpp"
+#include "exchange/gradient_codec.hpp"
+#include "exchange/gradient_store.hpp"
 #include "params/slice_update.hpp"
 #include "updaters/gradient_verdict.hpp"
 
 namespace cohort {
 namespace {
-
-/// One rank's own: nothing is sent.
-ExchangeOptions alone(ExchangeOptions options) {
-  options.collective = options.collective.with_codec("fp32");
-  options.collective.algorithm = "auto";
-  options.error_feedback = "auto";
-  options.each_batch = false;
-  return options;
-}
 
 /// Replaces flat vectors by their mean over the ranks, part by part through the memory of a collective.
 class Average {
@@ -50,6 +45,7 @@ class Average {
       there.copy_from(here);
     }
   }
+  [[nodiscard]] std::string text() const { return collective_->describe(); }
   [[nodiscard]] std::int64_t bytes() const noexcept { return n_ * static_cast<std::int64_t>(sizeof(float)); }
 
  private:
@@ -72,42 +68,32 @@ class LocalSgd final : public Updater {
   LocalSgd(Communicator& communicator, Parameters& parameters, const Optimizer& optimizer, Session& session, const UpdaterOptions& options,
            std::int64_t every)
       : communicator_(communicator), parameters_(parameters), device_(session.device()), every_(every), clip_norm_(options.clip_norm),
-        own_(communicator.split(communicator.rank())),
-        exchange_(own_, parameters, device_, alone(options.exchange), {.own_thread = false}),
-        average_(communicator, options.exchange, parameters.flat_size()) {
+        store_(parameters, device_, bucket_ranges(parameters, options.exchange)), accumulator_(parameters, store_),
+        feedback_(parameters, bucket_ranges(parameters, options.exchange)), average_(communicator, options.exchange, parameters.flat_size()) {
     if (optimizer.sums() > 0) partials_.emplace(parameters.flat_size(), optimizer.sums(), nullptr);
-    update_.emplace(parameters, optimizer, device_, session.pool(), exchange_.owned(), partials_ ? &*partials_ : nullptr);
+    update_.emplace(parameters, optimizer, device_, session.pool(), store_.ranges(), partials_ ? &*partials_ : nullptr);
   }
 
-  Tensor gradient(std::size_t parameter) const override { return exchange_.gradient(parameter); }
-  void ready(std::size_t parameter, const Tensor*) override {
-    if (!last_batch_) return;
-    exchange_.add_accumulated(parameter);
-    exchange_.ready(parameter);
-  }
-  void poll() override { exchange_.poll(); }
+  Tensor gradient(std::size_t parameter) const override { return store_.gradient(parameter); }
+  void ready(std::size_t parameter, const Tensor*) override { (void)accumulator_.complete(parameter); }
+  void poll() override {}                   // nothing is sent during a step
 
-  void begin(const StepInfo& info) override {
-    step_ = info.step;
-    exchange_.begin(step_);
-  }
-  void begin_batch(bool last) override { last_batch_ = last; }
+  void begin(const StepInfo& info) override { step_ = info.step; }
+  void begin_batch(bool last) override { accumulator_.begin_batch(last); }
   void contribute_zeros() override {
-    if (!last_batch_) return;
-    exchange_.zero_gradients();
+    if (!accumulator_.in_last_batch()) return;
+    store_.zero();
     for (std::size_t p = 0; p < parameters_.trained().size(); ++p) ready(p, nullptr);
   }
-  void end_batch() override {
-    for (std::size_t p = 0; !last_batch_ && p < parameters_.trained().size(); ++p) exchange_.accumulate(p);
-  }
+  void end_batch() override { accumulator_.end_batch(); }
 
   StepOutcome finish(const StepInfo& info, const StepScalars& mine) override {
-    totals_.scalars = scalars_as<double>(exchange_.finish(mine));
-    exchange_.clear_accumulated();
+    totals_.scalars = scalars_as<double>(mine);
+    accumulator_.clear();
     // Gradients are weighted by this rank's share of the batch. Times the number of ranks they are those of its own samples and,
     // where shares differ, such that the mean over the ranks is the gradient of the whole batch.
     const double ranks = communicator_.size();
-    const GradientVerdict verdict(exchange_.sum_of_squares(), ranks, clip_norm_);
+    const GradientVerdict verdict(store_.sum_of_squares(), ranks, clip_norm_);
     if (verdict.finite) {
       StepInfo scaled = info;
       scaled.gradient_scale = verdict.scale;
@@ -146,13 +132,15 @@ class LocalSgd final : public Updater {
     return every_ == 1 ? "a gradient is not finite on some rank, which does without this update"
                        : "a gradient was not finite on some rank since the last average, which did without that update";
   }
-  ResidualKeeper& residuals() noexcept override { return exchange_; }
+  ResidualKeeper& residuals() noexcept override { return feedback_; }
   UpdaterMemory memory() const noexcept override {
-    return {.gradients = exchange_.gradient_bytes(), .exchange = exchange_.bytes(), .window = average_.bytes()};
+    return {.gradients = store_.bytes(), .exchange = store_.bytes(), .window = average_.bytes()};
   }
-  std::string text() const override { return exchange_.text(); }
+  std::string text() const override {
+    return fmt::format("{} {} over {}", store_.ranges().size(), store_.ranges().size() == 1 ? "bucket" : "buckets", average_.text());
+  }
   std::string codec_note(const ExchangeOptions& asked, const Communicator& ranks, std::int64_t steps) const override {
-    return exchange_.codec_note(asked, ranks, steps);
+    return cohort::codec_note(asked, parameters_, steps, why_no_codec(false, ranks));
   }
   std::string memory_plan() const override {
     return fmt::format("every rank has parameters of its own and updates them by itself; they become their mean every {} steps", every_);
@@ -172,15 +160,15 @@ class LocalSgd final : public Updater {
   Device& device_;
   std::int64_t every_;
   double clip_norm_;
-  Communicator own_;
-  GradientExchange exchange_;
+  GradientStore store_;
+  GradientAccumulator accumulator_;
+  ErrorFeedback feedback_;                  // keeps nothing: averages travel in float32
   Average average_;
   std::optional<UnitTable> partials_;       // the optimizer's sums, if it has some
   std::optional<SliceUpdate> update_;
   Totals totals_;
   std::int64_t step_ = -1;
   bool stepped_ = false;                    // a step has ended since the last average
-  bool last_batch_ = true;                  // of the update
   bool moved_ = false;                      // and this rank's parameters have changed
 };
 

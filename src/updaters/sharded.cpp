@@ -5,9 +5,10 @@
 
 #include <optional>
 
-#include "params/parameter_window.hpp"
+#include "exchange/zero_streamed_reduction.hpp"
 #include "params/slice_update.hpp"
 #include "updaters/exchange_updater.hpp"
+#include "updaters/parameter_window.hpp"
 
 namespace cohort {
 namespace {
@@ -32,16 +33,20 @@ class Sharded final : public ExchangeUpdater {
         update_name_(profile_.name("optimizer")) {
     refuse(options, sharding);
     place(session, options.exchange.collective, sharding);
-    exchange_ = std::make_unique<GradientExchange>(communicator, parameters, session.device(), options.exchange,
-                                                   ExchangeSetting{.blocks = true, .parts = stage_ > 1});
+    exchange_by(std::make_unique<GradientExchange>(communicator, parameters, session.device(), options.exchange, reduction_builder()));
     if (optimizer.sums() > 0) partials_.emplace(communicator, ranges_, optimizer.sums(), 0, options.exchange.collective);
-    update_.emplace(parameters, optimizer, session.device(), session.pool(), exchange_->owned(), partials_ ? &*partials_ : nullptr);
+    update_.emplace(parameters, optimizer, session.device(), session.pool(), reduction().owned(), partials_ ? &*partials_ : nullptr);
   }
 
   void poll() override {
     ExchangeUpdater::poll();
     if (window_) window_->poll();
   }
+  void follow_gradients(std::span<const std::size_t> order) override {
+    ExchangeUpdater::follow_gradients(order);
+    if (streamed_ != nullptr) streamed_->follow(order);
+  }
+  void follow_reads(std::span<const std::size_t> order) override { window_->follow(order); }
   void before_read(std::span<const std::size_t> parameters) override {
     const PhaseScope communicating(profile_, Phase::exchange);
     window_->need(parameters);
@@ -60,7 +65,7 @@ class Sharded final : public ExchangeUpdater {
     std::int64_t largest = 0;
     for (const FlatRange& range : ranges_) largest = std::max(largest, range.n * static_cast<std::int64_t>(sizeof(float)));
     std::string text = fmt::format("sharded, stage {}: this rank keeps {:.2f} MiB of parameters, {:.2f} of gradients, {:.2f} of optimizer state", stage_,
-                                   mib(parameters_.value_bytes()), mib(exchange_->gradient_bytes()), mib(parameters_.slot_bytes()));
+                                   mib(parameters_.value_bytes()), mib(reduction().memory().kept), mib(parameters_.slot_bytes()));
     if (stage_ > 1) text += fmt::format("; gradients pass through two buffers of {:.2f} MiB", mib(largest));
     if (window_) text += fmt::format(", parameters through {} of {:.2f} MiB together", window_->slots(), mib(window_->bytes()));
     if (window_ && window_->exact() && !codec_named(gather_codec_)->exact())
@@ -77,6 +82,15 @@ class Sharded final : public ExchangeUpdater {
       update_->run(info, [this, &info] { partials_->share(info.applied); });
     }
     gather(info.applied);
+  }
+
+  ReductionBuilder reduction_builder() {
+    if (stage_ == 1) return build_reduction<ZeroStoreReduction>;
+    return [this](const ReductionContext& context) {
+      auto streamed = std::make_unique<ZeroStreamedReduction>(context);
+      streamed_ = streamed.get();
+      return streamed;
+    };
   }
 
   void refuse(const UpdaterOptions& options, const ShardedOptions& sharding) const {
@@ -128,6 +142,7 @@ class Sharded final : public ExchangeUpdater {
   std::optional<ParameterWindow> window_;   // stage 3
   std::unique_ptr<Collective> collective_;  // stages 1 and 2: gathers parameters
   std::vector<Work*> gathers_;              // by bucket
+  ZeroStreamedReduction* streamed_ = nullptr;      // stages 2 and 3: that of the exchange
   std::optional<UnitTable> partials_;       // the optimizer's sums, if it has some
   std::optional<SliceUpdate> update_;
   Profile& profile_;

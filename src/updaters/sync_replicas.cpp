@@ -2,6 +2,8 @@
 // by bit. Every rank updates the parameters whose sums it gets: all, or its share of the machine's one copy.
 #include <optional>
 
+#include "exchange/node_sharded_reduction.hpp"
+#include "exchange/replicated_reduction.hpp"
 #include "params/slice_update.hpp"
 #include "updaters/exchange_updater.hpp"
 
@@ -13,10 +15,11 @@ class SyncReplicas final : public ExchangeUpdater {
   SyncReplicas(Communicator& communicator, Parameters& parameters, const Optimizer& optimizer, Session& session, const UpdaterOptions& options)
       : ExchangeUpdater(parameters, options), group_(options.group), profile_(*communicator.context().profile),
         update_name_(profile_.name("optimizer")) {
-    exchange_ = std::make_unique<GradientExchange>(communicator, parameters, session.device(), options.exchange,
-                                                   ExchangeSetting{.group = options.group, .own_thread = options.exchange_thread});
+    ReductionBuilder builder = build_reduction<ReplicatedReduction>;
+    if (group_ != nullptr) builder = [this](const ReductionContext& context) { return std::make_unique<NodeShardedReduction>(context, *group_); };
+    exchange_by(std::make_unique<GradientExchange>(communicator, parameters, session.device(), options.exchange, builder, options.exchange_thread));
     if (optimizer.sums() > 0) partials_.emplace(parameters.flat_size(), optimizer.sums(), group_);
-    update_.emplace(parameters, optimizer, session.device(), session.pool(), exchange_->owned(), partials_ ? &*partials_ : nullptr);
+    update_.emplace(parameters, optimizer, session.device(), session.pool(), reduction().owned(), partials_ ? &*partials_ : nullptr);
   }
 
  private:

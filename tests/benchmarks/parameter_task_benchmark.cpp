@@ -9,6 +9,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <optional>
 #include <string>
@@ -60,7 +61,6 @@ class Measured {
     exchange.collective.codec_name = settings.codec;
     exchange.dense_steps = 0;
     layout_.emplace(*parameters_, cluster, exchange, world.size());
-    alone_.emplace(world.split(world.rank()));
     tasks_.emplace(world.split(is_task() ? 0 : 1));
     if (is_task()) {
       kept_.emplace(*session_, optimizer_->slots(), grouping);
@@ -73,7 +73,7 @@ class Measured {
       return;
     }
     parameters_->place_values_alone(*session_);
-    gradients_.emplace(*alone_, *parameters_, session_->device(), in_one_bucket(), ExchangeSetting{});
+    gradients_.emplace(*parameters_, session_->device(), std::array{FlatRange{0, parameters_->flat_size()}});
     push_.emplace(world, *layout_, *parameters_, *gradients_, session_->device());
     pull_.emplace(world, *layout_, *parameters_, session_->device());
   }
@@ -157,10 +157,10 @@ class Measured {
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<Parameters> parameters_, kept_;
   std::optional<TaskLayout> layout_;
-  std::optional<Communicator> alone_, tasks_;
+  std::optional<Communicator> tasks_;
   std::optional<ParameterStore> store_;
   std::optional<ParameterTask> task_;
-  std::optional<GradientExchange> gradients_;
+  std::optional<GradientStore> gradients_;
   std::optional<GradientPush> push_;
   std::optional<ValuePull> pull_;
   std::vector<Transfer> ends_;

@@ -188,9 +188,8 @@ TEST(LateGradients, TakeNoMemory) {
       EXPECT_EQ(store.version(), 0);
     } else {
       parameters.place_values_alone(session);
-      ExchangeOptions one;
-      one.first_bucket_mib = one.bucket_mib = 1e9;
-      GradientExchange memory(alone, parameters, session.device(), one, {});
+      const std::array whole{FlatRange{0, parameters.flat_size()}};
+      const GradientStore memory(parameters, session.device(), whole);
       GradientPush push(communicator, layout, parameters, memory, session.device());
       for (int i = 0; i < kWarmUp + kHour; ++i) {
         push.begin(i);

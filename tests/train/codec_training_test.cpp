@@ -12,6 +12,11 @@
 
 #include "checkpoint/residual_files.hpp"
 #include "cohort/base/random.hpp"
+#include "exchange/gradient_exchange.hpp"
+#include "exchange/node_sharded_reduction.hpp"
+#include "exchange/replicated_reduction.hpp"
+#include "exchange/residual_alarm.hpp"
+#include "exchange/zero_streamed_reduction.hpp"
 #include "run/setup.hpp"
 #include "support/training.hpp"
 
@@ -189,13 +194,18 @@ TEST_F(CodecTraining, BucketsAreReported) {
 /// The exchange of one rank, without a trainer around it: gradients are what a test writes.
 class Rig {
  public:
-  Rig(Communicator& c, const Options& options, ExchangeSetting setting = {}) : config_(testing::section_of(options)), setup_(c, config_) {
+  /// Without a builder: what the ranks' parameters ask for.
+  Rig(Communicator& c, const Options& options, ReductionBuilder builder = {}) : config_(testing::section_of(options)), setup_(c, config_) {
     setup_.place_parameters();
-    setting.group = setup_.group.get();
-    exchange_ = std::make_unique<GradientExchange>(c, *setup_.parameters, setup_.replica->session().device(), setup_.updater.exchange, setting);
+    if (!builder && setup_.group) builder = [this](const ReductionContext& context) { return std::make_unique<NodeShardedReduction>(context, *setup_.group); };
+    if (!builder) builder = build_reduction<ReplicatedReduction>;
+    exchange_ = std::make_unique<GradientExchange>(c, *setup_.parameters, setup_.replica->session().device(), setup_.updater.exchange, builder);
   }
 
-  [[nodiscard]] GradientExchange& exchange() { return *exchange_; }
+  [[nodiscard]] Reduction& reduction() { return exchange_->reduction(); }
+  [[nodiscard]] ErrorFeedback& feedback() { return reduction().compression().feedback(); }
+  [[nodiscard]] CodecReport& report() { return reduction().compression().report(); }
+  [[nodiscard]] Tensor gradient(std::size_t p) { return reduction().store()->gradient(p); }
   [[nodiscard]] std::span<const Parameter> parameters() const { return setup_.parameters->trained(); }
 
   /// One step; gradient of element i of parameter p: value(p, i). The sums by parameter, dense.
@@ -205,12 +215,12 @@ class Rig {
     for (std::size_t p = 0; p < parameters().size(); ++p) {
       std::vector<float> x(static_cast<std::size_t>(parameters()[p].shape.elements()));
       for (std::size_t i = 0; i < x.size(); ++i) x[i] = value(p, i);
-      exchange_->gradient(p).copy_from(Tensor::of(parameters()[p].shape, x));
+      gradient(p).copy_from(Tensor::of(parameters()[p].shape, x));
       exchange_->ready(p);
     }
     (void)exchange_->finish({});
     std::vector<std::vector<float>> sums;
-    for (std::size_t p = 0; p < parameters().size(); ++p) sums.push_back(exchange_->gradient(p).to_vector<float>());
+    for (std::size_t p = 0; p < parameters().size(); ++p) sums.push_back(gradient(p).to_vector<float>());
     return sums;
   }
 
@@ -221,13 +231,13 @@ class Rig {
     for (std::size_t p = 0; p < parameters().size(); ++p) {
       std::vector<float> x(static_cast<std::size_t>(parameters()[p].shape.elements()));
       for (std::size_t i = 0; i < x.size(); ++i) x[i] = value(p, i);
-      const Tensor gradient = Tensor::of(parameters()[p].shape, x);
-      if (!exchange_->in_parts()) exchange_->gradient(p).copy_from(gradient);
-      exchange_->ready(p, &gradient);
+      const Tensor given = Tensor::of(parameters()[p].shape, x);
+      if (reduction().store() != nullptr) gradient(p).copy_from(given);
+      exchange_->ready(p, &given);
     }
     (void)exchange_->finish({});
     std::vector<double> flat(static_cast<std::size_t>(setup_.parameters->flat_size()), 0), dense;
-    for (const GradientRange& mine : exchange_->owned()) {
+    for (const GradientRange& mine : reduction().owned()) {
       for (std::int64_t i = 0; i < mine.n; ++i) flat[static_cast<std::size_t>(mine.begin + i)] = mine.gradient[i];
     }
     c.all_reduce(flat, Reduce::sum);
@@ -252,7 +262,7 @@ class Rig {
       void value(const std::string&, double) override {}
       void text(const std::string&, const std::string&) override {}
     } reader;
-    exchange_->save(reader);
+    feedback().save(reader);
     return reader.all;
   }
 
@@ -300,7 +310,7 @@ TEST_F(CodecTraining, NothingIsLostFromStepToStep) {
 TEST_F(CodecTraining, NothingIsLostWhereRanksSumTheirBlocks) {
   for (const bool parts : {false, true}) {
     run_as_threads(3, [&](Communicator& c) {
-      Rig rig(c, options({{"exchange.error_feedback", std::string("on")}}), {.blocks = true, .parts = parts});
+      Rig rig(c, options({{"exchange.error_feedback", std::string("on")}}), parts ? build_reduction<ZeroStreamedReduction> : build_reduction<ZeroStoreReduction>);
       std::vector<double> before = rig.residuals();
       for (std::int64_t step = 0; step < 3; ++step) {
         std::vector<double> left;
@@ -337,7 +347,7 @@ TEST_F(CodecTraining, CompressedAndOtherTensorsHaveTheSameScale) {
 TEST_F(CodecTraining, SmallTensorsTravelInTheirOwnCodec) {
   run_as_threads(2, [&](Communicator& c) {
     Rig rig(c, options());
-    rig.exchange().observe_next_step();
+    rig.report().observe_next_step();
     // In a block of int8 the small numbers beside a large one are lost; not so in bf16.
     const auto sums = rig.step(0, [](std::size_t, std::size_t i) { return i % 256 == 0 ? 1000.f : 1e-3f; });
     for (std::size_t p = 0; p < sums.size(); ++p) {
@@ -345,7 +355,7 @@ TEST_F(CodecTraining, SmallTensorsTravelInTheirOwnCodec) {
       const bool small = parameter.shape.rank() < 2 || parameter.shape.elements() < 4096;
       EXPECT_NEAR(sums[p][1], small ? 2e-3f : 0.f, 1e-5f) << parameter.name;
     }
-    const auto reports = rig.exchange().reports();
+    const auto reports = rig.report().reports();
     ASSERT_EQ(reports.size(), 3u);
     EXPECT_LE(reports[0].ratio, 0.26);
     EXPECT_LE(reports[1].ratio, 0.26);
@@ -360,10 +370,10 @@ TEST_F(CodecTraining, ReportsSayWhatTheCodecDoes) {
       Rig rig(c, options({{"exchange.algorithm", std::string("auto")}}));
       const auto gradient = [&](std::size_t p, std::size_t i) { return noise(c.rank(), 1, p, i); };
       (void)rig.step(0, gradient);
-      EXPECT_TRUE(rig.exchange().reports().empty());
-      rig.exchange().observe_next_step();
+      EXPECT_TRUE(rig.report().reports().empty());
+      rig.report().observe_next_step();
       (void)rig.step(1, gradient);
-      const auto reports = rig.exchange().reports();
+      const auto reports = rig.report().reports();
       ASSERT_EQ(reports.size(), 3u);
       for (const BucketReport& report : reports) {
         const bool small = report.bucket == 2;
@@ -384,7 +394,7 @@ TEST_F(CodecTraining, ResidualsOfOtherRanksAreDeliveredByOneDenseStep) {
     run_as_threads(before, [&, n = before](Communicator& c) {
       Rig rig(c, options());
       (void)rig.step(6, [&](std::size_t p, std::size_t i) { return noise(c.rank(), 1, p, i); });
-      ResidualFiles files(c.rank(), c.size(), rig.exchange(), checkpoint.parent_path(), 2, "", c);
+      ResidualFiles files(c.rank(), c.size(), rig.feedback(), checkpoint.parent_path(), 2, "", c);
       files.save(7, false);
       files.close();
       std::vector<double> mine = rig.residuals();
@@ -394,7 +404,7 @@ TEST_F(CodecTraining, ResidualsOfOtherRanksAreDeliveredByOneDenseStep) {
     }, {.nodes = apart(before)});
     run_as_threads(after, [&, same = before == after](Communicator& c) {
       Rig rig(c, options());
-      ResidualFiles::load(c, rig.exchange(), checkpoint);
+      ResidualFiles::load(c, rig.feedback(), checkpoint);
       std::vector<double> loaded = rig.residuals();
       c.all_reduce(loaded, Reduce::sum);
       for (std::size_t i = 0; i < kept.size(); ++i) ASSERT_NEAR(loaded[i], kept[i], 1e-7);
@@ -415,10 +425,10 @@ TEST_F(CodecTraining, ABadGradientSpoilsAStepButNoResidual) {
     (void)rig.step(0, good);
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
       (void)rig.step(1, [&](std::size_t p, std::size_t i) { return c.rank() == 1 && i == 3 ? bad : good(p, i); });
-      EXPECT_FALSE(std::isfinite(rig.exchange().sum_of_squares()));
+      EXPECT_FALSE(std::isfinite(rig.reduction().sum_of_squares()));
       for (const double x : rig.residuals()) ASSERT_TRUE(std::isfinite(x));
       (void)rig.step(2, good);
-      EXPECT_TRUE(std::isfinite(rig.exchange().sum_of_squares()));
+      EXPECT_TRUE(std::isfinite(rig.reduction().sum_of_squares()));
     }
   }, {.nodes = apart(3)});
 }

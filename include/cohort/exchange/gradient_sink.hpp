@@ -16,6 +16,8 @@ class GradientSink {
   /// Where the gradient of a parameter is to be written. An empty tensor: it lies in the step's own memory while `ready` is
   /// called, and no longer.
   [[nodiscard]] virtual Tensor gradient(std::size_t parameter) const = 0;
+  /// Collective, before the first step where `gradient` is empty: the order in which a step's gradients become ready.
+  virtual void follow_gradients(std::span<const std::size_t> /*order*/) {}
   /// The gradient is there: where `gradient` said or, if that was empty, in `value`. Null: it is zero.
   virtual void ready(std::size_t parameter, const Tensor* value) = 0;
   /// Between two nodes, so that what has begun goes on. Never blocks.
@@ -30,8 +32,10 @@ class GradientSink {
   virtual void end_batch() = 0;
 
   /// Are parameters fetched when a node is about to read them? Then every rank must run the same steps, with no samples if need
-  /// be, and `before_read` is called, in evaluation as well.
+  /// be, and `follow_reads` and `before_read` are called, in evaluation as well.
   [[nodiscard]] virtual bool reads_on_demand() const noexcept { return false; }
+  /// A run of the replica begins, which reads parameters in this order, the same one on all ranks. The order outlives the run.
+  virtual void follow_reads(std::span<const std::size_t> /*order*/) {}
   /// A node is about to read these parameters. Returns when they are there.
   virtual void before_read(std::span<const std::size_t> /*parameters*/) {}
 };

@@ -46,6 +46,12 @@ struct SessionOptions {
 
 class Session;
 
+/// In which order a step works: a fact of its plan.
+struct StepOrder {
+  std::vector<int> reads;                ///< variables (their nodes in the graph) as nodes read them, once per node that does
+  std::vector<std::size_t> fetches;      ///< positions of fetches, as they are computed
+};
+
 /// One prepared set of fetches and feed shapes: kernels and primitives chosen, one arena laid out. `run` neither allocates
 /// nor looks anything up.
 class Step {
@@ -58,6 +64,8 @@ class Step {
   /// deadline_exceeded if a kernel that finishes later has not within `SessionOptions::wait_limit`: then it may still write to
   /// this session's memory, and only the end of the process is safe.
   void run(std::span<const Tensor> feeds, const RunOptions& options = {});
+
+  [[nodiscard]] const StepOrder& order() const;
 
   /// The fetch's memory on the device: valid until the next run of any step of this session.
   [[nodiscard]] const Tensor& fetch(std::size_t i) const;
@@ -98,6 +106,9 @@ class Session {
   /// With a function among the hooks always new; else cached by all that the step was made from: fetches and the memory that they
   /// are bound to, feed shapes, `consumed` and `backward_from`.
   Step& prepare(std::span<const Value> fetches, const FeedShapes& feeds, StepHooks hooks = {});
+
+  /// That of a step for such fetches and feeds, which is not prepared for that.
+  [[nodiscard]] StepOrder order(std::span<const Value> fetches, const FeedShapes& feeds);
 
   /// Prepares, runs, and copies the fetches to the host: for tests, evaluation and first steps.
   std::vector<Tensor> run(std::span<const Value> fetches, const Feeds& feeds = {}, const RunOptions& options = {});

@@ -61,13 +61,22 @@ class Replica {
   [[nodiscard]] std::size_t arena_bytes() const;  ///< of the largest step so far, training or evaluation: all share it
 
  private:
+  struct Prepared {
+    Step* step = nullptr;
+    std::vector<std::size_t> reads;             // parameters in the order in which the step reads them, where they are fetched then
+  };
   struct Fetches {
     Model model;
     std::vector<Value> values;                  // loss, metrics, then (training) gradients and updates
-    std::map<std::int64_t, Step*> steps;        // by samples
+    std::map<std::int64_t, Prepared> steps;     // by samples
   };
 
+  [[nodiscard]] FeedShapes feed_shapes(std::int64_t samples) const;
+  [[nodiscard]] std::vector<std::size_t> gradient_order();
+  [[nodiscard]] StepHooks training_hooks();
   Step& step_for(Fetches& fetches, std::int64_t samples, bool training);
+  [[nodiscard]] const std::vector<std::size_t>& parameters_among(std::span<const int> variables);
+  void before_read(std::span<const int> variables);
   void set_feeds(const SampleBatch& batch);
   const BatchResult& read(Step& step);
 
@@ -85,7 +94,7 @@ class Replica {
   int backward_from_ = -1;                      // the first node of the backward pass
   GradientSink* sink_ = nullptr;                // null before `bind_gradients`: this replica only evaluates
   std::vector<std::ptrdiff_t> parameter_of_;    // by node; -1: none; empty if nobody asks
-  std::vector<std::size_t> read_;               // by the node that is about to run
+  std::vector<std::size_t> read_;               // parameters among some variables, such as those of the node that is about to run
   const Step* running_ = nullptr;
   std::function<void(std::span<float>)> sum_over_replicas_;
   bool joint_ = false;

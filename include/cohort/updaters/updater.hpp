@@ -6,11 +6,14 @@
 #include <span>
 #include <string>
 
-#include "cohort/exchange/exchange.hpp"
+#include "cohort/exchange/bucket_report.hpp"
 #include "cohort/exchange/gradient_sink.hpp"
+#include "cohort/exchange/options.hpp"
 #include "cohort/exchange/step_scalars.hpp"
 #include "cohort/params/optimizer.hpp"
+#include "cohort/params/node_group.hpp"
 #include "cohort/params/parameters.hpp"
+#include "cohort/params/residual_keeper.hpp"
 
 namespace cohort {
 

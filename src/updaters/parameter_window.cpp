@@ -1,6 +1,7 @@
-#include "params/parameter_window.hpp"
+#include "updaters/parameter_window.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 namespace cohort {
@@ -73,25 +74,29 @@ Tensor ParameterWindow::window(Device& device, std::size_t p) const {
 }
 
 void ParameterWindow::need(std::span<const std::size_t> parameters) {
+  check(asked_ + parameters.size() <= order_.size() && std::ranges::equal(order_.subspan(asked_, parameters.size()), parameters), Code::internal,
+        "a step reads parameters in another order than it was prepared for");
+  asked_ += parameters.size();
   for (const std::size_t p : parameters) {
     const std::size_t part = part_of_[p];
-    const bool missing = !here(part);
-    if (missing && coming_ != kNone) finish();
-    if (missing && !here(part)) start(part);
+    if (!here(part)) {
+      if (coming_ != kNone) finish();
+      start(part);
+    }
     if (coming_ == part) finish();
-    if (!missing && last_.second == part) continue;
-    next_[last_] = part;
-    last_ = {last_.second, part};
   }
   fetch_ahead(parameters);
 }
 
+/// The next bucket that is not the one at hand. Where it is here already it stays, and nothing is fetched.
 void ParameterWindow::fetch_ahead(std::span<const std::size_t> parameters) {
-  const auto next = next_.find(last_);
-  if (next == next_.end() || coming_ != kNone || here(next->second)) return;
-  const std::size_t slot = parts_[next->second].slot;
+  if (coming_ != kNone || parameters.empty()) return;
+  const auto rest = order_.subspan(asked_);
+  const auto next = std::ranges::find_if(rest, [&](std::size_t p) { return part_of_[p] != part_of_[parameters.back()]; });
+  if (next == rest.end() || here(part_of_[*next])) return;
+  const std::size_t part = part_of_[*next], slot = parts_[part].slot;
   const bool in_use = std::ranges::any_of(parameters, [&](std::size_t p) { return parts_[part_of_[p]].slot == slot; });
-  if (!in_use) start(next->second);
+  if (!in_use) start(part);
 }
 
 /// This rank's block goes where the others' will.

@@ -1,10 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <span>
-#include <utility>
+#include <string>
 #include <vector>
 
 #include "cohort/comm/collective.hpp"
@@ -14,7 +13,7 @@ namespace cohort {
 
 /// Where parameters that the ranks keep in blocks are whole while somebody reads them: a few slots, into which a bucket is
 /// gathered ahead of its use and where the next one replaces it (stage 3 of ZeRO, Rajbhandari et al., SC20). What is fetched
-/// ahead is what followed the last time after the same two buckets. All ranks ask for the same parameters in the same order.
+/// ahead is what the step at hand reads next. All ranks ask for the same parameters in the same order.
 class ParameterWindow {
  public:
   /// Collective. The parameters are laid out and not yet placed; `graph` tells which of them one node reads at once.
@@ -24,7 +23,13 @@ class ParameterWindow {
   /// Where parameter p lies while it is here.
   [[nodiscard]] Tensor window(Device& device, std::size_t p) const;
 
-  /// Collective. Waits until all of them are here; then they stay until others are asked for. Starts to fetch what comes next.
+  /// A run begins that asks for parameters in this order, which outlives it.
+  void follow(std::span<const std::size_t> order) noexcept {
+    order_ = order;
+    asked_ = 0;
+  }
+  /// Collective. Waits until all of them are here; then they stay until others are asked for. Starts to fetch what comes next in the run.
+  /// Error internal if they are not what comes next in its order.
   void need(std::span<const std::size_t> parameters);
   /// Drives what is being fetched; never blocks.
   void poll();
@@ -32,6 +37,7 @@ class ParameterWindow {
   void invalidate();
 
   [[nodiscard]] std::int64_t bytes() const noexcept;
+  [[nodiscard]] std::int64_t gathers() const noexcept { return gathers_; }      ///< so many have begun
   [[nodiscard]] std::size_t slots() const noexcept { return slots_.size(); }
   [[nodiscard]] std::string text() const { return collective_->describe(); }
   [[nodiscard]] bool exact() const { return collective_->options().codec->exact(); }      ///< do parameters travel in float32?
@@ -61,8 +67,8 @@ class ParameterWindow {
   std::vector<Slot> slots_;            // outlive the collective
   std::unique_ptr<Collective> collective_;
   std::size_t coming_ = kNone;         // what is being gathered
-  std::pair<std::size_t, std::size_t> last_{kNone, kNone};
-  std::map<std::pair<std::size_t, std::size_t>, std::size_t> next_;   // what followed
+  std::span<const std::size_t> order_; // of the run at hand
+  std::size_t asked_ = 0;              // so many of these
   std::int64_t gathers_ = 0;
 };
 

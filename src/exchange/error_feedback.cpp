@@ -1,0 +1,66 @@
+#include "exchange/error_feedback.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace cohort {
+
+ErrorFeedback::ErrorFeedback(const Parameters& parameters, std::span<const FlatRange> buckets) : parameters_(parameters) {
+  for (const FlatRange& range : buckets) residuals_.push_back({.range = range});
+}
+
+void ErrorFeedback::add_residual(std::size_t bucket) {
+  Residual& residual = residuals_[bucket];
+  residual.now.assign(static_cast<std::size_t>(residual.range.n), 0.f);
+  residual.before = residual.now;
+}
+
+float* ErrorFeedback::residual(std::size_t bucket) {
+  std::vector<float>& now = residuals_[bucket].now;
+  return now.empty() ? nullptr : now.data();
+}
+
+void ErrorFeedback::begin(bool compressed) {
+  compressed_ = compressed;
+  for (Residual& residual : residuals_) residual.saved = false;
+}
+
+void ErrorFeedback::before_launch(std::size_t bucket, float* gradients) {
+  Residual& residual = residuals_[bucket];
+  if (!residual.saved && (compressed_ || flushes_)) residual.before = residual.now;      // as long: allocates nothing
+  residual.saved = true;
+  if (!flushes_) return;
+  for (std::size_t i = 0; i < residual.now.size(); ++i) gradients[i] += std::exchange(residual.now[i], 0.f);
+}
+
+void ErrorFeedback::end() noexcept { flushed_ = std::exchange(flushes_, false); }
+
+void ErrorFeedback::take_back() {
+  if (!compressed_ && !flushed_) return;
+  for (Residual& residual : residuals_) residual.now = residual.before;
+  flushes_ = flushed_;
+}
+
+std::int64_t ErrorFeedback::bytes() const noexcept {
+  std::size_t n = 0;
+  for (const Residual& residual : residuals_) n += residual.now.size() + residual.before.size();
+  return static_cast<std::int64_t>(n * sizeof(float));
+}
+
+Tensor ErrorFeedback::residual_of(const Parameter& parameter) const {
+  const auto after = std::ranges::upper_bound(residuals_, parameter.offset, {}, [](const Residual& r) { return r.range.begin; });
+  const Residual& residual = *(after - 1);
+  if (residual.now.empty()) return Tensor::zeros(parameter.shape);
+  auto* const now = const_cast<float*>(residual.now.data());    // a tensor knows no const: who saves only reads
+  return {host(), DType::float32, parameter.shape, now + (parameter.offset - residual.range.begin), nullptr, parameter.ld};
+}
+
+void ErrorFeedback::save(StateWriter& writer) const {
+  for (const Parameter& parameter : parameters_.trained()) writer.tensor("residuals/" + parameter.name, residual_of(parameter));
+}
+
+void ErrorFeedback::load(StateReader& reader) {
+  for (const Parameter& parameter : parameters_.trained()) reader.tensor("residuals/" + parameter.name, residual_of(parameter));
+}
+
+}  // namespace cohort
