@@ -19,6 +19,7 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/comm/collective.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/node_memory.hpp"
 #include "cohort/comm/sums.hpp"
 
@@ -122,7 +123,7 @@ class HierarchicalWork final : public Work {
       std::size_t n;
     };
     bool same = true;
-    for (const Wanted& each : communicator().all_gather_value(Wanted{operation(), place_.allocation < 0, bucket().n})) {
+    for (const Wanted& each : all_gather_value(communicator(), Wanted{operation(), place_.allocation < 0, bucket().n})) {
       same = same && each.operation == operation() && each.n == bucket().n;
       staged_ = staged_ || each.staged;
     }

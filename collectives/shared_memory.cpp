@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cohort/comm/collective.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/node_memory.hpp"
 #include "cohort/comm/sums.hpp"
 
@@ -23,7 +24,7 @@ class SharedMemoryWork final : public Work {
     const std::size_t bytes = bucket.n * sizeof(float);
     place_ = memory.find(bucket.data, bytes);
     // All ranks must do the same here, or they would wait for each other at different barriers.
-    staged_ = collective.communicator().all_reduce(std::int64_t{place_.allocation < 0}, Reduce::max) != 0;
+    staged_ = all_reduce(collective.communicator(), std::int64_t{place_.allocation < 0}, Reduce::max) != 0;
     if (staged_) {
       stage_ = memory.allocate(bytes);
       place_ = memory.find(stage_.memory.get(), bytes);

@@ -23,6 +23,7 @@
 
 #include "cohort/base/clock.hpp"
 #include "cohort/base/library.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/environment.hpp"
 #include "cohort/job/job.hpp"
 #include "cohort/tensor/device.hpp"
@@ -100,10 +101,10 @@ bool shared_memory_works(Communicator& world) {
   Communicator node = world.split(world.nodes().node_of(world.rank()));
   const std::shared_ptr<SharedMemory> memory = node.allocate_shared(64);
   memory->part(node.rank())[0] = static_cast<std::byte>(node.rank() + 1);
-  node.barrier();
+  barrier(node);
   bool good = true;
   for (int rank = 0; rank < node.size(); ++rank) good = good && memory->part(rank)[0] == static_cast<std::byte>(rank + 1);
-  node.barrier();
+  barrier(node);
   return good;
 }
 
@@ -258,7 +259,7 @@ std::vector<std::string> warnings(const Communicator& world, const std::vector<R
 int doctor(Communicator& world, JobArguments&) {
   RankFacts mine = describe_rank(world);
   mine.shared_memory = shared_memory_works(world);
-  const std::vector<RankFacts> all = world.all_gather_value(mine);
+  const std::vector<RankFacts> all = all_gather_value(world, mine);
   if (world.rank() != 0) return kExitDone;
   print_ranks(world, all);
   print_libraries();

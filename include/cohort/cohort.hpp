@@ -2,6 +2,7 @@
 
 /// Everything that a model, an op, an optimizer, a data set or a program of one's own needs.
 #include "cohort/comm/communicator.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/data/reader.hpp"
 #include "cohort/exec/elementwise_kernel.hpp"
 #include "cohort/faults/fault_injection.hpp"

@@ -15,6 +15,7 @@
 #include "cohort/base/clock.hpp"
 #include "cohort/base/crc32c.hpp"
 #include "cohort/checkpoint/checkpoint.hpp"
+#include "cohort/comm/control.hpp"
 #include "hdf5/file.hpp"
 
 namespace cohort {
@@ -186,7 +187,7 @@ CheckpointWriter::CheckpointWriter(fs::path directory, int keep, std::string con
   } catch (const std::exception& e) {
     error = e.what();
   }
-  together_->ranks.broadcast(error, 0);
+  broadcast(together_->ranks, error, 0);
   check(error.empty(), Code::invalid_argument, error);
 }
 
@@ -229,7 +230,7 @@ void CheckpointWriter::agree() {
     std::uint64_t pieces;
     bool operator==(const Intent&) const = default;
   };
-  const auto intents = together_->ranks.all_gather_value(Intent{job_->step, job_->best ? 1 : 0, job_->snapshot.pieces_hash()});
+  const auto intents = all_gather_value(together_->ranks, Intent{job_->step, job_->best ? 1 : 0, job_->snapshot.pieces_hash()});
   for (std::size_t r = 1; r < intents.size(); ++r) {
     check(intents[r] == intents[0], Code::failed_precondition,
           fmt::format("checkpoint: ranks 0 (step {}) and {} (step {}) save different states", intents[0].step, r, intents[r].step));
@@ -242,9 +243,9 @@ void CheckpointWriter::agree() {
   } catch (const std::exception& e) {
     error = e.what();
   }
-  together_->ranks.broadcast(error, 0);
+  broadcast(together_->ranks, error, 0);
   check(error.empty(), Code::data_loss, error);
-  together_->ranks.broadcast(job_->parts, 0);
+  broadcast(together_->ranks, job_->parts, 0);
 }
 
 void CheckpointWriter::publish() {
@@ -326,7 +327,7 @@ void CheckpointWriter::close_together() {
   std::string error;
   if (!job_->parts.empty()) {
     if (together_->writing.valid()) report_part();
-    const std::vector<std::string> errors = together_->ranks.all_gather(std::exchange(together_->error, {}));
+    const std::vector<std::string> errors = all_gather(together_->ranks, std::exchange(together_->error, {}));
     together_->reports.wait_until_complete();
     const auto failed = std::ranges::find_if(errors, [](const std::string& text) { return !text.empty(); });
     if (failed != errors.end()) error = fmt::format("the checkpoint of step {} failed on rank {}: {}", job_->step, failed - errors.begin(), *failed);
@@ -335,7 +336,7 @@ void CheckpointWriter::close_together() {
     if (!error.empty()) job_->folder.remove_parts(job_->parts);
     else error = publishing_error();
   }
-  together_->ranks.broadcast(error, 0);
+  broadcast(together_->ranks, error, 0);
   check(error.empty(), Code::data_loss, error);
 }
 

@@ -10,6 +10,7 @@
 #include "checkpoint/redistribution.hpp"
 #include "cohort/base/error.hpp"
 #include "cohort/base/random.hpp"
+#include "cohort/comm/control.hpp"
 
 namespace cohort {
 namespace {
@@ -36,7 +37,7 @@ class Mover final : public StateReader {
   Mover(Communicator& world, const CheckpointSnapshot& held) : world_(world), held_(held) {}
 
   /// Rank 0: there is no more.
-  void end() { world_.broadcast_values(std::span(&header_, 1), 0); }
+  void end() { broadcast_values(world_, std::span(&header_, 1), 0); }
   /// A rank without new parts: takes part until the end.
   void pass_on() {
     while (fetch_next().kind != Kind::end) {}
@@ -90,11 +91,11 @@ class Mover final : public StateReader {
   }
 
   const Header& fetch_next() {
-    world_.broadcast_values(std::span(&header_, 1), 0);
+    broadcast_values(world_, std::span(&header_, 1), 0);
     if (header_.kind == Kind::whole) {
       data_.resize(header_.bytes);
       if (world_.rank() == 0) std::ranges::copy(mine_, data_.begin());
-      world_.broadcast(std::span(data_), 0);
+      broadcast(world_, std::span(data_), 0);
     } else if (header_.kind == Kind::pieces) {
       join_pieces();
     }
@@ -109,7 +110,7 @@ class Mover final : public StateReader {
       std::memcpy(mine.data(), &piece.begin, sizeof piece.begin);
       std::memcpy(mine.data() + sizeof piece.begin, piece.values.raw(), piece.values.bytes());
     }
-    const std::vector<std::string> all = world_.all_gather(mine);
+    const std::vector<std::string> all = all_gather(world_, mine);
     std::size_t total = 0;
     for (const std::string& one : all) total += one.empty() ? 0 : one.size() - sizeof(std::int64_t);
     data_.resize(total);
@@ -151,7 +152,7 @@ void Handover::give(Communicator& world, std::span<Stateful* const> parts) {
 void Handover::give_residuals(Communicator& world, int before, int after, ResidualKeeper* exchange) {
   const int me = world.rank();
   std::array<std::int64_t, 2> kept{std::ssize(residuals_.entries()), exchange != nullptr && exchange->keeps_residuals() ? 1 : 0};
-  world.broadcast_values(std::span<std::int64_t>(kept), 0);
+  broadcast_values(world, std::span<std::int64_t>(kept), 0);
   if (kept[0] == 0) return;
   if (kept[1] == 0) {
     if (me == 0) world.context().log.warning("the next phase does without error feedback: residuals of the last one are lost");
@@ -163,9 +164,9 @@ void Handover::give_residuals(Communicator& world, int before, int after, Residu
     if (me < before && me < after) residuals.add(i, mine(i));
     for (int rank = after; rank < before; ++rank) {       // trains no more
       std::uint64_t size = me == rank ? mine(i).size() : 0;
-      world.broadcast_values(std::span(&size, 1), rank);
+      broadcast_values(world, std::span(&size, 1), rank);
       std::vector<float> theirs = me == rank ? mine(i) : std::vector<float>(size);
-      world.broadcast_values(std::span(theirs), rank);
+      broadcast_values(world, std::span(theirs), rank);
       if (me == residuals.heir(rank)) residuals.add(i, theirs);
     }
   }

@@ -1,4 +1,5 @@
 #include "checkpoint/load_group.hpp"
+#include "cohort/comm/control.hpp"
 
 #include <algorithm>
 #include <exception>
@@ -6,11 +7,11 @@
 namespace cohort {
 
 void LoadGroup::share(std::string& text) const {
-  if (size() > 1) ranks_->broadcast(text, 0);
+  if (size() > 1) broadcast(*ranks_, text, 0);
 }
 
 void LoadGroup::share(std::span<std::byte> data) const {
-  if (size() > 1) ranks_->broadcast(data, 0);
+  if (size() > 1) broadcast(*ranks_, data, 0);
 }
 
 void LoadGroup::together(const std::function<void()>& work) {
@@ -31,7 +32,7 @@ void LoadGroup::together(const std::function<void()>& work) {
 void LoadGroup::fail_together(const std::optional<Error>& mine) {
   std::string text = mine ? static_cast<char>(mine->code()) + std::string(mine->what()) : std::string();
   if (size() > 1) {
-    for (std::string& each : ranks_->all_gather(text)) {
+    for (std::string& each : all_gather(*ranks_, text)) {
       if (each.empty()) continue;
       text = std::move(each);
       break;

@@ -11,6 +11,7 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/comm/communicator.hpp"
+#include "cohort/comm/control.hpp"
 
 namespace cohort {
 
@@ -39,7 +40,7 @@ class LoadGroup {
   }
   template <class T>
   [[nodiscard]] std::vector<T> gather(const T& mine) const {
-    return size() == 1 ? std::vector<T>{mine} : ranks_->all_gather_value(mine);
+    return size() == 1 ? std::vector<T>{mine} : all_gather_value(*ranks_, mine);
   }
 
  private:

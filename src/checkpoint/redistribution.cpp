@@ -1,4 +1,5 @@
 #include "checkpoint/redistribution.hpp"
+#include "cohort/comm/control.hpp"
 
 #include <functional>
 #include <string>
@@ -79,7 +80,7 @@ bool Redistribution::finish(Communicator& ranks, ResidualKeeper* keeper, std::op
     keeper->load(sums);
   }
   const bool moved = before_ != after_ || (keeper != nullptr && layout && *layout != keeper->residual_layout());
-  if (ranks.all_reduce(std::int64_t{moved}, Reduce::max) == 0) return false;
+  if (all_reduce(ranks, std::int64_t{moved}, Reduce::max) == 0) return false;
   if (keeper != nullptr) keeper->flush_residuals();
   return true;
 }

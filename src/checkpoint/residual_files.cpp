@@ -6,6 +6,7 @@
 
 #include "checkpoint/open_checkpoint.hpp"
 #include "checkpoint/redistribution.hpp"
+#include "cohort/comm/control.hpp"
 
 namespace cohort {
 namespace {
@@ -84,7 +85,7 @@ void ResidualFiles::load(Communicator& communicator, ResidualKeeper& residuals, 
   OnlyCount count;
   OpenCheckpoint mine(file_of(checkpoint, me));
   if (me == 0 && fs::exists(mine.path())) (void)read(mine, count, Extra::ignore);
-  communicator.broadcast_values(std::span(&count.ranks, 1), 0);
+  broadcast_values(communicator, std::span(&count.ranks, 1), 0);
   const auto before = static_cast<int>(count.ranks);
   if (before == 0) return;
   if (!residuals.keeps_residuals()) {
@@ -99,7 +100,7 @@ void ResidualFiles::load(Communicator& communicator, ResidualKeeper& residuals, 
     if (read(rank == me ? mine : other, state, Extra::refuse)) shares.add(residuals);
   }
   const bool delivered = shares.finish(communicator, &residuals, state.layout);
-  missing = communicator.all_reduce(missing, Reduce::sum);
+  missing = all_reduce(communicator, missing, Reduce::sum);
   if (me != 0) return;
   if (missing > 0) log.warning(fmt::format("{} of {} files of residuals could not be read", missing, before));
   if (delivered) log.info(fmt::format("residuals of {} ranks are delivered by one step in float32", before));

@@ -7,6 +7,7 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/comm/collective.hpp"
+#include "cohort/comm/control.hpp"
 
 namespace cohort {
 namespace {
@@ -132,7 +133,7 @@ class Auto final : public Collective {
     while (at + 1 < table_.size() && bytes > table_[at].bytes) ++at;
     const std::string& name = table_[at].algorithm;
     // Without this look ranks with different buckets would wait for each other in different groups.
-    const std::vector<std::size_t> all = communicator().all_gather_value(at);
+    const std::vector<std::size_t> all = all_gather_value(communicator(), at);
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
       if (all[rank] == all[0]) continue;
       fail(Code::failed_precondition,

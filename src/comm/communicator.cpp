@@ -3,13 +3,12 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <bit>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <utility>
 
 #include "cohort/base/error.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/tensor/device.hpp"
 
 namespace cohort {
@@ -18,17 +17,6 @@ namespace {
 constexpr double kSuspended = 2;     // seconds without a look at the clock: this process did not run
 constexpr double kMeetSeconds = 30;  // for a new process to read its configuration
 constexpr const char* kTooLate = "its replacement came after it had been given up";
-constexpr int kControlTag = 30000;   // collectives of control data: one after the other, so one tag is enough
-
-template <class T>
-T combine(T a, T b, Reduce how) {
-  switch (how) {
-    case Reduce::sum: return a + b;
-    case Reduce::min: return b < a || b != b ? b : a;   // b != b: a NaN wins, wherever it comes from
-    case Reduce::max: return b > a || b != b ? b : a;
-  }
-  fail(Code::internal, "a Reduce outside its enumeration");
-}
 
 /// Of this process.
 std::vector<std::string> command_line() {
@@ -131,7 +119,7 @@ Communicator Communicator::split(int color, int key) {
   struct Entry {
     int color, key, rank;
   };
-  std::vector<Entry> entries = all_gather_value(Entry{color, key, rank()});
+  std::vector<Entry> entries = all_gather_value(*this, Entry{color, key, rank()});
   std::erase_if(entries, [&](const Entry& e) { return e.color != color; });
   std::sort(entries.begin(), entries.end(),
             [](const Entry& a, const Entry& b) { return a.key != b.key ? a.key < b.key : a.rank < b.rank; });
@@ -141,7 +129,7 @@ Communicator Communicator::split(int color, int key) {
 }
 
 Communicator Communicator::duplicate() {
-  barrier();   // making the group may block in the library without a deadline: first be sure that all are here
+  barrier(*this);   // making the group may block in the library without a deadline: first be sure that all are here
   std::vector<int> members(static_cast<std::size_t>(size()));
   for (int rank = 0; rank < size(); ++rank) members[static_cast<std::size_t>(rank)] = rank;
   return make_group(members, groups_++);
@@ -151,7 +139,7 @@ Communicator Communicator::alone() { return make_group({rank()}, groups_++); }
 
 Communicator Communicator::spawn(int lost, const std::function<bool()>& wanted) {
   check(context_.launches, Code::unavailable, "the launcher of this job starts no further processes: mpirun does");
-  barrier();   // as in duplicate()
+  barrier(*this);   // as in duplicate()
   const std::vector<std::string> line = command_line();
   const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
   const NodeMap unknown(std::vector<int>(static_cast<std::size_t>(size()) + 1, 0));
@@ -177,21 +165,21 @@ Communicator Communicator::join(std::unique_ptr<Transport> transport, Context co
 /// Who and where all are, as rank 0 knows it and each says; what the last one needs to be one of the job's ranks.
 void Communicator::meet(std::vector<int> job_ranks, const std::function<bool()>& wanted) {
   const double usual = std::exchange(timeout_, kMeetSeconds);
-  broadcast_values(std::span(job_ranks), 0);
+  broadcast_values(*this, std::span(job_ranks), 0);
   job_ranks_ = std::move(job_ranks);
   context_.rank = job_rank(rank());
-  broadcast_values(std::span(&context_.ranks, 1), 0);
+  broadcast_values(*this, std::span(&context_.ranks, 1), 0);
   std::string door = membership_->door();
   double heartbeat_timeout = membership_->heartbeat_timeout();
-  broadcast(door, 0);
-  broadcast_values(std::span(&heartbeat_timeout, 1), 0);
+  broadcast(*this, door, 0);
+  broadcast_values(*this, std::span(&heartbeat_timeout, 1), 0);
   const int last = size() - 1;
   if (rank() == last) {
     context_.log = Log(fmt::format("[rank {} on {}] ", context_.rank, context_.host));
     membership_->allow_losses({context_.rank}, heartbeat_timeout);
     membership_->set_door(door);
   }
-  const std::vector<std::string> hosts = all_gather(context_.host);
+  const std::vector<std::string> hosts = all_gather(*this, context_.host);
   std::vector<int> labels;
   for (const std::string& host : hosts) labels.push_back(static_cast<int>(std::ranges::find(hosts, host) - hosts.begin()));
   nodes_ = NodeMap(labels);
@@ -200,7 +188,7 @@ void Communicator::meet(std::vector<int> job_ranks, const std::function<bool()>&
     membership_->replace(job_rank(last), hosts.back());
     if (lost && !wanted()) membership_->lose(job_rank(last), kTooLate);   // whoever gave it up before had nothing to lose yet
   }
-  barrier();   // from here on the door is open
+  barrier(*this);   // from here on the door is open
   timeout_ = usual;
 }
 
@@ -209,125 +197,10 @@ std::shared_ptr<SharedMemory> Communicator::allocate_shared(std::size_t bytes) {
         "shared memory needs all ranks on one node, here are " + nodes_.text());
   if (size() == 1) return std::make_shared<OwnMemory>(bytes);
   if (rank() == 0 && decorator_ != nullptr) decorator_->on_bypass("shared windows");
-  barrier();   // as in duplicate()
+  barrier(*this);   // as in duplicate()
   std::shared_ptr<SharedMemory> memory = transport_->allocate_shared(bytes, groups_++);
-  barrier();   // every part is there and zero
+  barrier(*this);   // every part is there and zero
   return memory;
-}
-
-void Communicator::copy_bytes(void* to, std::span<const std::byte> from) {
-  if (!from.empty()) std::memcpy(to, from.data(), from.size());
-}
-
-void Communicator::exchange(const char* what, int to, std::span<const std::byte> send, int from,
-                            std::span<std::byte> receive) {
-  Transfer in(*transport_), out(*transport_);
-  in.receive(from, kControlTag, receive.data(), receive.size());
-  out.send(to, kControlTag, send.data(), send.size());
-  wait(WaitStatus{.operation = what, .peer = from}, [&] { return in.done(); });
-  wait(WaitStatus{.operation = what, .peer = to}, [&] { return out.done(); });
-}
-
-// Dissemination (Hensgen, Finkel, Manber 1988): after round k everyone has heard, indirectly, of 2^(k+1) ranks.
-void Communicator::barrier() {
-  const int p = size();
-  for (int distance = 1; distance < p; distance *= 2) {
-    exchange("barrier", (rank() + distance) % p, {}, (rank() - distance + p) % p, {});
-  }
-}
-
-void Communicator::broadcast(std::span<std::byte> data, int root) {
-  const int p = size();
-  check(root >= 0 && root < p, Code::invalid_argument, "broadcast: the root must be a rank of the communicator");
-  const int me = (rank() - root + p) % p;                                     // the root is 0 in the tree
-  const int parent_bit = me == 0 ? static_cast<int>(std::bit_ceil(static_cast<unsigned>(p))) : me & -me;
-  if (me != 0) {
-    Transfer in(*transport_);
-    in.receive((me - parent_bit + root) % p, kControlTag, data.data(), data.size());
-    wait(WaitStatus{.operation = "broadcast", .peer = in.peer()}, [&] { return in.done(); });
-  }
-  for (int bit = parent_bit / 2; bit > 0; bit /= 2) {
-    if (me + bit >= p) continue;
-    Transfer out(*transport_);
-    out.send((me + bit + root) % p, kControlTag, data.data(), data.size());
-    wait(WaitStatus{.operation = "broadcast", .peer = out.peer()}, [&] { return out.done(); });
-  }
-}
-
-void Communicator::broadcast(std::string& text, int root) {
-  std::uint64_t size = text.size();
-  broadcast(std::as_writable_bytes(std::span(&size, 1)), root);
-  text.resize(size);
-  broadcast(std::as_writable_bytes(std::span(text)), root);
-}
-
-// Bruck et al., "Efficient algorithms for all-to-all communications in multiport message-passing systems", 1997: blocks lie
-// rotated so that one's own is first; round k doubles how many one has. `start(i)`: of block (rank + i) mod p while they do.
-template <class Start>
-void Communicator::gather_blocks(std::span<const std::byte> mine, Start start, std::span<std::byte> all) {
-  const std::size_t p = static_cast<std::size_t>(size()), me = static_cast<std::size_t>(rank());
-  copy_bytes(all.data(), mine);
-  for (std::size_t have = 1; have < p; have *= 2) {
-    const std::size_t count = std::min(have, p - have);                       // blocks that travel in this round
-    const std::size_t to = (me + p - have) % p, from = (me + have) % p;
-    exchange("all_gather", static_cast<int>(to), all.subspan(0, start(count)), static_cast<int>(from),
-             all.subspan(start(have), start(have + count) - start(have)));
-  }
-  const std::size_t head = me == 0 ? 0 : start(p - me);                       // where rank 0's block lies
-  std::rotate(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(head), all.end());
-}
-
-void Communicator::all_gather_equal(std::span<const std::byte> mine, std::span<std::byte> all) {
-  check(all.size() == mine.size() * static_cast<std::size_t>(size()), Code::internal,
-        "all_gather_equal: the memory for all is not size() times as long as one rank's part");
-  gather_blocks(mine, [bytes = mine.size()](std::size_t i) { return i * bytes; }, all);
-}
-
-std::vector<std::byte> Communicator::all_gather_equal(std::span<const std::byte> mine) {
-  std::vector<std::byte> all(mine.size() * static_cast<std::size_t>(size()));
-  all_gather_equal(mine, all);
-  return all;
-}
-
-std::vector<std::string> Communicator::all_gather(std::string_view mine) {
-  const std::vector<std::size_t> sizes = all_gather_value(mine.size());
-  const std::size_t p = sizes.size();
-  std::vector<std::size_t> starts(p + 1, 0);
-  for (std::size_t i = 0; i < p; ++i) starts[i + 1] = starts[i] + sizes[(static_cast<std::size_t>(rank()) + i) % p];
-  std::vector<std::byte> all(starts[p]);
-  gather_blocks(std::as_bytes(std::span(mine)), [&](std::size_t i) { return starts[i]; }, all);
-  std::vector<std::string> texts;
-  std::size_t begin = 0;
-  for (const std::size_t size : sizes) {
-    texts.emplace_back(reinterpret_cast<const char*>(all.data()) + begin, size);
-    begin += size;
-  }
-  return texts;
-}
-
-template <class T>
-void Communicator::reduce_gathered(std::span<T> values, Reduce how) {
-  gathered_.resize(values.size_bytes() * static_cast<std::size_t>(size()));
-  all_gather_equal(std::as_bytes(values), gathered_);
-  for (std::size_t i = 0; i < gathered_.size() / sizeof(T); ++i) {
-    T theirs;
-    std::memcpy(&theirs, gathered_.data() + i * sizeof(T), sizeof(T));
-    T& value = values[i % values.size()];
-    value = i < values.size() ? theirs : combine(value, theirs, how);
-  }
-}
-
-void Communicator::all_reduce(std::span<double> values, Reduce how) { reduce_gathered(values, how); }
-void Communicator::all_reduce(std::span<std::int64_t> values, Reduce how) { reduce_gathered(values, how); }
-
-double Communicator::all_reduce(double value, Reduce how) {
-  all_reduce(std::span(&value, 1), how);
-  return value;
-}
-
-std::int64_t Communicator::all_reduce(std::int64_t value, Reduce how) {
-  all_reduce(std::span(&value, 1), how);
-  return value;
 }
 
 }  // namespace cohort

@@ -2,6 +2,7 @@
 #include <limits>
 #include <vector>
 
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/cost_model.hpp"
 
 namespace cohort {
@@ -50,18 +51,18 @@ LinkConstants measure_link(Communicator& c, const Partners& partners) {
   constexpr std::size_t kLongest = 4u << 20;
   std::vector<std::byte> out(kLongest), in(kLongest);
   double latency = std::numeric_limits<double>::infinity();
-  c.barrier();
+  barrier(c);
   for (int i = 0; i < kShortMessages; ++i) latency = std::min(latency, exchange(c, partners, out, in, 8));
-  latency = c.all_reduce(latency, Reduce::max);
+  latency = all_reduce(c, latency, Reduce::max);
   double before = latency;
   std::size_t bytes_before = 8;
   double seconds_per_byte = 0;
   for (std::size_t bytes = kLongest / 64; bytes <= kLongest; bytes *= 4) {
-    c.barrier();
+    barrier(c);
     double seconds = exchange(c, partners, out, in, bytes);
     // What all know decides, since both ends must do the same.
     if (before < kLongEnough / 8) seconds = std::min(seconds, exchange(c, partners, out, in, bytes));
-    seconds = c.all_reduce(seconds, Reduce::max);
+    seconds = all_reduce(c, seconds, Reduce::max);
     seconds_per_byte = std::max(seconds - before, seconds / 4) / static_cast<double>(bytes - bytes_before);
     before = seconds;
     bytes_before = bytes;
@@ -94,7 +95,7 @@ NetworkConstants measure_network(Communicator& c, NetworkConstants given) {
   const NodeMap& nodes = c.nodes();
   if (nodes.nodes() < nodes.ranks() && !given.within.known()) complete(given.within, measure_link(c, on_this_node(c)));
   if (nodes.nodes() > 1 && !given.between.known()) complete(given.between, measure_link(c, on_the_next_node(c)));
-  if (given.sum_seconds_per_byte <= 0) given.sum_seconds_per_byte = c.all_reduce(measure_sum(c), Reduce::max);
+  if (given.sum_seconds_per_byte <= 0) given.sum_seconds_per_byte = all_reduce(c, measure_sum(c), Reduce::max);
   return given;
 }
 

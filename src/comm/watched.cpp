@@ -1,3 +1,4 @@
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/watched.hpp"
 
 #include <utility>
@@ -12,8 +13,8 @@ class CommunicatorChannel final : public WatchChannel {
  public:
   explicit CommunicatorChannel(Communicator communicator) : communicator_(std::move(communicator)) {}
 
-  std::vector<std::string> all_gather(std::string_view mine) override { return communicator_.all_gather(mine); }
-  void broadcast(std::span<std::byte> data) override { communicator_.broadcast(data, 0); }
+  std::vector<std::string> all_gather(std::string_view mine) override { return cohort::all_gather(communicator_, mine); }
+  void broadcast(std::span<std::byte> data) override { cohort::broadcast(communicator_, data, 0); }
   void wait_for_the_end(const std::function<bool()>& done) override {
     // A message that nobody sends: asking for it keeps the library moving what this rank has sent to others before.
     std::byte nothing{};

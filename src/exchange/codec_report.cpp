@@ -1,3 +1,4 @@
+#include "cohort/comm/control.hpp"
 #include "exchange/codec_report.hpp"
 
 #include <fmt/core.h>
@@ -48,7 +49,7 @@ void CodecReport::end(Communicator& all, const std::function<Traffic(std::size_t
     const Norms& n = norms_[b];
     sums.insert(sums.end(), {static_cast<double>(traffic.bytes), static_cast<double>(traffic.elements), n.wanted, n.lost, n.given, n.residual});
   }
-  all.all_reduce(std::span<double>(sums), Reduce::sum);
+  all_reduce(all, std::span<double>(sums), Reduce::sum);
   const auto ratio = [](double a, double b) { return b > 0 ? a / b : 0.0; };
   for (std::size_t b = 0; b < norms_.size(); ++b) {
     const double* x = sums.data() + b * kNumbers;

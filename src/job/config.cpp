@@ -22,6 +22,7 @@
 #include "cohort/base/json.hpp"
 #include "cohort/base/library.hpp"
 #include "cohort/base/stop.hpp"
+#include "cohort/comm/control.hpp"
 
 namespace cohort {
 namespace {
@@ -260,9 +261,9 @@ Configuration load_configuration(const std::string& file, std::span<const std::s
 }
 
 void compare_between_ranks(Communicator& world, const std::string& text, const std::string& what) {
-  const std::vector<std::size_t> hashes = world.all_gather_value(std::hash<std::string>{}(text));
+  const std::vector<std::size_t> hashes = all_gather_value(world, std::hash<std::string>{}(text));
   if (std::ranges::all_of(hashes, [&](std::size_t hash) { return hash == hashes.front(); })) return;
-  fail(Code::failed_precondition, what + ":" + differences(world.all_gather(text)));
+  fail(Code::failed_precondition, what + ":" + differences(all_gather(world, text)));
 }
 
 }  // namespace cohort

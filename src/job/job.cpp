@@ -20,6 +20,7 @@
 
 #include "base/about.hpp"
 #include "cohort/base/stop.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/environment.hpp"
 #include "cohort/comm/watched.hpp"
 #include "cohort/faults/fault_injection.hpp"
@@ -95,7 +96,7 @@ void print_error(const Failure& failure, int rank, const std::string& host) {
 std::vector<std::string> gather_failures(Communicator& verdict, const Failure& mine) {
   try {
     verdict.set_timeout(kVerdictSeconds);
-    return verdict.all_gather(fmt::format("{}\n{}\n{}", mine.consequence ? 1 : 0, mine.place, mine.text));
+    return all_gather(verdict, fmt::format("{}\n{}\n{}", mine.consequence ? 1 : 0, mine.place, mine.text));
   } catch (const Error&) {   // somebody is still at work, or gone: this rank decides alone
     return {};
   }

@@ -1,3 +1,4 @@
+#include "cohort/comm/control.hpp"
 #include "cohort/params/node_group.hpp"
 
 #include <algorithm>
@@ -6,7 +7,7 @@ namespace cohort {
 
 std::string NodeGroup::why_not(Communicator& communicator, const Device& device) {
   const bool reachable = device.info().host_accessible && device.info().kernels == "CPU";
-  if (communicator.all_reduce(std::int64_t{reachable}, Reduce::min) == 0) return "the ranks of a machine cannot reach each other's device memory";
+  if (all_reduce(communicator, std::int64_t{reachable}, Reduce::min) == 0) return "the ranks of a machine cannot reach each other's device memory";
   const NodeMap& nodes = communicator.nodes();
   const std::size_t size = nodes.ranks_of(0).size();
   for (int node = 1; node < nodes.nodes(); ++node) {

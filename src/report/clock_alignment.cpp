@@ -1,3 +1,4 @@
+#include "cohort/comm/control.hpp"
 #include "report/clock_alignment.hpp"
 
 #include <algorithm>
@@ -51,7 +52,7 @@ std::vector<ClockOffset> measure_clock_offsets(Communicator& parent, const Clock
   for (int peer = 1; communicator.rank() == 0 && peer < communicator.size(); ++peer) {
     offsets[static_cast<std::size_t>(peer)] = ask(communicator, clock, peer, rounds);
   }
-  communicator.broadcast_values(std::span<ClockOffset>(offsets), 0);
+  broadcast_values(communicator, std::span<ClockOffset>(offsets), 0);
   return offsets;
 }
 

@@ -1,3 +1,4 @@
+#include "cohort/comm/control.hpp"
 #include "report/gather.hpp"
 
 #include <cstdint>
@@ -39,7 +40,7 @@ void gather_in_turn(Communicator& parent, const std::string& mine, const std::fu
   for (int rank = 1; rank < communicator.size(); ++rank) {
     if (communicator.rank() == rank) send_to_root(communicator, mine);
     if (communicator.rank() == 0) take(rank, receive_from(communicator, rank));
-    communicator.barrier();                  // so that no rank's wait spans the turns of others
+    barrier(communicator);                  // so that no rank's wait spans the turns of others
   }
 }
 

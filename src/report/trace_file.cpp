@@ -8,6 +8,7 @@
 #include <set>
 
 #include "cohort/base/json.hpp"
+#include "cohort/comm/control.hpp"
 #include "report/gather.hpp"
 #include "report/output_file.hpp"
 
@@ -134,7 +135,7 @@ void write_trace(Communicator& communicator, const Profile& profile, const std::
                  const std::vector<ClockOffset>& at_end, const std::filesystem::path& file) {
   const auto mine = static_cast<std::size_t>(communicator.rank());
   const ClockAlignment alignment(at_begin[mine], at_end[mine]);
-  const std::vector<RankFacts> facts = communicator.all_gather_value(facts_of(profile, alignment, profile.started()));
+  const std::vector<RankFacts> facts = all_gather_value(communicator, facts_of(profile, alignment, profile.started()));
   double origin = facts[0].began;
   for (const RankFacts& one : facts) origin = std::min(origin, one.began);
   std::unique_ptr<OutputFile> out;

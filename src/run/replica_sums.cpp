@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "cohort/base/error.hpp"
+#include "cohort/comm/control.hpp"
 
 namespace cohort {
 
@@ -12,7 +13,7 @@ ReplicaSums::ReplicaSums(Communicator& communicator)
 void ReplicaSums::agree(const Header& mine) {
   {
     const PhaseScope waiting(*communicator_.context().profile, Phase::slowest);
-    communicator_.all_gather_equal(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(headers_)));
+    all_gather_equal(communicator_, std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(headers_)));
   }
   for (std::size_t r = 1; r < headers_.size(); ++r) {
     if (headers_[r] == headers_[0]) continue;
@@ -30,7 +31,7 @@ void ReplicaSums::sum(std::span<float> values) {
   agree({step_, position_++, std::ssize(values)});
   mine_.assign(values.begin(), values.end());
   gathered_.resize(mine_.size() * headers_.size());
-  communicator_.all_gather_equal(std::as_bytes(std::span(mine_)), std::as_writable_bytes(std::span(gathered_)));
+  all_gather_equal(communicator_, std::as_bytes(std::span(mine_)), std::as_writable_bytes(std::span(gathered_)));
   for (std::size_t i = 0; i < values.size(); ++i) {
     double sum = 0;
     for (std::size_t at = i; at < gathered_.size(); at += values.size()) sum += gathered_[at];

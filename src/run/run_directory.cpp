@@ -24,6 +24,7 @@
 #include "cohort/base/error.hpp"
 #include "cohort/base/stop.hpp"
 #include "cohort/checkpoint/checkpoint.hpp"
+#include "cohort/comm/control.hpp"
 #include "report/output_file.hpp"
 #include "run/fact_file.hpp"
 
@@ -216,15 +217,15 @@ RunDirectory decide_on_root(Communicator& communicator, const std::function<RunD
       error = e.what();
     }
   }
-  communicator.broadcast(error, 0);
-  communicator.broadcast_values(std::span(&code, 1), 0);
+  broadcast(communicator, error, 0);
+  broadcast_values(communicator, std::span(&code, 1), 0);
   if (!error.empty() && static_cast<Code>(code) == Code::cancelled) throw StopRequested(error);
   if (!error.empty()) fail(static_cast<Code>(code), error);
   std::string path = result.path.string(), from = result.resume_from.string();
   std::array<std::int64_t, 2> flags{result.fresh ? 1 : 0, result.has_best ? 1 : 0};
-  communicator.broadcast(path, 0);
-  communicator.broadcast(from, 0);
-  communicator.broadcast_values(std::span<std::int64_t>(flags), 0);
+  broadcast(communicator, path, 0);
+  broadcast(communicator, from, 0);
+  broadcast_values(communicator, std::span<std::int64_t>(flags), 0);
   return {.path = path, .resume_from = from, .fresh = flags[0] != 0, .has_best = flags[1] != 0,
           .lock = std::move(result.lock)};
 }

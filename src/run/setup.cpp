@@ -6,9 +6,10 @@
 #include <cstring>
 
 #include "base/about.hpp"
+#include "checkpoint/open_checkpoint.hpp"
 #include "cohort/base/cores.hpp"
 #include "cohort/base/random.hpp"
-#include "checkpoint/open_checkpoint.hpp"
+#include "cohort/comm/control.hpp"
 #include "run/class_names.hpp"
 
 namespace cohort {
@@ -18,7 +19,7 @@ namespace {
 int cores_of(Communicator& communicator) {
   const std::vector<int> mine = available_cores();
   const std::vector<std::string> texts =
-      communicator.all_gather({reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(int)});
+      all_gather(communicator, {reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(int)});
   std::vector<std::vector<int>> neighbours;
   for (const int rank : communicator.nodes().ranks_of(communicator.nodes().node_of(communicator.rank()))) {
     const std::string& bytes = texts[static_cast<std::size_t>(rank)];
@@ -189,9 +190,9 @@ void Setup::place_parameters() {
 
 void check_same_model(Communicator& communicator, const Graph& graph) {
   const std::string mine = graph.text();
-  const auto hashes = communicator.all_gather_value(stream_of(mine));
+  const auto hashes = all_gather_value(communicator, stream_of(mine));
   if (std::all_of(hashes.begin(), hashes.end(), [&](std::uint64_t hash) { return hash == hashes[0]; })) return;
-  const std::vector<std::string> texts = communicator.all_gather(mine);
+  const std::vector<std::string> texts = all_gather(communicator, mine);
   for (std::size_t r = 1; r < texts.size(); ++r) {
     if (texts[r] == texts[0]) continue;
     const auto [a, b] = std::mismatch(texts[0].begin(), texts[0].end(), texts[r].begin(), texts[r].end());
@@ -210,7 +211,7 @@ void load_parameters(Communicator& communicator, Setup& setup, OpenCheckpoint& c
   Stateful* const parameters = setup.parameters.get();
   setup.place_parameters();
   checkpoint.load(&communicator, std::span(&parameters, 1), Extra::ignore);
-  communicator.barrier();                      // where ranks share the memory, one of them has written it
+  barrier(communicator);                      // where ranks share the memory, one of them has written it
 }
 
 void average_statistics(Communicator& communicator, const Parameters& parameters) {
@@ -219,7 +220,7 @@ void average_statistics(Communicator& communicator, const Parameters& parameters
     if (!other.statistic) continue;
     const std::vector<float> mine = other.value.to_vector<float>();
     std::vector<double> sums(mine.begin(), mine.end());
-    communicator.all_reduce(std::span<double>(sums), Reduce::sum);
+    all_reduce(communicator, std::span<double>(sums), Reduce::sum);
     std::vector<float> average(mine.size());
     for (std::size_t i = 0; i < mine.size(); ++i) average[i] = static_cast<float>(sums[i] / communicator.size());
     other.value.copy_from(Tensor::of(other.value.shape(), average));
@@ -259,7 +260,7 @@ std::optional<Evaluation> evaluate(Communicator& communicator, Replica& replica,
   data.rewind();
   std::vector<double> sums(2 + replica.metric_names().size());   // samples, loss, metrics
   while (const SampleBatch* batch = data.next()) {
-    if (communicator.all_reduce(std::int64_t{communicator.context().stop_requested()}, Reduce::max) > 0) return {};
+    if (all_reduce(communicator, std::int64_t{communicator.context().stop_requested()}, Reduce::max) > 0) return {};
     if (batch->samples == 0 && !replica.reads_on_demand()) continue;
     const BatchResult& result = replica.evaluate(*batch);
     if (after_batch) after_batch();
@@ -269,7 +270,7 @@ std::optional<Evaluation> evaluate(Communicator& communicator, Replica& replica,
     sums[1] += n * result.loss;
     for (std::size_t m = 0; m < result.metrics.size(); ++m) sums[2 + m] += n * result.metrics[m];
   }
-  communicator.all_reduce(std::span<double>(sums), Reduce::sum);
+  all_reduce(communicator, std::span<double>(sums), Reduce::sum);
   check(sums[0] > 0, Code::invalid_argument, "an evaluation of no samples has no result");
   Evaluation evaluation{.loss = sums[1] / sums[0], .metrics = {}, .samples = static_cast<std::int64_t>(sums[0])};
   for (std::size_t m = 0; m < replica.metric_names().size(); ++m) {

@@ -1,3 +1,4 @@
+#include "cohort/comm/control.hpp"
 #include "run/shared_result.hpp"
 
 #include <cstring>
@@ -66,7 +67,7 @@ bool take_result(Run& run, const std::string& text) {
 void share_result(Run& run, int active) {
   if (active < run.world.size()) {
     std::string text = run.out.is_root() ? result_text(run, true) : "";
-    run.world.broadcast(text, 0);
+    broadcast(run.world, text, 0);
     if (!run.out.is_root()) take_result(run, text);
   }
   conclude(run);

@@ -1,3 +1,4 @@
+#include "cohort/comm/control.hpp"
 #include "tasks/introduction.hpp"
 
 #include <cstring>
@@ -15,11 +16,11 @@ Introduction::Introduction(const Run& run, const Parameters& kept, int threads)
 }
 
 void Introduction::share(Communicator& joined) {
-  joined.broadcast(directory_, 0);
-  joined.broadcast_values(std::span(&beat_, 1), 0);
-  joined.broadcast_values(std::span(&threads_, 1), 0);
-  joined.broadcast(others_, 0);
-  joined.barrier();                          // when one of the tasks is through, all of them have it
+  broadcast(joined, directory_, 0);
+  broadcast_values(joined, std::span(&beat_, 1), 0);
+  broadcast_values(joined, std::span(&threads_, 1), 0);
+  broadcast(joined, others_, 0);
+  barrier(joined);                          // when one of the tasks is through, all of them have it
 }
 
 void Introduction::give_others(const Parameters& parameters) const {

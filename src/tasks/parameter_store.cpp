@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "cohort/comm/control.hpp"
 #include "updaters/gradient_verdict.hpp"
 
 namespace cohort {
@@ -124,7 +125,7 @@ StepOutcome ParameterStore::apply(const StepInfo& info, double sum_scale, bool m
   scaled.gradient_scale = sum_scale;
   if (measured) {
     std::array<double, 1> squares{sum_of_squares()};
-    if (tasks_.size() > 1) tasks_.all_reduce(squares, Reduce::sum);
+    if (tasks_.size() > 1) all_reduce(tasks_, squares, Reduce::sum);
     const GradientVerdict verdict(squares[0], sum_scale, options_.clip_norm);
     outcome.gradient_norm = verdict.norm;
     outcome.applied = verdict.finite;

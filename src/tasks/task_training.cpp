@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "cohort/checkpoint/checkpoint.hpp"
+#include "cohort/comm/control.hpp"
 #include "tasks/blocks.hpp"
 #include "tasks/task_service.hpp"
 #include "tasks/worker.hpp"
@@ -161,7 +162,7 @@ bool train_with_tasks(Run& run) {
   describe(run, setup, layout);
   std::optional<TaskService> served;
   if (task) served.emplace(run, setup, service, tasks, layout, *task, *kept);
-  world.barrier();
+  barrier(world);
   bool complete = true;
   std::optional<Worker> works;
   std::optional<ResidualFiles> residuals;

@@ -9,6 +9,7 @@
 #include "checkpoint/residual_files.hpp"
 #include "cohort/base/random.hpp"
 #include "cohort/checkpoint/checkpoint.hpp"
+#include "cohort/comm/control.hpp"
 
 namespace cohort {
 namespace {
@@ -51,16 +52,16 @@ void PhaseReplica::start() {
   setup.parameters->for_each_start_value([&](const Tensor& value, bool mine) {
     std::vector<float> values(static_cast<std::size_t>(value.elements()));
     if (run.out.is_root()) values = value.to_vector<float>();
-    communicator.broadcast_values(std::span<float>(values), 0);
+    broadcast_values(communicator, std::span<float>(values), 0);
     if (mine) value.copy_from(Tensor::of(value.shape(), values));
   });
-  communicator.barrier();                    // shared parameters are there
+  barrier(communicator);                    // shared parameters are there
   data.seek(run.state.position);
 }
 
 void PhaseReplica::go_on() {
   updater->parameters_changed();
-  communicator.barrier();
+  barrier(communicator);
   data.seek(run.state.position);
 }
 
@@ -84,7 +85,7 @@ void PhaseReplica::check_replicas() const {
     const std::vector<float> values = setup.parameters->value(p).to_vector<float>();
     bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
   }
-  const auto hashes = communicator.all_gather_value(stream_of(bytes));
+  const auto hashes = all_gather_value(communicator, stream_of(bytes));
   for (std::size_t r = 1; r < hashes.size(); ++r) {
     if (hashes[r] != hashes[0]) {
       fail(Code::internal, fmt::format("after step {} the parameters of ranks 0 and {} differ", run.state.step, r));

@@ -1,3 +1,4 @@
+#include "cohort/comm/control.hpp"
 #include "train/phase_trainer.hpp"
 
 #include <fmt/core.h>
@@ -115,7 +116,7 @@ void PhaseTrainer::end_of_epoch(const Boundary& due) {
   const bool saved = due.save_of_epoch && save(false);
   if (!due.evaluation) return;
   if (saved && checkpoints_->in_parts()) checkpoints_->close();
-  replica_.communicator.barrier();
+  barrier(replica_.communicator);
   if (!validate()) {
     if (run_.result.stopped && !saved) (void)save(false);
     return;

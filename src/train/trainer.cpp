@@ -6,6 +6,7 @@
 
 #include "checkpoint/handover.hpp"
 #include "cohort/base/stop.hpp"
+#include "cohort/comm/control.hpp"
 #include "report/run_report.hpp"
 #include "run/class_names.hpp"
 #include "run/run.hpp"
@@ -127,7 +128,7 @@ TrainResult train(Communicator& communicator, Section& config, const std::string
   }
   share_result(run, phase->active());
   close_reports(run);
-  const std::vector<RankSummary> ranks = communicator.all_gather_value(summary_of(run));
+  const std::vector<RankSummary> ranks = all_gather_value(communicator, summary_of(run));
   report.trace(run.out.directory.path);
   if (run.out.is_root()) note_summary(run, ranks);
   return run.result;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "cohort/comm/control.hpp"
 #include "cohort/updaters/updater.hpp"
 #include "exchange/error_feedback.hpp"
 #include "exchange/gradient_accumulator.hpp"
@@ -110,7 +111,7 @@ class LocalSgd final : public Updater {
               .scalars = scalars_as<float>(totals_.scalars)};
     }
     settle();
-    communicator_.all_reduce(totals_.numbers(), Reduce::sum);
+    all_reduce(communicator_, totals_.numbers(), Reduce::sum);
     const bool missed = std::exchange(totals_.missed, 0) > 0;
     return {.applied = totals_.applied > 0, .gradient_norm = verdict.norm, .missed_here = !verdict.finite, .missed = missed,
             .scalars = scalars_as<float>(totals_.scalars)};
@@ -120,7 +121,7 @@ class LocalSgd final : public Updater {
     if (!std::exchange(stepped_, false) || communicator_.size() == 1) return;
     // What nobody has changed is its own mean already, and a mean that is computed may round it.
     const bool moved = std::exchange(moved_, false);
-    if (communicator_.all_reduce(std::int64_t{moved}, Reduce::max) == 0) return;
+    if (all_reduce(communicator_, std::int64_t{moved}, Reduce::max) == 0) return;
     const PhaseScope communicating(*communicator_.context().profile, Phase::exchange);
     average_(device_, [this](std::int64_t at) { return parameters_.values(at); }, step_);
     for (std::size_t s = 0; s < parameters_.slots(); ++s) {

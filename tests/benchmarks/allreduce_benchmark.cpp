@@ -23,6 +23,7 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/comm/collective.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/environment.hpp"
 
 namespace cohort {
@@ -48,14 +49,14 @@ double core_latency(Communicator& c, SharedMemory& memory) {
   const std::atomic_ref flag(*reinterpret_cast<std::uint64_t*>(memory.part(0).data()));
   constexpr std::uint64_t kTurns = 2000;
   if (c.rank() == 0) flag.store(0, std::memory_order_release);
-  c.barrier();
+  barrier(c);
   const double start = c.context().clock->now();
   for (std::uint64_t turn = static_cast<std::uint64_t>(c.rank()); c.rank() < 2 && turn < kTurns; turn += 2) {
     Backoff backoff(*c.context().clock, 1000);
     while (flag.load(std::memory_order_acquire) != turn) backoff.pause();
     flag.store(turn + 1, std::memory_order_release);
   }
-  return c.all_reduce((c.context().clock->now() - start) / static_cast<double>(kTurns), Reduce::max);
+  return all_reduce(c, (c.context().clock->now() - start) / static_cast<double>(kTurns), Reduce::max);
 }
 
 /// Half a round trip of a short message between the first and the last rank, in seconds.
@@ -65,14 +66,14 @@ double message_latency(Communicator& c) {
   const int last = c.size() - 1, me = c.rank();
   std::uint64_t word = 0;
   Transfer transfer(c.transport());
-  c.barrier();
+  barrier(c);
   const double start = c.context().clock->now();
   for (int turn = 0; (me == 0 || me == last) && turn < kTurns; ++turn) {
     if (me == (turn % 2 == 0 ? 0 : last)) transfer.send(last - me, 1, &word, sizeof word);
     else transfer.receive(last - me, 1, &word, sizeof word);
     c.wait(WaitStatus{.operation = "ping", .peer = last - me}, [&] { return transfer.done(); });
   }
-  return c.all_reduce((c.context().clock->now() - start) / kTurns, Reduce::max);
+  return all_reduce(c, (c.context().clock->now() - start) / kTurns, Reduce::max);
 }
 
 struct Contender {
@@ -94,7 +95,7 @@ float read_all(const float* data, std::size_t n) {
 /// Seconds per iteration, of the slowest rank.
 double measure(Communicator& c, const Contender& contender, std::size_t n, int iterations) {
   float read = 0;
-  c.barrier();
+  barrier(c);
   const double start = c.context().clock->now();
   for (int i = 0; i < iterations; ++i) {
     std::fill_n(contender.data, n, static_cast<float>(c.rank() + i));
@@ -108,7 +109,7 @@ double measure(Communicator& c, const Contender& contender, std::size_t n, int i
   }
   const double mine = (c.context().clock->now() - start) / iterations;
   check(read >= 0, Code::internal, "a sum of positive numbers is negative");   // so `read` is needed
-  return c.all_reduce(mine, Reduce::max);
+  return all_reduce(c, mine, Reduce::max);
 }
 
 CollectiveOptions options_of(const Settings& settings, const std::string& algorithm, const std::string& codec = "fp32") {
@@ -208,13 +209,13 @@ double agreement_time(Communicator& c, const Settings& settings) {
   const auto collective = make_collective(c, options_of(settings, "ring"));
   Work& work = collective->all_reduce({});
   constexpr int kTimes = 1000;
-  c.barrier();
+  barrier(c);
   const double start = c.context().clock->now();
   for (int i = 0; i < kTimes; ++i) {
     work.start(i);
     work.wait();
   }
-  return c.all_reduce((c.context().clock->now() - start) / kTimes, Reduce::max);
+  return all_reduce(c, (c.context().clock->now() - start) / kTimes, Reduce::max);
 }
 
 std::vector<int> numbers(const std::string& text) {

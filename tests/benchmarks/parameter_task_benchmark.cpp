@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/environment.hpp"
 #include "cohort/exec/session.hpp"
 #include "tasks/gradient_push.hpp"
@@ -82,7 +83,7 @@ class Measured {
 
   /// Seconds, of the slowest.
   double updates() {
-    world_.barrier();
+    barrier(world_);
     const double start = world_.context().clock->now();
     if (is_task()) {
       const std::int64_t until = store_->version() + std::int64_t{settings_.updates} * workers();
@@ -105,7 +106,7 @@ class Measured {
         world_.wait(WaitStatus{.operation = "end"}, [&] { return end.done(); });
       }
     }
-    return world_.all_reduce(world_.context().clock->now() - start, Reduce::max);
+    return all_reduce(world_, world_.context().clock->now() - start, Reduce::max);
   }
 
   /// The same bytes, both ways at once.
@@ -120,7 +121,7 @@ class Measured {
     in_.resize(out_.size());
     std::vector<Transfer> transfers;
     for (std::size_t i = 0; i < 2 * pieces * peers.size(); ++i) transfers.emplace_back(world_.transport());
-    world_.barrier();
+    barrier(world_);
     const double start = world_.context().clock->now();
     for (int i = 0; i < settings_.updates; ++i) {
       std::size_t t = 0, from = bytes * peers.size() * (static_cast<std::size_t>(i) % turns);
@@ -133,7 +134,7 @@ class Measured {
       }
       world_.wait(WaitStatus{.operation = "transfers"}, [&] { return std::ranges::all_of(transfers, [](Transfer& each) { return each.done(); }); });
     }
-    return world_.all_reduce(world_.context().clock->now() - start, Reduce::max);
+    return all_reduce(world_, world_.context().clock->now() - start, Reduce::max);
   }
 
  private:

@@ -9,6 +9,7 @@
 
 #include "checkpoint/open_checkpoint.hpp"
 #include "checkpoint/pieces_state.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "hdf5/read_count.hpp"
 #include "support/patience.hpp"
@@ -164,7 +165,7 @@ std::string error_of_all(const fs::path& folder, bool pieces) {
     OpenCheckpoint checkpoint(folder);
     const std::string mine = load(checkpoint, ranks, state);
     EXPECT_TRUE(state.untouched()) << ranks.rank();
-    for (const std::string& other : ranks.all_gather(mine)) EXPECT_EQ(other, mine);
+    for (const std::string& other : all_gather(ranks, mine)) EXPECT_EQ(other, mine);
     if (ranks.rank() == 0) error = mine;
   }, kBounded);
   return error;

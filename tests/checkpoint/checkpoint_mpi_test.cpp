@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "checkpoint/pieces_state.hpp"
+#include "cohort/comm/control.hpp"
 #include "support/mpi_world.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -15,7 +16,7 @@ using ::testing::HasSubstr;
 /// Rank 0's, for all.
 std::filesystem::path shared_folder(const TemporaryFolder& mine) {
   std::string path = mine.path().string();
-  world().broadcast(path, 0);
+  broadcast(world(), path, 0);
   return path;
 }
 
@@ -37,7 +38,7 @@ TEST(CheckpointOverMpi, EveryRankWritesItsFileAndAllReadThem) {
       state.fill(step);
       writer.save(parts, static_cast<std::int64_t>(step), step == 2);
       for (int i = 0; i < 5; ++i) {                          // training goes on, with messages of its own
-        world().barrier();
+        barrier(world());
         writer.poll();
       }
     }
@@ -46,7 +47,7 @@ TEST(CheckpointOverMpi, EveryRankWritesItsFileAndAllReadThem) {
   EXPECT_TRUE(holds(folder, 6));
   EXPECT_TRUE(holds(folder / "best", 2));
   EXPECT_EQ(list_checkpoints(folder).size(), 3u);
-  world().barrier();
+  barrier(world());
 }
 
 TEST(CheckpointOverMpi, OneRanksFailureIsTheSameErrorOnAllRanks) {
@@ -56,14 +57,14 @@ TEST(CheckpointOverMpi, OneRanksFailureIsTheSameErrorOnAllRanks) {
   CheckpointWriter writer(folder, 2, "", Log(), &world());
   save_pieces(world(), writer, 1, 1);
   if (world().rank() == 0) std::filesystem::create_directories(folder / (".writing-step-0000000002.rank-" + std::to_string(last) + ".h5") / "x");
-  world().barrier();
+  barrier(world());
   const std::string error = error_of([&] { save_pieces(world(), writer, 2, 2); });
   EXPECT_THAT(error, HasSubstr("the checkpoint of step 2 failed on rank " + std::to_string(last)));
-  for (const std::string& other : world().all_gather(error)) EXPECT_EQ(other, error);
+  for (const std::string& other : all_gather(world(), error)) EXPECT_EQ(other, error);
   EXPECT_TRUE(holds(folder, 1));
   save_pieces(world(), writer, 3, 3);
   EXPECT_TRUE(holds(folder, 3));
-  world().barrier();
+  barrier(world());
 }
 
 }  // namespace

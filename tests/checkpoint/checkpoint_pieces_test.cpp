@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "checkpoint/pieces_state.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "support/patience.hpp"
 #include "support/python.hpp"
@@ -271,11 +272,11 @@ TEST(FailingPieces, OneRanksFailureIsTheSameErrorOnAllRanks) {
     CheckpointWriter writer(folder.path(), 1, "", Log(), &communicator);
     save_pieces(communicator, writer, 1, 1);
     if (communicator.rank() == 0) fs::create_directories(folder.path() / ".writing-step-0000000002.rank-2.h5" / "x");
-    communicator.barrier();
+    barrier(communicator);
     const std::string error = error_of([&] { save_pieces(communicator, writer, 2, 2); });
     EXPECT_THAT(error, AllOf(HasSubstr("the checkpoint of step 2 failed on rank 2: " + folder.file(".writing-step-0000000002.rank-2.h5") + ": cannot create"),
                              HasSubstr("Is a directory")));
-    const std::vector<std::string> errors = communicator.all_gather(error);
+    const std::vector<std::string> errors = all_gather(communicator, error);
     EXPECT_EQ(errors[0], errors[1]);
     EXPECT_EQ(errors[0], errors[2]);
     EXPECT_TRUE(holds(folder.path(), 1));
@@ -285,11 +286,11 @@ TEST(FailingPieces, OneRanksFailureIsTheSameErrorOnAllRanks) {
       fs::remove_all(folder.path() / ".writing-step-0000000002.rank-2.h5");
       fs::create_directories(folder.path() / ".writing-step-0000000003.h5" / "x");   // now rank 0's index
     }
-    communicator.barrier();
+    barrier(communicator);
     const std::string index_error = error_of([&] { save_pieces(communicator, writer, 3, 3); });
     EXPECT_THAT(index_error, HasSubstr(folder.file(".writing-step-0000000003.h5") + ": cannot create"));
     EXPECT_TRUE(holds(folder.path(), 1));
-    communicator.barrier();
+    barrier(communicator);
     save_pieces(communicator, writer, 4, 4);                 // reported once; a later write tries again
   }, kBounded);
   fs::remove_all(folder.path() / ".writing-step-0000000003.h5");
@@ -304,7 +305,7 @@ TEST(FailingPieces, ANewWriteOfAStepNeverHarmsTheOldOne) {
   run_as_threads(3, [&](Communicator& communicator) {
     CheckpointWriter writer(folder.path(), 1, "", Log(), &communicator);
     if (communicator.rank() == 0) fs::create_directories(folder.path() / ".writing-step-0000000005.2.rank-1.h5" / "x");
-    communicator.barrier();
+    barrier(communicator);
     EXPECT_THAT(error_of([&] { save_pieces(communicator, writer, 2, 5); }), HasSubstr("failed on rank 1"));
   }, kBounded);
   EXPECT_TRUE(holds(folder.path(), 1));

@@ -15,6 +15,7 @@
 #include "cohort/base/error.hpp"
 #include "cohort/base/random.hpp"
 #include "cohort/comm/collective.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "comm/counting_transport.hpp"
 #include "comm/model_gradients.hpp"
@@ -82,7 +83,7 @@ CollectiveOptions options_of(const std::string& algorithm, const std::string& co
 void expect_same_on_all_ranks(Communicator& c, const std::vector<float>& x, const std::string& where) {
   std::uint64_t hash = 14695981039346656037ull;
   for (const float each : x) hash = (hash ^ std::bit_cast<std::uint32_t>(each)) * 1099511628211ull;
-  for (const std::uint64_t other : c.all_gather_value(hash)) ASSERT_EQ(other, hash) << where << ": not the same bits on all ranks";
+  for (const std::uint64_t other : all_gather_value(c, hash)) ASSERT_EQ(other, hash) << where << ": not the same bits on all ranks";
 }
 
 /// Σ over ranks of (gradient + residual before) = result + Σ of residuals after, within 1e-6 of what was added up.
@@ -101,7 +102,7 @@ void check_conservation(Communicator& c, const std::string& algorithm, const std
     work.start(step);
     work.wait();
     for (std::size_t i = 0; i < n; ++i) sums[n + i] = static_cast<double>(residual[i]);
-    c.all_reduce(sums, Reduce::sum);
+    all_reduce(c, sums, Reduce::sum);
     double worst = 0, kept = 0;
     for (std::size_t i = 0; i < n; ++i) {
       worst = std::max(worst, std::fabs(static_cast<double>(data[i]) + sums[n + i] - sums[i]) / (sums[2 * n + i] + 1e-3));
@@ -196,12 +197,12 @@ std::int64_t bytes_sent(const std::string& algorithm, const std::string& codec, 
     const auto collective = make_collective(counted, options_of(algorithm, codec));
     const Buffer memory = collective->allocate(kN * sizeof(float));
     Work& work = collective->all_reduce({.data = static_cast<float*>(memory.memory.get()), .n = kN});
-    c.barrier();
+    barrier(c);
     const std::int64_t before = bytes->load();
-    c.barrier();
+    barrier(c);
     work.start(0);
     work.wait();
-    c.barrier();
+    barrier(c);
     if (c.rank() == 0) result = bytes->load() - before;
   }, {.nodes = nodes, .log = LogLevel::error});
   return result;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cohort/base/error.hpp"
+#include "cohort/comm/control.hpp"
 #include "support/patience.hpp"
 
 namespace cohort::testing {
@@ -133,7 +134,7 @@ void check_result(const Buckets& buckets, const std::vector<std::size_t>& used, 
     }
     EXPECT_EQ(wrong, 0u) << where << ": " << first;
     if (operation == Operation::reduce_scatter) continue;
-    const auto hashes = c.all_gather_value(hash_of(buckets.data[b], kSizes[b]));
+    const auto hashes = all_gather_value(c, hash_of(buckets.data[b], kSizes[b]));
     for (const std::uint64_t hash : hashes) EXPECT_EQ(hash, hashes[0]) << where << ": not the same bits on all ranks";
   }
 }
@@ -270,7 +271,7 @@ void check_mismatches(Communicator& c, const std::string& algorithm) {
     EXPECT_THAT(text, HasSubstr(kind)) << algorithm;
     EXPECT_THAT(text, HasSubstr(" on rank " + std::to_string(c.size() - 1))) << algorithm << ", " << kind;
     if (kind == "count") { EXPECT_THAT(text, HasSubstr("999 on rank")) << text; }
-    const std::vector<std::string> texts = c.all_gather(text);
+    const std::vector<std::string> texts = all_gather(c, text);
     for (const std::string& other : texts) EXPECT_EQ(other, texts[0]) << algorithm << ", " << kind;
   }
 }
@@ -293,9 +294,9 @@ void check_absent_rank(Communicator& c, const std::string& algorithm) {
         if (c.rank() == 0) { EXPECT_THAT(error.what(), HasSubstr("for rank " + std::to_string(c.size() - 1))); }
       }
     }
-    c.barrier();
+    barrier(c);
   }
-  c.barrier();
+  barrier(c);
 }
 
 void check_lossy_codec(Communicator& c, const std::string& algorithm) {
@@ -317,8 +318,8 @@ void check_lossy_codec(Communicator& c, const std::string& algorithm) {
     work.start(step);
     work.wait();
     for (std::size_t i = 0; i < kN; ++i) after[i] = residual[i];
-    c.all_reduce(expected, Reduce::sum);
-    c.all_reduce(after, Reduce::sum);
+    all_reduce(c, expected, Reduce::sum);
+    all_reduce(c, after, Reduce::sum);
     double error = 0, feedback = 0;
     for (std::size_t i = 0; i < kN; ++i) {
       error = std::max(error, std::fabs(data[i] + after[i] - expected[i]));
@@ -327,7 +328,7 @@ void check_lossy_codec(Communicator& c, const std::string& algorithm) {
     EXPECT_LT(error, 1e-6 * c.size());
     const bool travels = c.size() > 1 && (c.nodes().nodes() > 1 || algorithm != "hierarchical");
     if (travels) { EXPECT_GT(feedback, 1e-3) << "the codec lost nothing: was it used?"; }
-    const auto hashes = c.all_gather_value(hash_of(data.data(), kN));
+    const auto hashes = all_gather_value(c, hash_of(data.data(), kN));
     for (const std::uint64_t hash : hashes) EXPECT_EQ(hash, hashes[0]) << "not the same bits on all ranks";
   }
 }

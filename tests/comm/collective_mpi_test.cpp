@@ -6,6 +6,7 @@
 #include <span>
 
 #include "cohort/comm/collective.hpp"
+#include "cohort/comm/control.hpp"
 #include "comm/collective_checks.hpp"
 #include "support/count_allocations.hpp"
 #include "support/mpi_world.hpp"
@@ -43,11 +44,11 @@ TEST_P(EveryCollective, AStepAllocatesNothing) {
     for (Work* work : works) work->wait();
   };
   for (std::int64_t warm_up = 0; warm_up < 3; ++warm_up) step(warm_up);
-  world().barrier();
+  barrier(world());
   const std::size_t before = testing::allocations();
   for (std::int64_t number = 3; number < 10; ++number) step(number);
   EXPECT_EQ(testing::allocations() - before, 0u);
-  world().barrier();
+  barrier(world());
 }
 
 TEST(Placements, OfPretendedNodes) {
@@ -68,7 +69,7 @@ TEST(Auto, Measures) {
   c.force_nodes(NodeMap(labels));
   const double start = c.context().clock->now();
   const NetworkConstants n = measure_network(c, {});
-  const double seconds = c.all_reduce(c.context().clock->now() - start, Reduce::max);
+  const double seconds = all_reduce(c, c.context().clock->now() - start, Reduce::max);
   if (c.rank() == 0) std::printf("measured the network in %.0f ms\n", 1e3 * seconds);   // more where others want the cores
   EXPECT_EQ(n.between.known(), c.nodes().nodes() > 1);
   EXPECT_EQ(n.within.known(), c.size() > 1);

@@ -7,6 +7,7 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/comm/collective.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "comm/collective_checks.hpp"
 #include "support/patience.hpp"
@@ -121,7 +122,7 @@ std::string chosen(int ranks, const std::vector<int>& nodes, const CollectiveOpt
   run_as_threads(
       ranks, [&](Communicator& c) {
         const auto collective = make_collective(c, options);
-        const std::vector<std::string> all = c.all_gather(collective->describe());
+        const std::vector<std::string> all = all_gather(c, collective->describe());
         for (const std::string& each : all) EXPECT_EQ(each, all[0]);
         if (c.rank() == 0) text = collective->describe();
       },
@@ -189,7 +190,7 @@ TEST(Auto, MeasuresAndAllRanksGetTheSame) {
         EXPECT_TRUE(n.within.known());
         EXPECT_TRUE(n.between.known());
         EXPECT_GT(n.sum_seconds_per_byte, 0);
-        const std::vector<std::string> texts = c.all_gather(n.text());
+        const std::vector<std::string> texts = all_gather(c, n.text());
         for (const std::string& text : texts) EXPECT_EQ(text, texts[0]);
         NetworkConstants given;
         given.between.latency = 0.25;

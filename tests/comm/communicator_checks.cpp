@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cohort/base/error.hpp"
+#include "cohort/comm/control.hpp"
 #include "support/patience.hpp"
 
 namespace cohort::testing {
@@ -79,7 +80,7 @@ void check_messages(Communicator& c) {
     }
     finish(c, small_out);
   }
-  c.barrier();
+  barrier(c);
 }
 
 void check_control_collectives(Communicator& c) {
@@ -87,17 +88,17 @@ void check_control_collectives(Communicator& c) {
   for (int root = 0; root < p; ++root) {
     for (const std::size_t bytes : {0u, 1u, 1000u, 70'001u}) {
       auto data = pattern(bytes, me == root ? root : 99);
-      c.broadcast(std::as_writable_bytes(std::span(data)), root);
+      broadcast(c, std::as_writable_bytes(std::span(data)), root);
       EXPECT_EQ(data, pattern(bytes, root)) << "root " << root;
     }
     std::string text = me == root ? std::string(static_cast<std::size_t>(root) * 11, 'x') + "end" : "something else, longer";
-    c.broadcast(text, root);
+    broadcast(c, text, root);
     EXPECT_EQ(text, std::string(static_cast<std::size_t>(root) * 11, 'x') + "end");
   }
   const auto text_of = [](int rank) {
     return rank % 3 == 1 ? std::string() : std::string(static_cast<std::size_t>(rank) * 97, 'a') + std::to_string(rank);
   };
-  const std::vector<std::string> texts = c.all_gather(text_of(me));
+  const std::vector<std::string> texts = all_gather(c, text_of(me));
   ASSERT_EQ(texts.size(), static_cast<std::size_t>(p));
   for (int rank = 0; rank < p; ++rank) EXPECT_EQ(texts[static_cast<std::size_t>(rank)], text_of(rank));
 
@@ -105,23 +106,23 @@ void check_control_collectives(Communicator& c) {
   std::vector<double> values{me == 0 ? 1e16 : 1.0, static_cast<double>(me)};
   double expected = 1e16;
   for (int rank = 1; rank < p; ++rank) expected += 1.0;
-  c.all_reduce(values, Reduce::sum);
+  all_reduce(c, values, Reduce::sum);
   EXPECT_EQ(values[0], expected);
   EXPECT_EQ(values[1], p * (p - 1) / 2.0);
-  EXPECT_EQ(c.all_reduce(std::int64_t{me - 3}, Reduce::min), -3);
-  EXPECT_EQ(c.all_reduce(std::int64_t{me} << 40, Reduce::max), std::int64_t{p - 1} << 40);
+  EXPECT_EQ(all_reduce(c, std::int64_t{me - 3}, Reduce::min), -3);
+  EXPECT_EQ(all_reduce(c, std::int64_t{me} << 40, Reduce::max), std::int64_t{p - 1} << 40);
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  EXPECT_TRUE(std::isnan(c.all_reduce(me == p - 1 ? nan : 1.0, Reduce::min)));
-  EXPECT_TRUE(std::isnan(c.all_reduce(me == 0 ? nan : 1.0, Reduce::max)));
+  EXPECT_TRUE(std::isnan(all_reduce(c, me == p - 1 ? nan : 1.0, Reduce::min)));
+  EXPECT_TRUE(std::isnan(all_reduce(c, me == 0 ? nan : 1.0, Reduce::max)));
   std::vector<double> none;
-  c.all_reduce(none, Reduce::sum);
+  all_reduce(c, none, Reduce::sum);
 }
 
 void check_groups(Communicator& c) {
   const int p = c.size(), me = c.rank();
   Communicator half = c.split(me % 2, -me);                       // reversed order inside
   EXPECT_EQ(half.size(), (p + 1 - me % 2) / 2);
-  const std::vector<int> members = half.all_gather_value(me);
+  const std::vector<int> members = all_gather_value(half, me);
   for (std::size_t i = 0; i < members.size(); ++i) {
     EXPECT_EQ(members[i] % 2, me % 2);
     if (i > 0) { EXPECT_LT(members[i], members[i - 1]); }
@@ -164,13 +165,13 @@ void check_shared_memory(Communicator& c) {
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(part.data()) % 64, 0u);
     for (const std::byte b : part) ASSERT_EQ(b, std::byte{0});
   }
-  c.barrier();
+  barrier(c);
   const auto counter = [&](int rank) {
     return std::atomic_ref(*reinterpret_cast<std::uint64_t*>(memory->part(rank).data()));
   };
   for (int rank = 0; rank < c.size(); ++rank) counter(rank).fetch_add(1);
   c.wait(WaitStatus{.operation = "test"}, [&] { return counter(c.rank()).load() == static_cast<std::uint64_t>(c.size()); });
-  c.barrier();
+  barrier(c);
 }
 
 void check_deadline(Communicator& c) {
@@ -190,7 +191,7 @@ void check_deadline(Communicator& c) {
   }
   EXPECT_EQ(twin.activity().read().operation, nullptr);
   in.abandon();
-  c.barrier();
+  barrier(c);
 }
 
 }  // namespace cohort::testing

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "cohort/base/error.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "comm/communicator_checks.hpp"
 
@@ -29,7 +30,7 @@ TEST(ThreadRanks, FirstErrorIsRethrownAndTheOthersAreFreed) {
     run_as_threads(4, [&](Communicator& c) {
       if (c.rank() == 2) throw std::runtime_error("out of coffee");
       try {
-        c.barrier();
+        barrier(c);
       } catch (const Error& error) {
         EXPECT_EQ(error.code(), Code::cancelled);
         EXPECT_THAT(error.what(), HasSubstr("rank 2 ended with an error: out of coffee"));
@@ -48,7 +49,7 @@ TEST(ThreadRanks, AFlagSetByAnotherThreadEndsAWaitThatTheActivityNames) {
   run_as_threads(2, [](Communicator& c) {
     Communicator twin = c.duplicate();
     if (c.rank() == 1) {
-      c.barrier();
+      barrier(c);
       return;
     }
     std::string seen;
@@ -58,7 +59,7 @@ TEST(ThreadRanks, AFlagSetByAnotherThreadEndsAWaitThatTheActivityNames) {
       twin.cancel_flag()->set("the watchdog had enough");
     });
     EXPECT_THROW(
-        try { twin.barrier(); } catch (const Error& error) {
+        try { barrier(twin); } catch (const Error& error) {
           EXPECT_STREQ(error.what(), "the watchdog had enough");
           throw;
         },

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "exchange/gradient_exchange.hpp"
 #include "exchange/layout.hpp"
@@ -91,7 +92,7 @@ void expect_sums(Communicator& c, const Reduction& reduction, const std::vector<
     if (count[i] == 0) continue;
     ASSERT_EQ(flat[i], expected[i]) << "element " << i << " on rank " << c.rank();
   }
-  c.all_reduce(std::span<double>(count), Reduce::sum);
+  all_reduce(c, std::span<double>(count), Reduce::sum);
   for (const double each : count) ASSERT_EQ(each, owners);
   double squares = 0;
   for (const double x : expected) squares += x * x;
@@ -137,7 +138,7 @@ void run(const Way& way, const Trial& trial) {
       EXPECT_EQ(sums.metrics[13], 0);
       const double owners = way.name == "replicated" ? trial.ranks : way.needs_group ? trial.machines() : 1;
       expect_sums(c, exchange.reduction(), expected_sums(parameters, trial.ranks, step, trial.batches), owners);
-      c.barrier();                     // where ranks share the memory, all have looked
+      barrier(c);                     // where ranks share the memory, all have looked
     }
   }, {.nodes = trial.nodes, .timeout = testing::kHung});
 }
@@ -215,7 +216,7 @@ TEST(Reductions, SkipASumThatIsNotFiniteOnAllRanks) {
       }
       (void)exchange.finish({});
       EXPECT_FALSE(std::isfinite(exchange.reduction().sum_of_squares()));
-      c.barrier();
+      barrier(c);
     }, {.timeout = testing::kHung});
   }
 }

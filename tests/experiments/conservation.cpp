@@ -7,6 +7,7 @@
 
 #include "cohort/base/random.hpp"
 #include "cohort/comm/collective.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "experiments/experiment.hpp"
 
@@ -76,7 +77,7 @@ Outcome measure(const std::string& algorithm, const std::string& codec, int rank
       work.start(round);
       work.wait();
       sums.add(gradient, before, residual);
-      c.barrier();
+      barrier(c);
       if (c.rank() == 0) {
         for (std::size_t i = 0; i < n; ++i) difference[i] = sums.left[i] - static_cast<double>(data[i]) - sums.right[i];
         result.invariant = std::max(result.invariant, norm_of(difference) / norm_of(sums.left));
@@ -89,7 +90,7 @@ Outcome measure(const std::string& algorithm, const std::string& codec, int rank
         if (round == 0) result.once = result.cumulative;
         sums.clear(n);
       }
-      c.barrier();
+      barrier(c);
     }
   }, {.nodes = nodes_for(algorithm, ranks), .log = LogLevel::error});
   return result;

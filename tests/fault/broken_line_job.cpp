@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "cohort/base/error.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/job/job.hpp"
 #include "fault/fault.hpp"
 
@@ -36,8 +37,8 @@ int run(Communicator& world, JobArguments& arguments) {
   std::vector<char> out(kBytes), in(kBytes);
   std::vector<Transfer> lost;
   world.membership()->allow_losses({kVictim}, 30);
-  const std::vector<int> processes = world.all_gather_value(static_cast<int>(getpid()));
-  world.barrier();
+  const std::vector<int> processes = all_gather_value(world, static_cast<int>(getpid()));
+  barrier(world);
   if (world.rank() == 0) {
     exchange(world, kVictim, out, in);
     kill(processes[kVictim], SIGKILL);

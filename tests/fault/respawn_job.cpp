@@ -1,5 +1,6 @@
 // Two parameter tasks that lose a worker start another process in its place, talk with it, and lose it as well.
 #include "cohort/base/error.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/job/job.hpp"
 #include "fault/fault.hpp"
 
@@ -52,7 +53,7 @@ int run(Communicator& world, JobArguments& arguments) {
   std::vector<int> workers;
   for (int rank = kTasks; rank < world.size(); ++rank) workers.push_back(rank);
   world.membership()->allow_losses(workers, 30);
-  world.barrier();
+  barrier(world);
   if (world.rank() == kTasks) raise(SIGKILL);
   if (world.rank() < kTasks) {
     wait_for_losses(tasks, 1);

@@ -13,6 +13,7 @@
 
 #include "cohort/base/error.hpp"
 #include "cohort/comm/collective.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "support/patience.hpp"
 #include "support/sections.hpp"
@@ -437,7 +438,7 @@ TEST(FaultInjection, AKilledThreadRankEndsWithANamedError) {
     inject(c, plan_of({{.kind = Kind::kill, .ranks = {1}, .from_step = 3}}, 3));
     for (std::int64_t step = 0; step < 5; ++step) {
       c.begin_step(step);
-      c.barrier();
+      barrier(c);
       EXPECT_LT(step, 3);
     }
   };

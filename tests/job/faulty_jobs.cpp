@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "cohort/comm/control.hpp"
 #include "cohort/job/job.hpp"
 
 namespace cohort {
@@ -27,7 +28,7 @@ int go_wrong(Communicator& world, JobArguments& arguments) {
     if (how == "own") fail(Code::failed_precondition, fmt::format("rank {} has its own trouble", world.rank()));
     return 7;
   }
-  world.barrier();
+  barrier(world);
   return kExitDone;
 }
 
@@ -48,7 +49,7 @@ int wait_for_stop(Communicator& world, JobArguments& arguments) {
   Clock& clock = *world.context().clock;
   const double end = clock.now() + 20;
   while (clock.now() < end) {
-    const bool asked = world.all_reduce(std::int64_t{world.context().stop_requested()}, Reduce::max) > 0;
+    const bool asked = all_reduce(world, std::int64_t{world.context().stop_requested()}, Reduce::max) > 0;
     if (asked && !std::exchange(told, true)) {
       fmt::print("rank {} was asked to stop\n", world.rank());
       std::fflush(stdout);

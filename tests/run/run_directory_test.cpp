@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "cohort/data/reader.hpp"
 #include "cohort/graph/model.hpp"
@@ -343,7 +344,7 @@ TEST_F(RunDirectories, OneOfTwoJobsThatStartAtOnceGetsTheRun) {
       if (!error.empty()) {
         EXPECT_THAT(error, HasSubstr("is in use by process"));
       }
-      world.barrier();
+      barrier(world);
     });
     EXPECT_EQ(got, 1);
     EXPECT_EQ(refused, 3);

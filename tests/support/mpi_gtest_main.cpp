@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include "cohort/comm/control.hpp"
 #include "support/mpi_world.hpp"
 
 namespace cohort::testing {
@@ -66,8 +67,8 @@ class MpiListener final : public ::testing::EmptyTestEventListener {
   }
   void OnTestEnd(const ::testing::TestInfo& test) override {
     const bool bad = test.result()->Failed();
-    const std::vector<std::string> failures = communicator_.all_gather(failures_);
-    const std::int64_t failed = communicator_.all_reduce(std::int64_t{bad}, Reduce::sum);
+    const std::vector<std::string> failures = all_gather(communicator_, failures_);
+    const std::int64_t failed = all_reduce(communicator_, std::int64_t{bad}, Reduce::sum);
     if (printer()) {
       for (std::size_t rank = 0; rank < failures.size(); ++rank) {
         if (!failures[rank].empty()) std::printf("[rank %zu] %s", rank, failures[rank].c_str());
@@ -119,7 +120,7 @@ int run_all() {
   MpiListener* mine = listener.get();
   listeners.Append(listener.release());
   int verdict = RUN_ALL_TESTS();
-  verdict = static_cast<int>(the_world->all_reduce(std::int64_t{verdict}, Reduce::max));
+  verdict = static_cast<int>(all_reduce(*the_world, std::int64_t{verdict}, Reduce::max));
   delete listeners.Release(mine);   // its communicator goes before MPI ends
   the_world.reset();
   the_environment.reset();

@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 
 namespace cohort {
@@ -29,7 +30,7 @@ TEST(WorkerRoster, WhoHoldsAPeerHoldsItUntilItsSuccessorIsAdmitted) {
       EXPECT_EQ(workers[0].life, 0);
       EXPECT_FALSE(workers.admit().has_value());
     }
-    service.barrier();
+    barrier(service);
   });
 }
 
@@ -51,7 +52,7 @@ TEST(WorkerChannel, AnswersThatComeTwiceAreNoNews) {
         service.wait(WaitStatus{.operation = "answers", .peer = 0}, [&] { return out.done(); });
       }
     }
-    service.barrier();
+    barrier(service);
   });
 }
 

@@ -9,6 +9,7 @@
 
 #include "cohort/comm/codec.hpp"
 #include "cohort/comm/collective.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/data/reader.hpp"
 #include "cohort/params/optimizer.hpp"
 #include "support/count_allocations.hpp"
@@ -198,7 +199,7 @@ TEST(LateGradients, TakeNoMemory) {
       }
       communicator.wait(WaitStatus{.operation = "last push"}, [&] { return push.poll(); });
     }
-    communicator.barrier();
+    barrier(communicator);
   });
   EXPECT_EQ(bytes_before, bytes_after);
   EXPECT_LE(after - before, 8u);                       // the sender's first turns around its own buffers

@@ -12,6 +12,7 @@
 
 #include "checkpoint/residual_files.hpp"
 #include "cohort/base/random.hpp"
+#include "cohort/comm/control.hpp"
 #include "exchange/gradient_exchange.hpp"
 #include "exchange/node_sharded_reduction.hpp"
 #include "exchange/replicated_reduction.hpp"
@@ -240,7 +241,7 @@ class Rig {
     for (const GradientRange& mine : reduction().owned()) {
       for (std::int64_t i = 0; i < mine.n; ++i) flat[static_cast<std::size_t>(mine.begin + i)] = mine.gradient[i];
     }
-    c.all_reduce(flat, Reduce::sum);
+    all_reduce(c, flat, Reduce::sum);
     for (const Parameter& p : parameters()) {
       for (std::int64_t i = 0; i < p.shape.elements(); ++i) {
         const std::int64_t columns = p.shape.columns();
@@ -297,8 +298,8 @@ TEST_F(CodecTraining, NothingIsLostFromStepToStep) {
       ASSERT_EQ(left.size(), after.size());
       for (std::size_t i = 0; i < left.size(); ++i) left[i] += before[i];
       before = after;
-      c.all_reduce(left, Reduce::sum);
-      c.all_reduce(after, Reduce::sum);
+      all_reduce(c, left, Reduce::sum);
+      all_reduce(c, after, Reduce::sum);
       double worst = 0;
       for (std::size_t i = 0; i < left.size(); ++i) worst = std::max(worst, std::fabs(out[i] + after[i] - left[i]));
       ASSERT_LT(worst, 1e-6 * 4 * 3) << "step " << step;
@@ -321,8 +322,8 @@ TEST_F(CodecTraining, NothingIsLostWhereRanksSumTheirBlocks) {
         std::vector<double> after = rig.residuals();
         for (std::size_t i = 0; i < left.size(); ++i) left[i] += before[i];
         before = after;
-        c.all_reduce(left, Reduce::sum);
-        c.all_reduce(after, Reduce::sum);
+        all_reduce(c, left, Reduce::sum);
+        all_reduce(c, after, Reduce::sum);
         double worst = 0;
         for (std::size_t i = 0; i < left.size(); ++i) worst = std::max(worst, std::fabs(out[i] + after[i] - left[i]));
         ASSERT_LT(worst, 1e-6 * 4 * 3) << "step " << step << (parts ? " in parts" : "");
@@ -398,7 +399,7 @@ TEST_F(CodecTraining, ResidualsOfOtherRanksAreDeliveredByOneDenseStep) {
       files.save(7, false);
       files.close();
       std::vector<double> mine = rig.residuals();
-      c.all_reduce(mine, Reduce::sum);
+      all_reduce(c, mine, Reduce::sum);
       if (c.rank() == 0) kept = mine;
       EXPECT_EQ(c.size(), n);
     }, {.nodes = apart(before)});
@@ -406,7 +407,7 @@ TEST_F(CodecTraining, ResidualsOfOtherRanksAreDeliveredByOneDenseStep) {
       Rig rig(c, options());
       ResidualFiles::load(c, rig.feedback(), checkpoint);
       std::vector<double> loaded = rig.residuals();
-      c.all_reduce(loaded, Reduce::sum);
+      all_reduce(c, loaded, Reduce::sum);
       for (std::size_t i = 0; i < kept.size(); ++i) ASSERT_NEAR(loaded[i], kept[i], 1e-7);
       if (same) return;
       const std::vector<double> out = joined(rig.step(7, [](std::size_t, std::size_t) { return 0.f; }));

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "cohort/comm/control.hpp"
 #include "cohort/updaters/updater.hpp"
 #include "run/phases.hpp"
 #include "support/mpi_world.hpp"
@@ -62,12 +63,12 @@ TEST(TrainingOverMpi, WarmsUpWithOneRankThatTheOthersFollow) {
     TrainResult one;
     if (world.rank() == 0) one = testing::train_with(1, warm);
     std::string checkpoint = std::filesystem::path(one.checkpoint).string();
-    world.broadcast(checkpoint, 0);
+    broadcast(world, checkpoint, 0);
     const TrainResult resumed = run(longer, checkpoint), whole = run(longer, {});
     EXPECT_EQ(whole.steps, 10 + 2 * ((40 + 4 * world.size() - 1) / (4 * world.size()))) << updater;
     EXPECT_EQ(whole.steps, resumed.steps);
     if (world.rank() == 0) testing::expect_same_bits(whole.checkpoint, resumed.checkpoint);
-    world.barrier();
+    barrier(world);
   }
 }
 
@@ -101,7 +102,7 @@ TEST(TrainingOverMpi, GroupsSideBySideAreJobsOfTheirOwn) {
       EXPECT_EQ(alone.loss, result.loss) << updater;
       EXPECT_TRUE(std::filesystem::exists(result.directory / "metrics.jsonl")) << updater;
     }
-    world.barrier();
+    barrier(world);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "cohort/base/random.hpp"
+#include "cohort/comm/control.hpp"
 #include "run/replica_sums.hpp"
 #include "run/setup.hpp"
 #include "support/patience.hpp"
@@ -150,7 +151,7 @@ std::vector<double> losses_of(Communicator& communicator, const ModelCase& model
   for (std::size_t p = 0; p < setup.parameters->trained().size(); ++p) {
     if (!setup.group || setup.group->leads()) setup.parameters->value(p).copy_from(start_of(setup.parameters->trained()[p]));
   }
-  communicator.barrier();
+  barrier(communicator);
   std::vector<double> losses;
   for (std::int64_t step = 0; step < kSteps; ++step) {
     const SampleBatch& batch = *data.next();

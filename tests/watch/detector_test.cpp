@@ -13,6 +13,7 @@
 #include "base/disk_progress.hpp"
 #include "cohort/base/error.hpp"
 #include "cohort/comm/collective.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "cohort/comm/watched.hpp"
 #include "support/patience.hpp"
@@ -236,7 +237,7 @@ class Watched {
       Detector detector(watched(world), options, [this](const Verdict&) { ++last_resorts; });
       body(world, detector);
       verdicts[static_cast<std::size_t>(world.rank())] = detector.verdict();
-      plain.barrier();   // the detectors go when all have seen what they should
+      barrier(plain);   // the detectors go when all have seen what they should
     });
   }
 
@@ -368,7 +369,7 @@ TEST(Detector, AWaitForASlowDiskIsNoHang) {
           }
           world.rank_activity()->end_disk_wait(disk.get());
         }
-        world.barrier();
+        barrier(world);
       });
       detector.acknowledge();
       if (moves) EXPECT_EQ(text, "no error");
@@ -405,7 +406,7 @@ TEST(Detector, RanksThatFailAlikeAreLeftAlone) {
 TEST(Detector, ARankThatDoesNotComeOutIsEndedByTheLastResort) {
   const Watched run(2, 0.4, [](Communicator& world, Detector& detector) {
     if (world.rank() == 0) return sleep_for(0.4 + Detector::kGrace + 1);   // stuck, outside any wait
-    (void)cancelled_text([&] { world.barrier(); });
+    (void)cancelled_text([&] { barrier(world); });
     detector.acknowledge();
   });
   EXPECT_EQ(run.last_resorts, 1);

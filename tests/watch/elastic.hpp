@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cohort/base/error.hpp"
+#include "cohort/comm/control.hpp"
 #include "cohort/comm/thread_ranks.hpp"
 #include "cohort/comm/watched.hpp"
 #include "cohort/watch/detector.hpp"
@@ -48,9 +49,9 @@ class Elastic {
       std::optional<Detector> detector;
       detector.emplace(watched(world), options, [](const Verdict&) {});
       if (heartbeat_timeout > 0) allow(world, heartbeat_timeout);
-      plain.barrier();
+      barrier(plain);
       body(world, detector);
-      plain.barrier();
+      barrier(plain);
     });
   }
 

@@ -4,9 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <span>
 #include <string>
-#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -19,11 +17,9 @@
 
 namespace cohort {
 
-enum class Reduce : std::uint8_t { sum, min, max };
-
-/// A group of ranks: who am I, how many are we, who shares a machine; owns the transport of the group. Its own collectives
-/// are for control data, kilobytes or a model's start state: blocking, bounded by `timeout()`, with results that do not
-/// depend on timing. Gradients go through a `Collective`. One thread at a time, but for `activity()` and `cancel_flag()`.
+/// A group of ranks: who am I, how many are we, who shares a machine; owns the transport of the group. Collectives of control
+/// data are functions in `comm/control.hpp`; gradients go through a `Collective`. One thread at a time, but for `activity()`
+/// and `cancel_flag()`.
 class Communicator {
  public:
   Communicator(std::unique_ptr<Transport> transport, Context context, NodeMap nodes,
@@ -93,38 +89,8 @@ class Communicator {
   /// Collective. Memory of one machine that all ranks here can reach; Error failed_precondition if they are on several.
   [[nodiscard]] std::shared_ptr<SharedMemory> allocate_shared(std::size_t bytes);
 
-  /// Collective. Returns when all ranks have called it. log2(p) rounds of one empty message.
-  void barrier();
-  /// Collective. `data` of `root` to all; the size must be the same everywhere. Binomial tree, log2(p) messages deep.
-  void broadcast(std::span<std::byte> data, int root);
-  /// Collective. A text of any length from `root` to all.
-  void broadcast(std::string& text, int root);
-  /// Collective. What each rank gave, in rank order; sizes may differ. 2·log2(p) messages.
-  [[nodiscard]] std::vector<std::string> all_gather(std::string_view mine);
-  /// Collective. `mine` of every rank, one after the other; the size must be the same everywhere. log2(p) messages.
-  [[nodiscard]] std::vector<std::byte> all_gather_equal(std::span<const std::byte> mine);
-  /// Collective. The same into memory of the caller, size() times as long as `mine`; allocates nothing.
-  void all_gather_equal(std::span<const std::byte> mine, std::span<std::byte> all);
-  /// Collective. Combines element by element in rank order, so that all ranks get the same bits. For short vectors: every
-  /// rank receives p·n values.
-  void all_reduce(std::span<double> values, Reduce how);
-  void all_reduce(std::span<std::int64_t> values, Reduce how);
-  [[nodiscard]] double all_reduce(double value, Reduce how);
-  [[nodiscard]] std::int64_t all_reduce(std::int64_t value, Reduce how);
-
-  template <class T>
-  void broadcast_values(std::span<T> values, int root) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    broadcast(std::as_writable_bytes(values), root);
-  }
-  template <class T>
-  [[nodiscard]] std::vector<T> all_gather_value(const T& mine) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    const std::vector<std::byte> bytes = all_gather_equal(std::as_bytes(std::span(&mine, 1)));
-    std::vector<T> all(static_cast<std::size_t>(size()));
-    copy_bytes(all.data(), bytes);
-    return all;
-  }
+  /// Memory that the collectives of control data keep between two calls, so that a step allocates nothing.
+  [[nodiscard]] std::vector<std::byte>& scratch() noexcept { return scratch_; }
 
   /// One bounded wait: polls `done()` and yields the core. `status()` says what is waited for; it is published in
   /// `activity()`, and named by Error deadline_exceeded after `timeout()`. Error cancelled when the cancel flag is set.
@@ -159,12 +125,6 @@ class Communicator {
     unsigned polls_ = 0;
   };
 
-  static void copy_bytes(void* to, std::span<const std::byte> from);
-  void exchange(const char* what, int to, std::span<const std::byte> send, int from, std::span<std::byte> receive);
-  template <class Start>
-  void gather_blocks(std::span<const std::byte> mine, Start start, std::span<std::byte> all);
-  template <class T>
-  void reduce_gathered(std::span<T> values, Reduce how);
   [[nodiscard]] Communicator make_group(const std::vector<int>& members, int id);
   void meet(std::vector<int> job_ranks, const std::function<bool()>& wanted = [] { return true; });
   [[nodiscard]] Communicator related(std::unique_ptr<Transport> transport, NodeMap nodes);
@@ -179,7 +139,7 @@ class Communicator {
   std::shared_ptr<TransportDecorator> decorator_;   // may be null
   std::vector<int> job_ranks_;   // empty: this is the whole job
   double timeout_ = 60;
-  std::vector<std::byte> gathered_;   // all_reduce's: kept, so that a step allocates nothing
+  std::vector<std::byte> scratch_;
   int groups_ = 0;   // subgroups made so far: the same on all ranks, so it names the next one
 };
 
