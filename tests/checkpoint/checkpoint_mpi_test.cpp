@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "checkpoint/open_checkpoint.hpp"
 #include "checkpoint/pieces_state.hpp"
 #include "cohort/comm/control.hpp"
 #include "support/mpi_world.hpp"
@@ -27,6 +28,17 @@ bool holds(const std::filesystem::path& path, std::uint64_t seed) {
   return pieces.is(seed) && whole.is(seed);
 }
 
+/// The same where the ranks load it together.
+bool holds_together(const std::filesystem::path& path, std::uint64_t seed) {
+  PiecesState pieces({.rank = world().rank(), .ranks = world().size(), .cut = seed + 1}), whole({.pieces = false});
+  OpenCheckpoint checkpoint(path);
+  for (PiecesState* const state : {&pieces, &whole}) {
+    Stateful* parts[] = {state};
+    static_cast<void>(checkpoint.load(&world(), parts));
+  }
+  return pieces.is(seed) && whole.is(seed);
+}
+
 TEST(CheckpointOverMpi, EveryRankWritesItsFileAndAllReadThem) {
   const TemporaryFolder mine;
   const auto folder = shared_folder(mine);
@@ -45,7 +57,9 @@ TEST(CheckpointOverMpi, EveryRankWritesItsFileAndAllReadThem) {
     writer.close();
   }
   EXPECT_TRUE(holds(folder, 6));
+  EXPECT_TRUE(holds_together(folder, 6));
   EXPECT_TRUE(holds(folder / "best", 2));
+  EXPECT_TRUE(holds_together(folder / "best", 2));
   EXPECT_EQ(list_checkpoints(folder).size(), 3u);
   barrier(world());
 }
