@@ -32,9 +32,9 @@ std::span<const std::byte> bytes_of(const StateItem& item) {
 }
 
 /// Shows one item after the other to all ranks, in the order in which rank 0's new parts ask for them.
-class Mover final : public StateReader {
+class StateMover final : public StateReader {
  public:
-  Mover(Communicator& world, const CheckpointSnapshot& held) : world_(world), held_(held) {}
+  StateMover(Communicator& world, const CheckpointSnapshot& held) : world_(world), held_(held) {}
 
   /// Rank 0: there is no more.
   void end() { broadcast_values(world_, std::span(&header_, 1), 0); }
@@ -142,7 +142,7 @@ void Handover::take(std::span<Stateful* const> parts, ResidualKeeper& exchange) 
 }
 
 void Handover::give(Communicator& world, std::span<Stateful* const> parts) {
-  Mover mover(world, state_);
+  StateMover mover(world, state_);
   if (parts.empty()) return mover.pass_on();
   for (Stateful* part : parts) part->load(mover);
   if (world.rank() == 0) mover.end();

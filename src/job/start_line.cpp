@@ -19,7 +19,6 @@ namespace cohort {
 namespace {
 
 constexpr double kConnectSeconds = 2;
-constexpr double kFlushSeconds = 0.5;
 constexpr double kForEver = std::numeric_limits<double>::infinity();
 
 double now() { return Clock::steady().now(); }
