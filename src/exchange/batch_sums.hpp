@@ -17,6 +17,8 @@ class BatchSums {
     kept_.resize(static_cast<std::size_t>(n));
   }
 
+  /// Does this rank get no sums?
+  [[nodiscard]] bool empty() const noexcept { return kept_.empty(); }
   /// The reduction has the sums of a batch that is not the update's last; `first`: it is the first.
   void keep(bool first) {
     float* kept = kept_.data();

@@ -73,7 +73,7 @@ std::string GradientExchange::text() const {
   std::string text = std::to_string(buckets_.size()) + (buckets_.size() == 1 ? " bucket over " : " buckets over ") + reduction_->text();
   if (driver_->has_thread()) text += ", from a thread of its own";
   if (!why_no_thread_.empty()) text += ", without the thread that a free core is there for: " + why_no_thread_;
-  if (batch_sums_) text += ", every batch of an update by itself";
+  if (batch_sums_ && !batch_sums_->empty()) text += ", every batch of an update by itself";
   if (reduction_->compression().lossy()) text += "; " + reduction_->compression().text();
   return text;
 }
