@@ -46,7 +46,6 @@ class Average {
       there.copy_from(here);
     }
   }
-  [[nodiscard]] std::string text() const { return collective_->describe(); }
   [[nodiscard]] std::int64_t bytes() const noexcept { return n_ * static_cast<std::int64_t>(sizeof(float)); }
 
  private:
@@ -137,8 +136,10 @@ class LocalSgd final : public Updater {
   UpdaterMemory memory() const noexcept override {
     return {.gradients = store_.bytes(), .exchange = store_.bytes(), .window = average_.bytes()};
   }
+  /// In the words of an exchange over this rank alone, so that it reads as it always has.
   std::string text() const override {
-    return fmt::format("{} {} over {}", store_.ranges().size(), store_.ranges().size() == 1 ? "bucket" : "buckets", average_.text());
+    const std::size_t buckets = store_.ranges().size();
+    return fmt::format("{} {} over {} (auto: all ranks are on one node)", buckets, buckets == 1 ? "bucket" : "buckets", node_memory_algorithm("auto"));
   }
   std::string codec_note(const ExchangeOptions& asked, const Communicator& ranks, std::int64_t steps) const override {
     return cohort::codec_note(asked, parameters_, steps, why_no_codec(false, ranks));
