@@ -108,8 +108,15 @@ struct Trial {
   [[nodiscard]] int machines() const { return nodes.empty() ? 1 : *std::ranges::max_element(nodes) + 1; }
 };
 
+std::string text_of(const Way& way, const Trial& trial) {
+  std::string text = way.name + ", " + std::to_string(trial.ranks) + " ranks, " + std::to_string(trial.batches) + " batches, sizes";
+  for (const std::int64_t n : trial.sizes) text += " " + std::to_string(n);
+  return text;
+}
+
 void run(const Way& way, const Trial& trial) {
   run_as_threads(trial.ranks, [&](Communicator& c) {
+    SCOPED_TRACE(text_of(way, trial));
     Layout layout(trial.sizes);
     const Parameters& parameters = layout.parameters();
     std::optional<NodeGroup> group;
@@ -143,12 +150,6 @@ void run(const Way& way, const Trial& trial) {
   }, {.nodes = trial.nodes, .timeout = testing::kHung});
 }
 
-std::string text_of(const Way& way, const Trial& trial) {
-  std::string text = way.name + ", " + std::to_string(trial.ranks) + " ranks, " + std::to_string(trial.batches) + " batches, sizes";
-  for (const std::int64_t n : trial.sizes) text += " " + std::to_string(n);
-  return text;
-}
-
 const std::vector<std::vector<std::int64_t>> kSizes{{}, {1}, {1021}, {5, 2000, 1, 257, 256, 1499, 3}};
 
 TEST(Reductions, GiveTheSumsOfAPlainLoop) {
@@ -157,7 +158,6 @@ TEST(Reductions, GiveTheSumsOfAPlainLoop) {
       if (way.needs_group && ranks == 1) continue;             // one rank shares its memory with nobody
       for (const auto& sizes : kSizes) {
         const Trial trial{.ranks = ranks, .sizes = sizes};
-        SCOPED_TRACE(text_of(way, trial));
         run(way, trial);
       }
     }
@@ -167,7 +167,6 @@ TEST(Reductions, GiveTheSumsOfAPlainLoop) {
 TEST(Reductions, GiveThemOnSeveralMachines) {
   for (const Way& way : ways()) {
     const Trial trial{.ranks = 4, .nodes = {0, 0, 1, 1}, .sizes = kSizes.back()};
-    SCOPED_TRACE(text_of(way, trial));
     run(way, trial);
   }
 }
@@ -175,7 +174,6 @@ TEST(Reductions, GiveThemOnSeveralMachines) {
 TEST(Reductions, AddUpTheBatchesOfAnUpdate) {
   for (const Way& way : ways()) {
     const Trial trial{.ranks = 3, .sizes = kSizes.back(), .batches = 3};
-    SCOPED_TRACE(text_of(way, trial));
     run(way, trial);
   }
 }
@@ -183,7 +181,6 @@ TEST(Reductions, AddUpTheBatchesOfAnUpdate) {
 TEST(Reductions, TakeGradientsInAnyOrder) {
   for (const Way& way : ways()) {
     const Trial trial{.ranks = 2, .sizes = kSizes.back(), .batches = 2, .backwards = true};
-    SCOPED_TRACE(text_of(way, trial));
     run(way, trial);
   }
 }
@@ -192,7 +189,6 @@ TEST(Reductions, MayBeDrivenFromAThreadOfTheirOwn) {
   for (const Way& way : ways()) {
     if (way.by_batch) continue;                                // its buffers are the main thread's
     const Trial trial{.ranks = 2, .sizes = kSizes.back(), .batches = 2, .own_thread = true};
-    SCOPED_TRACE(text_of(way, trial));
     run(way, trial);
   }
 }
