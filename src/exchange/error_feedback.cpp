@@ -4,6 +4,15 @@
 #include <utility>
 
 namespace cohort {
+namespace {
+
+/// Of the residuals, which are in order: the one of the parameter's bucket.
+template <class Residuals>
+const auto& holder_of(const Residuals& residuals, const Parameter& parameter) {
+  return *(std::ranges::upper_bound(residuals, parameter.offset, {}, [](const auto& r) { return r.range.begin; }) - 1);
+}
+
+}  // namespace
 
 ErrorFeedback::ErrorFeedback(const Parameters& parameters, std::span<const FlatRange> buckets) : parameters_(parameters) {
   for (const FlatRange& range : buckets) residuals_.push_back({.range = range});
@@ -21,24 +30,24 @@ float* ErrorFeedback::residual(std::size_t bucket) {
 }
 
 void ErrorFeedback::begin(bool compressed) {
-  compressed_ = compressed;
+  step_.compressed = compressed;
   for (Residual& residual : residuals_) residual.saved = false;
 }
 
 void ErrorFeedback::before_launch(std::size_t bucket, float* gradients) {
   Residual& residual = residuals_[bucket];
-  if (!residual.saved && (compressed_ || flushes_)) residual.before = residual.now;      // as long: allocates nothing
+  if (!residual.saved && (step_.compressed || flushes_)) residual.before = residual.now;      // as long: allocates nothing
   residual.saved = true;
   if (!flushes_) return;
   for (std::size_t i = 0; i < residual.now.size(); ++i) gradients[i] += std::exchange(residual.now[i], 0.f);
 }
 
-void ErrorFeedback::end() noexcept { flushed_ = std::exchange(flushes_, false); }
+void ErrorFeedback::end() noexcept { step_.flushed = std::exchange(flushes_, false); }
 
 void ErrorFeedback::take_back() {
-  if (!compressed_ && !flushed_) return;
+  if (!step_.compressed && !step_.flushed) return;
   for (Residual& residual : residuals_) residual.now = residual.before;
-  flushes_ = flushed_;
+  flushes_ = step_.flushed;
 }
 
 std::int64_t ErrorFeedback::bytes() const noexcept {
@@ -47,20 +56,22 @@ std::int64_t ErrorFeedback::bytes() const noexcept {
   return static_cast<std::int64_t>(n * sizeof(float));
 }
 
-Tensor ErrorFeedback::residual_of(const Parameter& parameter) const {
-  const auto after = std::ranges::upper_bound(residuals_, parameter.offset, {}, [](const Residual& r) { return r.range.begin; });
-  const Residual& residual = *(after - 1);
-  if (residual.now.empty()) return Tensor::zeros(parameter.shape);
-  auto* const now = const_cast<float*>(residual.now.data());    // a tensor knows no const: who saves only reads
-  return {host(), DType::float32, parameter.shape, now + (parameter.offset - residual.range.begin), nullptr, parameter.ld};
+Tensor ErrorFeedback::Residual::of(const Parameter& parameter) const {
+  if (now.empty()) return Tensor::zeros(parameter.shape);
+  auto* const first = const_cast<float*>(now.data());    // a tensor knows no const: who saves only reads
+  return {host(), DType::float32, parameter.shape, first + (parameter.offset - range.begin), nullptr, parameter.ld};
 }
 
 void ErrorFeedback::save(StateWriter& writer) const {
-  for (const Parameter& parameter : parameters_.trained()) writer.tensor("residuals/" + parameter.name, residual_of(parameter));
+  for (const Parameter& parameter : parameters_.trained()) {
+    writer.tensor("residuals/" + parameter.name, holder_of(residuals_, parameter).of(parameter));
+  }
 }
 
 void ErrorFeedback::load(StateReader& reader) {
-  for (const Parameter& parameter : parameters_.trained()) reader.tensor("residuals/" + parameter.name, residual_of(parameter));
+  for (const Parameter& parameter : parameters_.trained()) {
+    reader.tensor("residuals/" + parameter.name, holder_of(residuals_, parameter).of(parameter));
+  }
 }
 
 }  // namespace cohort

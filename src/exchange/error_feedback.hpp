@@ -49,13 +49,18 @@ class ErrorFeedback final : public ResidualKeeper {
     FlatRange range;
     std::vector<float> now{}, before{};    // before: at the step's first launch of the bucket
     bool saved = false;                    // in this step
+    [[nodiscard]] Tensor of(const Parameter& parameter) const;     // zeros where there is none
   };
-  [[nodiscard]] Tensor residual_of(const Parameter& parameter) const;      // zeros where there is none
+  struct ThisStep {
+    bool compressed = false;
+    bool flushed = false;                  // it has delivered the residuals
+  };
 
   const Parameters& parameters_;
   std::vector<Residual> residuals_;        // by bucket
   std::int64_t layout_ = 0;
-  bool compressed_ = false, flushes_ = false, flushed_ = false;      // this step's; flushed: it has delivered the residuals
+  ThisStep step_;
+  bool flushes_ = false;
 };
 
 }  // namespace cohort
