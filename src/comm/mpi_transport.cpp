@@ -290,13 +290,10 @@ std::unique_ptr<Transport> MpiTransport::spawn(const std::string& program, const
   MPI_Info info = MPI_INFO_NULL;
   check(MpiCode{MPI_Info_create(&info)});
   check(MpiCode{MPI_Info_set(info, "wdir", std::filesystem::current_path().c_str())});   // names on the command line are relative to it
-  int code = MPI_SUCCESS;
-  {
-    constexpr int kRoot = 0;                 // it alone speaks with the new process in there
-    std::optional<ProgressGate::Spawning> spawning;
-    if (rank_ == kRoot) spawning.emplace(ProgressGate::of_process());
-    code = MPI_Comm_spawn(program.c_str(), arguments.data(), 1, info, kRoot, comm_->get(), &inter, &error);
-  }
+  constexpr int kRoot = 0;                   // it alone speaks with the new process in there
+  std::optional<ProgressGate::Spawning> spawning;
+  if (rank_ == kRoot) spawning.emplace(ProgressGate::of_process());
+  const int code = MPI_Comm_spawn(program.c_str(), arguments.data(), 1, info, kRoot, comm_->get(), &inter, &error);
   MPI_Info_free(&info);
   if (code != MPI_SUCCESS || error != MPI_SUCCESS) {
     fail(Code::unavailable,
@@ -304,6 +301,7 @@ std::unique_ptr<Transport> MpiTransport::spawn(const std::string& program, const
   }
   std::size_t largest = 0;
   for (const MessageLimits& limits : limits_) largest = std::max(largest, limits.largest);
+  if (spawning) spawning->begin_wait();      // if the new process dies in there, this never ends
   return merge_transport(inter, false, largest);
 }
 

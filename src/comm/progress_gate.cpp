@@ -27,21 +27,30 @@ ProgressGate::Spawning::Spawning(ProgressGate& gate) noexcept : gate_(gate) {
 
 ProgressGate::Spawning::~Spawning() {
   current = nullptr;
+  if (counted_) gate_.waits_.fetch_sub(1, std::memory_order_acq_rel);
   if (closed_) gate_.mutex_.unlock();
+  if (connected_) gate_.turn_.unlock();
 }
 
 void ProgressGate::Spawning::begin_wait() noexcept {
-  if (connected_) gate_.waits_.fetch_add(1, std::memory_order_acq_rel);
+  counted_ = connected_;
+  if (counted_) gate_.waits_.fetch_add(1, std::memory_order_acq_rel);
   if (closed_) gate_.mutex_.unlock();
   closed_ = false;
 }
 
 void ProgressGate::Spawning::end_wait() noexcept {
-  gate_.wanted_.store(true, std::memory_order_release);
+  gate_.wanted_.fetch_add(1, std::memory_order_acq_rel);
   gate_.mutex_.lock();                       // returns when nobody else is in the progress loop
-  gate_.wanted_.store(false, std::memory_order_release);
+  gate_.wanted_.fetch_sub(1, std::memory_order_acq_rel);
   closed_ = true;
-  if (connected_) gate_.waits_.fetch_sub(1, std::memory_order_acq_rel);
+  if (counted_) gate_.waits_.fetch_sub(1, std::memory_order_acq_rel);
+  counted_ = false;
+}
+
+void ProgressGate::Spawning::connected() noexcept {
+  gate_.turn_.lock();
+  connected_ = true;
 }
 
 namespace {
@@ -103,8 +112,9 @@ int PMIx_Publish(const void* data, std::size_t count) {
 int PMIx_Connect(const void* processes, std::size_t count, const void* directives, std::size_t directive_count) {
   static const auto real = cohort::function_of_pmix<decltype(&PMIx_Connect)>("PMIx_Connect", __builtin_return_address(0));
   if (real == nullptr) return cohort::kNotSupported;
-  const int code = cohort::waiting([&](bool) { return real(processes, count, directives, directive_count); });
-  cohort::ProgressGate::Spawning* spawning = cohort::ProgressGate::spawning();
-  if (spawning != nullptr && code == 0) spawning->connected();
-  return code;
+  return cohort::waiting([&](bool) {
+    const int code = real(processes, count, directives, directive_count);
+    if (cohort::ProgressGate::Spawning* const spawning = cohort::ProgressGate::spawning(); spawning != nullptr && code == 0) spawning->connected();
+    return code;
+  });
 }

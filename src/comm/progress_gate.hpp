@@ -24,7 +24,7 @@ class ProgressGate {
   class Passage {
    public:
     explicit Passage(ProgressGate& gate) noexcept : gate_(gate), free_(!gate.used_.load(std::memory_order_acquire)) {
-      locked_ = !free_ && !gate.wanted_.load(std::memory_order_acquire) && gate.mutex_.try_lock();
+      locked_ = !free_ && gate.wanted_.load(std::memory_order_acquire) == 0 && gate.mutex_.try_lock();
     }
     Passage(const Passage&) = delete;
     Passage& operator=(const Passage&) = delete;
@@ -39,7 +39,8 @@ class ProgressGate {
     bool free_, locked_ = false;
   };
 
-  /// A call of MPI_Comm_spawn, from before it to after it, in the thread that makes it.
+  /// A call of MPI_Comm_spawn and what belongs to it, until the new process and this one have a communicator. In the thread that
+  /// makes it.
   class Spawning {
    public:
     explicit Spawning(ProgressGate& gate) noexcept;
@@ -51,26 +52,30 @@ class ProgressGate {
     void begin_wait() noexcept;
     /// It has ended: they may not, until the next one begins.
     void end_wait() noexcept;
-    /// From here on the waits are callbacks of the progress loop.
-    void connected() noexcept { connected_ = true; }
+    /// Within a wait: from here on the waits are callbacks of the progress loop. Open MPI makes one communicator at a time, so this
+    /// waits until no other thread is as far; else one would close the gate and wait for another, which cannot come out of its
+    /// wait then.
+    void connected() noexcept;
     [[nodiscard]] bool is_connected() const noexcept { return connected_; }
 
    private:
     ProgressGate& gate_;
     bool closed_ = false;
     bool connected_ = false;
+    bool counted_ = false;            // in waits_
   };
   /// This thread's, if it is in MPI_Comm_spawn.
   [[nodiscard]] static Spawning* spawning() noexcept;
 
-  /// True while some thread waits in a callback: nobody can make a communicator until it has come out.
+  /// True while some thread waits for a new process that it has connected to: nobody can make a communicator until it is back.
   [[nodiscard]] bool occupied() const noexcept { return waits_.load(std::memory_order_acquire) > 0; }
 
  private:
   std::atomic<bool> used_{false};     // from the first spawn on; processes without any pay nothing
-  std::atomic<bool> wanted_{false};   // a thread that calls MPI_Test in a loop lets the one that spawns go first
-  std::atomic<int> waits_{0};         // in callbacks
+  std::atomic<int> wanted_{0};        // a thread that calls MPI_Test in a loop lets those that spawn go first
+  std::atomic<int> waits_{0};         // for processes that are connected
   std::mutex mutex_;                  // of the progress loop
+  std::mutex turn_;                   // of the thread that has connected to its new process
 };
 
 }  // namespace cohort

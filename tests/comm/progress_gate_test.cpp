@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <optional>
 #include <thread>
+#include <utility>
 
 namespace cohort {
 namespace {
@@ -58,13 +61,43 @@ TEST(ProgressGate, IsOccupiedWhileSomebodyWaitsInACallback) {
   ProgressGate::Spawning spawning(gate);
   spawning.begin_wait();
   EXPECT_FALSE(gate.occupied());             // for the new process to come: in no callback
-  spawning.end_wait();
   spawning.connected();
+  spawning.end_wait();
   EXPECT_FALSE(gate.occupied());
   spawning.begin_wait();
   EXPECT_TRUE(gate.occupied());
   spawning.end_wait();
   EXPECT_FALSE(gate.occupied());
+}
+
+/// Open MPI makes one communicator after the other: the second would wait for the first, with the gate closed, and the first for
+/// the gate.
+TEST(ProgressGate, OfTwoThatHaveConnectedOneComesAfterTheOther) {
+  ProgressGate gate;
+  std::optional<ProgressGate::Spawning> first(std::in_place, gate);
+  first->begin_wait();
+  first->connected();
+  first->end_wait();
+  first->begin_wait();                       // for a process that is late
+  std::atomic<bool> connecting{false}, closed{false};
+  std::thread other([&] {
+    ProgressGate::Spawning second(gate);
+    second.begin_wait();
+    connecting = true;
+    second.connected();
+    second.end_wait();
+    closed = true;
+  });
+  while (!connecting) std::this_thread::yield();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));      // where it did not wait it would be through by then
+  EXPECT_FALSE(closed);
+  EXPECT_TRUE(passes(gate));
+  first->end_wait();
+  EXPECT_FALSE(closed);
+  first.reset();
+  other.join();
+  EXPECT_TRUE(closed);
+  EXPECT_TRUE(passes(gate));
 }
 
 TEST(ProgressGate, AWaitEndsWhenTheLastOneHasLeftTheLoop) {

@@ -6,8 +6,8 @@ TITLE = "Sharded parameters: the same training in less memory"
 DEPTH, WIDTH = 11, 300
 PARAMETERS = 784 * WIDTH + WIDTH + (DEPTH - 1) * (WIDTH * WIDTH + WIDTH) + WIDTH * 10 + 10
 # All-reduce, or reduce-scatter and all-gather; stage 3 gathers twice, but for the two layers that are still there when the
-# backward pass begins.
-FLOATS = {0: 2 * PARAMETERS, 1: 2 * PARAMETERS, 2: 2 * PARAMETERS, 3: 3 * PARAMETERS - 2 * WIDTH * (WIDTH + 1)}
+# backward pass begins, and the first layer, which the backward pass does not read.
+FLOATS = {0: 2 * PARAMETERS, 1: 2 * PARAMETERS, 2: 2 * PARAMETERS, 3: 3 * PARAMETERS - 2 * WIDTH * (WIDTH + 1) - (784 * WIDTH + WIDTH)}
 MIB = 2 ** 20
 
 
