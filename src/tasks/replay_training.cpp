@@ -48,7 +48,6 @@ class Replay {
   [[nodiscard]] bool validate();
   bool save(bool best);
   void enter_phase();
-  void average_statistics();
   void log();
   [[nodiscard]] std::string table();
 
@@ -200,7 +199,11 @@ void Replay::look_for_boundary() {
 
 /// Nothing is under way.
 void Replay::pass_boundary() {
-  average_statistics();
+  StatisticsMean mean(statistics_.elements());           // each learner has running statistics of its own, as a worker has
+  for (int learner = 0; learner < progress_->plan().trains(); ++learner) mean.add(learners_[static_cast<std::size_t>(learner)].statistics);
+  const std::vector<float> average = mean.mean();
+  for (Learner& learner : learners_) learner.statistics = average;
+  statistics_.write(average);
   if (due_.end) log();
   const bool saved = due_.save() && save(false);           // first: validation may fail
   if (due_.evaluation && validate()) {
@@ -246,15 +249,6 @@ void Replay::enter_phase() {
     mine.clock = 0;
   }
   progress_->enter_phase();
-}
-
-/// Each learner has running statistics of its own, as a worker has.
-void Replay::average_statistics() {
-  StatisticsMean mean(statistics_.elements());
-  for (int learner = 0; learner < progress_->plan().trains(); ++learner) mean.add(learners_[static_cast<std::size_t>(learner)].statistics);
-  const std::vector<float> average = mean.mean();
-  for (Learner& learner : learners_) learner.statistics = average;
-  statistics_.write(average);
 }
 
 // What people are told ---------------------------------------------------------------------------------------------------------
