@@ -129,6 +129,9 @@ TEST(ProgressGate, AWaitEndsWhenTheLastOneHasLeftTheLoop) {
 /// As serving a parameter task does: it asks again and again, and what it asks in the wrong moment is not run.
 TEST(ProgressGate, NobodyIsInTheLoopBesideTheThreadThatSpawns) {
   ProgressGate gate;
+  {
+    ProgressGate::Spawning marks_the_gate_as_used(gate);
+  }
   std::atomic<bool> done{false}, alone{false};
   std::atomic<int> wrong{0};
   std::thread spawner([&] {
