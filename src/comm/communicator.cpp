@@ -148,10 +148,8 @@ Communicator Communicator::spawn(int lost, const std::function<bool()>& wanted) 
   for (int member = 0; member < size(); ++member) ranks.push_back(job_rank(member));
   ranks.push_back(lost);
   joined.job_ranks_ = ranks;
-  // The watchdog hears of no wait for a process that is still starting: whoever starts it gives it up, and is busy meanwhile.
   joined.activity_ = std::make_shared<Activity>();
   joined.meet(std::move(ranks), wanted);
-  joined.activity_ = rank_activity_->add();
   return joined;
 }
 

@@ -54,6 +54,7 @@ void Recruit::start(Shared& shared) {
 Communicator Recruit::take() {
   thread_.join();
   check(shared_->line.has_value(), Code::internal, "a new process is there for one parameter task and not for another");
+  shared_->line->be_watched();
   return std::move(*shared_->line);
 }
 

@@ -59,6 +59,7 @@ int run(Communicator& world, JobArguments& arguments) {
     wait_for_losses(tasks, 1);
     const double begin = Clock::steady().now();
     Communicator joined = tasks.spawn(kTasks);
+    joined.be_watched();
     check(!world.membership()->lost(kTasks), Code::internal, "a replaced rank counts as lost");
     talk(joined);
     print_line(fmt::format("replaced in {:.2f} s", Clock::steady().now() - begin));

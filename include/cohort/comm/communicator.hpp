@@ -83,6 +83,9 @@ class Communicator {
   /// (`Context::launches`), or has no room for another process; deadline_exceeded if the new process starts, but does not come to meet the others;
   /// Where it comes when it is not `wanted` any more, which is asked in this thread, it is lost at once.
   [[nodiscard]] Communicator spawn(int lost, const std::function<bool()>& wanted = [] { return true; });
+  /// After `spawn`: from here on the watchdog hears of this communicator's waits. Before, the new process may die on its way, and
+  /// whoever has started it gives it up.
+  void be_watched() { activity_ = rank_activity_->add(); }
   /// Collective with `spawn`: the new process's end, whose context says which rank it is.
   [[nodiscard]] static Communicator join(std::unique_ptr<Transport> transport, Context context);
 
