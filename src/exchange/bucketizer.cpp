@@ -7,22 +7,15 @@ namespace {
 
 constexpr double kMiB = 1024.0 * 1024.0;
 
-/// What `[first, last)` of the parameters take of the flat space.
-FlatRange range_of(const Parameters& parameters, std::size_t first, std::size_t last) {
-  const auto all = parameters.trained();
-  const std::int64_t begin = first < all.size() ? all[first].offset : parameters.flat_size();
-  return {begin, (last < all.size() ? all[last].offset : parameters.flat_size()) - begin};
-}
-
 /// The first parameter of each bucket, and one behind the last; one bucket at least.
-std::vector<std::size_t> cut(const Parameters& parameters, const ExchangeOptions& options) {
+std::vector<std::size_t> cut(const ParameterLayout& layout, const ExchangeOptions& options) {
   std::vector<std::size_t> first{0};
-  const std::size_t all = parameters.trained().size();
+  const std::size_t all = layout.trained().size();
   for (std::size_t p = 0; p < all; ++p) {
     const double mib = first.size() == 1 ? options.first_bucket_mib : options.bucket_mib;
     const auto limit = static_cast<std::int64_t>(mib * kMiB / sizeof(float));
-    const bool full = range_of(parameters, first.back(), p + 1).n > limit;
-    if (first.back() < p && (full || p == parameters.first_small())) first.push_back(p);
+    const bool full = layout.range(first.back(), p + 1).n > limit;
+    if (first.back() < p && (full || p == layout.first_small())) first.push_back(p);
   }
   first.push_back(all);
   return first;
@@ -30,15 +23,15 @@ std::vector<std::size_t> cut(const Parameters& parameters, const ExchangeOptions
 
 }  // namespace
 
-std::vector<FlatRange> bucket_ranges(const Parameters& parameters, const ExchangeOptions& options) {
-  const std::vector<std::size_t> first = cut(parameters, options);
+std::vector<FlatRange> bucket_ranges(const ParameterLayout& layout, const ExchangeOptions& options) {
+  const std::vector<std::size_t> first = cut(layout, options);
   std::vector<FlatRange> ranges;
-  for (std::size_t b = 0; b + 1 < first.size(); ++b) ranges.push_back(range_of(parameters, first[b], first[b + 1]));
+  for (std::size_t b = 0; b + 1 < first.size(); ++b) ranges.push_back(layout.range(first[b], first[b + 1]));
   return ranges;
 }
 
-Bucketizer::Bucketizer(const Parameters& parameters, const ExchangeOptions& options)
-    : parameters_(parameters), ranges_(bucket_ranges(parameters, options)), first_(cut(parameters, options)), pending_(ranges_.size()) {
+Bucketizer::Bucketizer(const ParameterLayout& layout, const ExchangeOptions& options)
+    : layout_(layout), ranges_(bucket_ranges(layout, options)), first_(cut(layout, options)), pending_(ranges_.size()) {
   for (std::size_t b = 0; b < size(); ++b) bucket_of_.insert(bucket_of_.end(), first_[b + 1] - first_[b], b);
 }
 
@@ -51,7 +44,7 @@ void Bucketizer::begin() {
 void Bucketizer::check_missing(std::size_t parameter) const {
   const std::size_t b = bucket_of_[parameter], least = b + 1 == size() ? 2 : 1;
   if (pending_[b].load(std::memory_order_relaxed) < least) {
-    fail(Code::internal, "the gradient of '" + parameters_.trained()[parameter].name + "' is ready twice in one step");
+    fail(Code::internal, "the gradient of '" + layout_.trained()[parameter].name + "' is ready twice in one step");
   }
 }
 

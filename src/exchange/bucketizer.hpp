@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cohort/exchange/options.hpp"
-#include "cohort/params/parameters.hpp"
+#include "cohort/params/parameter_layout.hpp"
 
 namespace cohort {
 
@@ -16,13 +16,13 @@ namespace cohort {
 /// and one, maybe another, takes what is to be launched.
 class Bucketizer {
  public:
-  Bucketizer(const Parameters& parameters, const ExchangeOptions& options);
+  Bucketizer(const ParameterLayout& layout, const ExchangeOptions& options);
 
   [[nodiscard]] std::size_t size() const noexcept { return ranges_.size(); }
   [[nodiscard]] std::span<const FlatRange> ranges() const noexcept { return ranges_; }
   [[nodiscard]] std::size_t bucket_of(std::size_t parameter) const { return bucket_of_[parameter]; }
   /// Does the bucket hold the tensors that are told apart as small?
-  [[nodiscard]] bool is_small(std::size_t bucket) const { return first_[bucket] >= parameters_.first_small() && first_[bucket] < first_[bucket + 1]; }
+  [[nodiscard]] bool is_small(std::size_t bucket) const { return first_[bucket] >= layout_.first_small() && first_[bucket] < first_[bucket + 1]; }
 
   /// A batch begins: no gradient is there.
   void begin();
@@ -43,7 +43,7 @@ class Bucketizer {
   [[nodiscard]] bool all_launched() const noexcept { return launched_ == size(); }
 
  private:
-  const Parameters& parameters_;
+  const ParameterLayout& layout_;
   std::vector<FlatRange> ranges_;
   std::vector<std::size_t> first_;                  // by bucket: its first parameter; one behind the last
   std::vector<std::size_t> bucket_of_;              // by parameter

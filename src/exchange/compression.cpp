@@ -2,8 +2,8 @@
 
 namespace cohort {
 
-Compression::Compression(const Parameters& parameters, const Bucketizer& buckets, const ExchangeOptions& options, const CollectiveOptions& used)
-    : parameters_(parameters), buckets_(buckets), codec_(options, used), feedback_(parameters, buckets.ranges()), report_(buckets.size()) {
+Compression::Compression(const ParameterLayout& layout, const Bucketizer& buckets, const ExchangeOptions& options, const CollectiveOptions& used)
+    : layout_(layout), buckets_(buckets), codec_(options, used), feedback_(layout, buckets.ranges()), report_(buckets.size()) {
   for (std::size_t b = 0; codec_.lossy() && b < buckets.size(); ++b) {
     const Codec& codec = codec_.codec(Encoding::compressed, buckets.is_small(b));
     const bool feeds = options.error_feedback == "auto" ? codec.wants_feedback() : options.error_feedback == "on";
@@ -36,7 +36,7 @@ void Compression::end(Communicator& all, const std::function<Traffic(std::size_t
 }
 
 std::string Compression::text() const {
-  return codec_.text(feedback_.keeps_residuals(), parameters_.trained().size() - parameters_.first_small());
+  return codec_.text(feedback_.keeps_residuals(), layout_.trained().size() - layout_.first_small());
 }
 
 }  // namespace cohort

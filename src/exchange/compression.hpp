@@ -14,7 +14,7 @@ namespace cohort {
 class Compression {
  public:
   /// `used`: the options of the collective that encodes.
-  Compression(const Parameters& parameters, const Bucketizer& buckets, const ExchangeOptions& options, const CollectiveOptions& used);
+  Compression(const ParameterLayout& layout, const Bucketizer& buckets, const ExchangeOptions& options, const CollectiveOptions& used);
 
   /// A step begins. The same on all ranks.
   [[nodiscard]] Encoding select_encoding(std::int64_t step);
@@ -35,7 +35,7 @@ class Compression {
   [[nodiscard]] std::string text() const;
 
  private:
-  const Parameters& parameters_;
+  const ParameterLayout& layout_;
   const Bucketizer& buckets_;
   GradientCodec codec_;
   ErrorFeedback feedback_;

@@ -14,7 +14,7 @@ const auto& holder_of(const Residuals& residuals, const Parameter& parameter) {
 
 }  // namespace
 
-ErrorFeedback::ErrorFeedback(const Parameters& parameters, std::span<const FlatRange> buckets) : parameters_(parameters) {
+ErrorFeedback::ErrorFeedback(const ParameterLayout& parameters, std::span<const FlatRange> buckets) : parameters_(parameters) {
   for (const FlatRange& range : buckets) residuals_.push_back({.range = range});
 }
 

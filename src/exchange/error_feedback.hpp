@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "cohort/params/parameters.hpp"
+#include "cohort/params/parameter_layout.hpp"
 #include "cohort/params/residual_keeper.hpp"
 
 namespace cohort {
@@ -15,8 +15,8 @@ namespace cohort {
 /// residual of a bucket may be missing: what its codec loses is lost.
 class ErrorFeedback final : public ResidualKeeper {
  public:
-  /// `buckets`: of the flat index space of `parameters`, which outlive this object.
-  ErrorFeedback(const Parameters& parameters, std::span<const FlatRange> buckets);
+  /// `buckets`: of the flat index space of `parameters`, which outlives this object.
+  ErrorFeedback(const ParameterLayout& parameters, std::span<const FlatRange> buckets);
 
   /// A bucket has residuals from here on.
   void add_residual(std::size_t bucket);
@@ -56,7 +56,7 @@ class ErrorFeedback final : public ResidualKeeper {
     bool flushed = false;                  // it has delivered the residuals
   };
 
-  const Parameters& parameters_;
+  const ParameterLayout& parameters_;
   std::vector<Residual> residuals_;        // by bucket
   std::int64_t layout_ = 0;
   ThisStep step_;

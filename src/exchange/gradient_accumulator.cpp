@@ -5,8 +5,8 @@
 namespace cohort {
 
 Tensor GradientAccumulator::sum_of(std::size_t parameter) {
-  sums_.resize(static_cast<std::size_t>(parameters_.flat_size()));
-  const Parameter& p = parameters_.trained()[parameter];
+  sums_.resize(static_cast<std::size_t>(layout_.flat_size()));
+  const Parameter& p = layout_.trained()[parameter];
   return {host(), DType::float32, p.shape, sums_.data() + p.offset, nullptr, p.ld};
 }
 
@@ -34,7 +34,7 @@ bool GradientAccumulator::complete(std::size_t parameter) {
 }
 
 void GradientAccumulator::end_batch() {
-  for (std::size_t p = 0; !last_ && p < parameters_.trained().size(); ++p) add(p);
+  for (std::size_t p = 0; !last_ && p < layout_.trained().size(); ++p) add(p);
 }
 
 void GradientAccumulator::clear() { std::fill(sums_.begin(), sums_.end(), 0.f); }

@@ -11,7 +11,7 @@ namespace cohort {
 /// store, in host memory.
 class GradientAccumulator {
  public:
-  GradientAccumulator(const Parameters& parameters, const GradientStore& store) : parameters_(parameters), store_(store) {}
+  GradientAccumulator(const ParameterLayout& layout, const GradientStore& store) : layout_(layout), store_(store) {}
 
   /// `last`: of the update.
   void begin_batch(bool last) noexcept { last_ = last; }
@@ -27,7 +27,7 @@ class GradientAccumulator {
   [[nodiscard]] Tensor sum_of(std::size_t parameter);
   void add(std::size_t parameter);
 
-  const Parameters& parameters_;
+  const ParameterLayout& layout_;
   const GradientStore& store_;
   std::vector<float> sums_;               // by flat index; empty until the first batch that is not the last
   bool last_ = true;

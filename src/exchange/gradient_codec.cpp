@@ -13,12 +13,12 @@ std::string GradientCodec::text(bool feeds_back, std::size_t small) const {
   return text;
 }
 
-std::string codec_note(const ExchangeOptions& asked, const Parameters& parameters, std::int64_t steps, std::string why) {
+std::string codec_note(const ExchangeOptions& asked, const ParameterLayout& layout, std::int64_t steps, std::string why) {
   const CollectiveOptions& wish = asked.collective;
   if (codec_named(wish.codec_name)->exact()) return {};
   if (why.empty() && steps <= asked.dense_steps)
     why = fmt::format("all {} steps are among the first {} that go in float32 (exchange.dense_steps)", steps, asked.dense_steps);
-  if (why.empty() && parameters.first_small() == 0)
+  if (why.empty() && layout.first_small() == 0)
     why = fmt::format("all tensors are small and go in {} (exchange.small_elements = {}, exchange.small_codec)", asked.small_codec_name, asked.small_elements);
   return why.empty() ? why : fmt::format("exchange.codec = \"{}\" has no effect: {}", wish.codec_name, why);
 }

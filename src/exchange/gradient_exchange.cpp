@@ -17,10 +17,10 @@ std::string why_no_thread(const Communicator& communicator, const Device& device
 
 }  // namespace
 
-GradientExchange::GradientExchange(Communicator& communicator, const Parameters& parameters, Device& device, const ExchangeOptions& options,
+GradientExchange::GradientExchange(Communicator& communicator, const ParameterLayout& layout, Device& device, const ExchangeOptions& options,
                                    const ReductionBuilder& reduction, bool own_thread)
-    : parameters_(parameters), profile_(*communicator.context().profile), buckets_(parameters, options),
-      reduction_(reduction({communicator, parameters, device, options, buckets_})) {
+    : layout_(layout), profile_(*communicator.context().profile), buckets_(layout, options),
+      reduction_(reduction({communicator, layout, device, options, buckets_})) {
   if (options.each_batch && reduction_->store() != nullptr) batch_sums_.emplace(*reduction_);
   driver_ = std::make_unique<BucketDriver>(buckets_, *reduction_, profile_);
   if (!own_thread || communicator.size() == 1) return;
@@ -79,7 +79,7 @@ std::string GradientExchange::text() const {
 }
 
 std::string GradientExchange::codec_note(const ExchangeOptions& asked, const Communicator& ranks, std::int64_t steps) const {
-  return cohort::codec_note(asked, parameters_, steps, why_no_codec(reduction_->compression().lossy(), ranks));
+  return cohort::codec_note(asked, layout_, steps, why_no_codec(reduction_->compression().lossy(), ranks));
 }
 
 }  // namespace cohort

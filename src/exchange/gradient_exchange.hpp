@@ -26,7 +26,7 @@ class GradientExchange {
  public:
   /// Collective. `own_thread`: a thread of its own drives it, where the transport allows that; else `poll` does. Error
   /// failed_precondition for what the device or the transport cannot do.
-  GradientExchange(Communicator& communicator, const Parameters& parameters, Device& device, const ExchangeOptions& options,
+  GradientExchange(Communicator& communicator, const ParameterLayout& layout, Device& device, const ExchangeOptions& options,
                    const ReductionBuilder& reduction, bool own_thread = false);
 
   [[nodiscard]] Reduction& reduction() const noexcept { return *reduction_; }
@@ -51,7 +51,7 @@ class GradientExchange {
   [[nodiscard]] std::string codec_note(const ExchangeOptions& asked, const Communicator& ranks, std::int64_t steps) const;
 
  private:
-  const Parameters& parameters_;
+  const ParameterLayout& layout_;
   Profile& profile_;
   Bucketizer buckets_;
   std::unique_ptr<Reduction> reduction_;

@@ -17,12 +17,12 @@ std::size_t bytes_of(std::int64_t floats) { return static_cast<std::size_t>(floa
 
 }  // namespace
 
-GradientStore::GradientStore(const Parameters& parameters, Device& device, std::span<const FlatRange> ranges)
-    : GradientStore(parameters, device, ranges, zeroed_host_memory) {}
+GradientStore::GradientStore(const ParameterLayout& layout, Device& device, std::span<const FlatRange> ranges)
+    : GradientStore(layout, device, ranges, zeroed_host_memory) {}
 
-GradientStore::GradientStore(const Parameters& parameters, Device& device, std::span<const FlatRange> ranges, const Allocate& allocate,
+GradientStore::GradientStore(const ParameterLayout& layout, Device& device, std::span<const FlatRange> ranges, const Allocate& allocate,
                              std::int64_t spare)
-    : parameters_(parameters), device_(device), spare_(spare) {
+    : layout_(layout), device_(device), spare_(spare) {
   for (std::size_t r = 0; r < ranges.size(); ++r) {
     const std::int64_t n = ranges[r].n + (r + 1 == ranges.size() ? spare : 0);
     memory_.push_back(allocate(bytes_of(n)));
@@ -37,7 +37,7 @@ GradientStore::GradientStore(const Parameters& parameters, Device& device, std::
 }
 
 Tensor GradientStore::gradient(std::size_t parameter) const {
-  const Parameter& p = parameters_.trained()[parameter];
+  const Parameter& p = layout_.trained()[parameter];
   const auto after = std::ranges::upper_bound(ranges_, p.offset, {}, &GradientRange::begin);
   const auto r = static_cast<std::size_t>(after - ranges_.begin()) - 1;
   return {device_, DType::float32, p.shape, ranges_[r].gradient + (p.offset - ranges_[r].begin), staged() ? on_device_[r].owner() : memory_[r].memory, p.ld};
@@ -66,7 +66,7 @@ double GradientStore::sum_of_squares() const {
   double sum = 0;
   for (std::size_t r = 0; r < ranges_.size(); ++r) {
     copy_to_host(r);
-    for (std::int64_t i = 0; i < ranges_[r].n; i += Parameters::kUnit) sum += squares_of_granule(host_memory(r) + i);
+    for (std::int64_t i = 0; i < ranges_[r].n; i += ParameterLayout::kUnit) sum += squares_of_granule(host_memory(r) + i);
   }
   return sum;
 }

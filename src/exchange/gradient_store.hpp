@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cohort/params/gradient_range.hpp"
-#include "cohort/params/parameters.hpp"
+#include "cohort/params/parameter_layout.hpp"
 
 namespace cohort {
 
@@ -19,9 +19,9 @@ class GradientStore {
   using Allocate = std::function<Buffer(std::size_t bytes)>;
 
   /// `spare`: so many floats more, behind those of the last range.
-  GradientStore(const Parameters& parameters, Device& device, std::span<const FlatRange> ranges, const Allocate& allocate, std::int64_t spare = 0);
+  GradientStore(const ParameterLayout& layout, Device& device, std::span<const FlatRange> ranges, const Allocate& allocate, std::int64_t spare = 0);
   /// In memory of this rank alone.
-  GradientStore(const Parameters& parameters, Device& device, std::span<const FlatRange> ranges);
+  GradientStore(const ParameterLayout& layout, Device& device, std::span<const FlatRange> ranges);
 
   /// Where the gradient of a parameter is to be written.
   [[nodiscard]] Tensor gradient(std::size_t parameter) const;
@@ -43,7 +43,7 @@ class GradientStore {
   [[nodiscard]] bool staged() const noexcept { return !on_device_.empty(); }      ///< the host cannot see the device's memory
 
  private:
-  const Parameters& parameters_;
+  const ParameterLayout& layout_;
   Device& device_;
   std::int64_t spare_;
   std::vector<Buffer> memory_;          // by range

@@ -9,9 +9,9 @@ namespace {
 /// Σ x² in lanes, so that it vectorises without leave to reorder sums.
 template <class Float, std::int64_t lanes>
 double squares(const float* x) {
-  static_assert(Parameters::kUnit % lanes == 0);
+  static_assert(ParameterLayout::kUnit % lanes == 0);
   std::array<Float, lanes> sums{};
-  for (std::int64_t i = 0; i < Parameters::kUnit; i += lanes) {
+  for (std::int64_t i = 0; i < ParameterLayout::kUnit; i += lanes) {
     for (std::int64_t j = 0; j < lanes; ++j) {
       const Float value = x[i + j];
       sums[static_cast<std::size_t>(j)] += value * value;
@@ -30,7 +30,7 @@ double squares_of_granule(const float* x) {
 }
 
 void GranuleSquares::measure(const GradientRange& range, const float* gradient) {
-  for (std::int64_t i = 0; i < range.n; i += Parameters::kUnit) table_.row((range.begin + i) / Parameters::kUnit)[0] = squares_of_granule(gradient + i);
+  for (std::int64_t i = 0; i < range.n; i += ParameterLayout::kUnit) table_.row((range.begin + i) / ParameterLayout::kUnit)[0] = squares_of_granule(gradient + i);
 }
 
 double GranuleSquares::sum() const {

@@ -7,7 +7,7 @@
 
 namespace cohort {
 
-/// Σ x² over a granule: Parameters::kUnit elements of the flat index space. In double, in an order that depends on nothing else.
+/// Σ x² over a granule: ParameterLayout::kUnit elements of the flat index space. In double, in an order that depends on nothing else.
 [[nodiscard]] double squares_of_granule(const float* x);
 
 /// Σ g² of all gradients, with the same bits however the flat index space is shared out between the ranks: each measures the

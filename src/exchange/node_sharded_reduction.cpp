@@ -29,8 +29,8 @@ NodeShardedReduction::NodeShardedReduction(const ReductionContext& c, NodeGroup&
     options.rank = c.communicator.rank();                  // ranks of a machine round differently
     between_ = make_collective(*group.between(), options);
   }
-  compression_ = std::make_unique<Compression>(c.parameters, c.buckets, c.options, (between_ ? between_ : within_)->options());
-  store_.emplace(c.parameters, c.device, c.buckets.ranges(), [this](std::size_t bytes) { return within_->allocate(bytes); });
+  compression_ = std::make_unique<Compression>(c.layout, c.buckets, c.options, (between_ ? between_ : within_)->options());
+  store_.emplace(c.layout, c.device, c.buckets.ranges(), [this](std::size_t bytes) { return within_->allocate(bytes); });
   if (between_) between_works_.emplace(*between_, Operation::all_reduce, *compression_);
   for (std::size_t b = 0; b < c.buckets.size(); ++b) {
     const FlatRange range = c.buckets.ranges()[b];
@@ -44,7 +44,7 @@ NodeShardedReduction::NodeShardedReduction(const ReductionContext& c, NodeGroup&
   compression_->feedback().set_layout(layout_of(owned_));
   if (between_works_ && !compression_->lossy()) between_works_->select(Encoding::exact);
   scalar_sum_.emplace(c.communicator, c.options.collective, static_cast<int>(owned_.size()));
-  squares_ = std::make_unique<GranuleSquares>(UnitTable(c.parameters.flat_size(), 1, &group));
+  squares_ = std::make_unique<GranuleSquares>(UnitTable(c.layout.flat_size(), 1, &group));
 }
 
 void NodeShardedReduction::begin(std::int64_t step, std::int64_t batch) {

@@ -18,7 +18,7 @@ namespace cohort {
 /// What a way of summing is made for.
 struct ReductionContext {
   Communicator& communicator;
-  const Parameters& parameters;
+  const ParameterLayout& layout;
   Device& device;
   const ExchangeOptions& options;
   const Bucketizer& buckets;

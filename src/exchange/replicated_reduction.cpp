@@ -6,9 +6,9 @@ namespace cohort {
 
 ReplicatedReduction::ReplicatedReduction(const ReductionContext& c) : collective_(make_collective(c.communicator, c.options.collective)) {
   collective_->trace_to("exchange");
-  compression_ = std::make_unique<Compression>(c.parameters, c.buckets, c.options, collective_->options());
+  compression_ = std::make_unique<Compression>(c.layout, c.buckets, c.options, collective_->options());
   const std::size_t spare = compression_->lossy() ? 0 : StepScalars::kCount;
-  store_.emplace(c.parameters, c.device, c.buckets.ranges(), [this](std::size_t bytes) { return collective_->allocate(bytes); },
+  store_.emplace(c.layout, c.device, c.buckets.ranges(), [this](std::size_t bytes) { return collective_->allocate(bytes); },
                  static_cast<std::int64_t>(spare));
   owned_.assign(store_->ranges().begin(), store_->ranges().end());
   works_.emplace(*collective_, Operation::all_reduce, *compression_);
@@ -17,7 +17,7 @@ ReplicatedReduction::ReplicatedReduction(const ReductionContext& c) : collective
   }
   if (compression_->lossy()) scalar_sum_.emplace(c.communicator, c.options.collective, static_cast<int>(owned_.size()));
   else works_->select(Encoding::exact);
-  squares_ = std::make_unique<GranuleSquares>(UnitTable(c.parameters.flat_size(), 1, nullptr));
+  squares_ = std::make_unique<GranuleSquares>(UnitTable(c.layout.flat_size(), 1, nullptr));
 }
 
 float* ReplicatedReduction::scalars_in_bucket() const { return store_->host_memory(owned_.size() - 1) + owned_.back().n; }

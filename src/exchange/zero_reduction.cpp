@@ -9,7 +9,7 @@ ZeroReduction::ZeroReduction(const ReductionContext& c) {
         "sums in blocks need a device whose memory the host can reach, " + c.device.info().name() + " is none");
   collective_ = make_collective(c.communicator, c.options.collective);
   collective_->trace_to("exchange");
-  compression_ = std::make_unique<Compression>(c.parameters, c.buckets, c.options, collective_->options());
+  compression_ = std::make_unique<Compression>(c.layout, c.buckets, c.options, collective_->options());
   works_.emplace(*collective_, Operation::reduce_scatter, *compression_);
   squares_ = std::make_unique<GranuleSquares>(UnitTable(c.communicator, c.buckets.ranges(), 1, StepScalars::kCount, c.options.collective));
 }
@@ -60,7 +60,7 @@ StepScalars ZeroReduction::share_scalars() {
 }
 
 ZeroStoreReduction::ZeroStoreReduction(const ReductionContext& c)
-    : ZeroReduction(c), store_(c.parameters, c.device, c.buckets.ranges(), [this](std::size_t bytes) { return allocate(bytes); }) {
+    : ZeroReduction(c), store_(c.layout, c.device, c.buckets.ranges(), [this](std::size_t bytes) { return allocate(bytes); }) {
   place_buckets(c.buckets, [this](std::size_t b) { return store_.host_memory(b); });
   for (std::size_t b = 0; b < c.buckets.size(); ++b) {
     const FlatRange range = c.buckets.ranges()[b], mine = block_of_range(range);

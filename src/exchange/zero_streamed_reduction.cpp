@@ -6,7 +6,7 @@
 namespace cohort {
 
 ZeroStreamedReduction::ZeroStreamedReduction(const ReductionContext& c)
-    : ZeroReduction(c), parameters_(c.parameters), device_(c.device), buckets_(c.buckets), buffers_(c.buckets) {
+    : ZeroReduction(c), layout_(c.layout), device_(c.device), buckets_(c.buckets), buffers_(c.buckets) {
   std::int64_t all = 0;
   for (const FlatRange& range : buckets_.ranges()) all += block_of_range(range).n;
   blocks_ = Tensor(device_, DType::float32, {all});
@@ -28,7 +28,7 @@ void ZeroStreamedReduction::follow(std::span<const std::size_t> order) {
 
 void ZeroStreamedReduction::begin(std::int64_t step, std::int64_t batch) {
   if (!buffers_.assigned()) {
-    std::vector<std::size_t> order(parameters_.trained().size());
+    std::vector<std::size_t> order(layout_.trained().size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     follow(order);
   }
@@ -46,10 +46,9 @@ void ZeroStreamedReduction::ready(std::size_t parameter, const Tensor* value) {
 
 /// Into its bucket's buffer, where another bucket has been: padding and what aligns parameters must be zero again.
 void ZeroStreamedReduction::copy_gradient(std::size_t parameter, const Tensor* value) {
-  const auto all = parameters_.trained();
-  const Parameter& p = all[parameter];
+  const Parameter& p = layout_.trained()[parameter];
   const std::size_t b = buckets_.bucket_of(parameter);
-  const std::int64_t end = (parameter + 1 < all.size() ? all[parameter + 1].offset : parameters_.flat_size()) - p.offset;
+  const std::int64_t end = layout_.range(parameter, parameter + 1).n;
   float* const to = buffers_.data(b) + (p.offset - buckets_.ranges()[b].begin);
   if (value == nullptr) {
     std::fill_n(to, end, 0.f);

@@ -30,7 +30,7 @@ class ZeroStreamedReduction final : public ZeroReduction {
   void wait_for_block(std::size_t bucket);
   void keep_block(std::size_t bucket);
 
-  const Parameters& parameters_;
+  const ParameterLayout& layout_;
   Device& device_;
   const Bucketizer& buckets_;
   BucketBuffers buffers_;

@@ -8,33 +8,33 @@ namespace cohort {
 SliceUpdate::SliceUpdate(Parameters& parameters, const Optimizer& optimizer, Device& device, ThreadPool& pool,
                          std::span<const GradientRange> owned, UnitTable* partials)
     : parameters_(parameters), optimizer_(optimizer), device_(device), pool_(pool), partials_(partials) {
-  check(parameters.slots() <= kMostSlots, Code::invalid_argument, "an optimizer may have at most 8 slots");
+  check(parameters.slots().size() <= kMostSlots, Code::invalid_argument, "an optimizer may have at most 8 slots");
   make_slices(owned);
-  sums_.resize(parameters_.trained().size() * optimizer_.sums());
+  sums_.resize(parameters_.layout().trained().size() * optimizer_.sums());
 }
 
 void SliceUpdate::make_slices(std::span<const GradientRange> owned) {
   const bool host_kernels = device_.info().kernels == "CPU";
-  const auto all = parameters_.trained();
+  const auto all = parameters_.layout().trained();
   for (const GradientRange& mine : owned) {
     for (std::size_t p = 0; p < all.size(); ++p) {
       const std::int64_t begin = std::max(mine.begin, all[p].offset), end = std::min(mine.begin + mine.n, all[p].offset + all[p].n);
       const std::int64_t longest = host_kernels ? kLongest : std::max<std::int64_t>(end - begin, 1);
       for (std::int64_t at = begin; at < end; at += longest) {
         offsets_.push_back(at);
-        slices_.push_back({.parameter = p, .group = &all[p].group, .value = parameters_.values(at),
+        slices_.push_back({.parameter = p, .group = &all[p].group, .value = parameters_.values().at(at),
                            .gradient = mine.gradient + (at - mine.begin), .n = std::min(longest, end - at)});
-        for (std::size_t s = 0; s < parameters_.slots(); ++s) slot_pointers_.push_back(parameters_.slot(s, at));
+        for (std::size_t s = 0; s < parameters_.slots().size(); ++s) slot_pointers_.push_back(parameters_.slots()[s].values.at(at));
       }
     }
   }
   for (std::size_t i = 0; i < slices_.size(); ++i) {
-    slices_[i].slots = std::span(slot_pointers_).subspan(i * parameters_.slots(), parameters_.slots());
+    slices_[i].slots = std::span(slot_pointers_).subspan(i * parameters_.slots().size(), parameters_.slots().size());
   }
 }
 
 void SliceUpdate::values_moved() {
-  for (std::size_t i = 0; i < slices_.size(); ++i) slices_[i].value = parameters_.values(offsets_[i]);
+  for (std::size_t i = 0; i < slices_.size(); ++i) slices_[i].value = parameters_.values().at(offsets_[i]);
 }
 
 void SliceUpdate::take_gradients(const float* from, const float* to) {
@@ -95,10 +95,10 @@ void SliceUpdate::add_partials(Stream& stream, const StepInfo& info) {
 
 void SliceUpdate::join_partials() {
   const std::size_t width = optimizer_.sums();
-  const std::int64_t step = device_.info().kernels == "CPU" ? kUnit : parameters_.flat_size();
+  const std::int64_t step = device_.info().kernels == "CPU" ? kUnit : parameters_.layout().flat_size();
   std::ranges::fill(sums_, 0.0);
-  for (std::size_t p = 0; p < parameters_.trained().size(); ++p) {
-    const Parameter& parameter = parameters_.trained()[p];
+  for (std::size_t p = 0; p < parameters_.layout().trained().size(); ++p) {
+    const Parameter& parameter = parameters_.layout().trained()[p];
     for (std::int64_t at = parameter.offset; at < parameter.offset + parameter.n; at += step) {
       const std::span<const double> row = partials_->row(at / kUnit);
       for (std::size_t k = 0; k < width; ++k) sums_[p * width + k] += row[k];

@@ -30,7 +30,7 @@ class SliceUpdate {
   void run(const StepInfo& info, const std::function<void()>& share);
 
  private:
-  static constexpr std::int64_t kUnit = Parameters::kUnit;
+  static constexpr std::int64_t kUnit = ParameterLayout::kUnit;
   static constexpr std::int64_t kLongest = 64 * kUnit;       // elements of a slice: 5 streams of them fit into a second-level cache
   static constexpr std::size_t kMostSlots = 8;
 

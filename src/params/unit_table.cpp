@@ -5,7 +5,7 @@
 
 namespace cohort {
 
-UnitTable::UnitTable(std::int64_t flat_size, std::size_t width, NodeGroup* group) : units_(flat_size / Parameters::kUnit), width_(width) {
+UnitTable::UnitTable(std::int64_t flat_size, std::size_t width, NodeGroup* group) : units_(flat_size / ParameterLayout::kUnit), width_(width) {
   const std::size_t bytes = static_cast<std::size_t>(units_) * width * sizeof(double);
   memory_ = group != nullptr ? group->allocate(bytes) : host().allocate(bytes);
   data_ = static_cast<double*>(memory_.memory.get());
@@ -13,8 +13,8 @@ UnitTable::UnitTable(std::int64_t flat_size, std::size_t width, NodeGroup* group
 
 UnitTable::UnitTable(Communicator& communicator, std::span<const FlatRange> buckets, std::size_t width, std::size_t extra,
                      const CollectiveOptions& options)
-    : units_(buckets.empty() ? 0 : buckets.back().end() / Parameters::kUnit), width_(width), extra_(extra) {
-  constexpr auto unit = static_cast<std::size_t>(Parameters::kUnit);
+    : units_(buckets.empty() ? 0 : buckets.back().end() / ParameterLayout::kUnit), width_(width), extra_(extra) {
+  constexpr auto unit = static_cast<std::size_t>(ParameterLayout::kUnit);
   const auto ranks = static_cast<std::size_t>(communicator.size());
   std::vector<std::vector<std::size_t>> units_of(ranks);
   for (const FlatRange& bucket : buckets) {

@@ -7,11 +7,11 @@
 
 #include "cohort/comm/collective.hpp"
 #include "cohort/params/node_group.hpp"
-#include "cohort/params/parameters.hpp"
+#include "cohort/params/parameter_layout.hpp"
 
 namespace cohort {
 
-/// A row of doubles for every unit of the flat index space (Parameters::kUnit elements), such as partial sums of a norm. Whoever
+/// A row of doubles for every unit of the flat index space (ParameterLayout::kUnit elements), such as partial sums of a norm. Whoever
 /// owns a unit fills in its row; after `share` all ranks have all rows, bit by bit, so sums over them in their order are the same
 /// however the units are shared out.
 class UnitTable {

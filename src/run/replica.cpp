@@ -51,10 +51,10 @@ Replica::Replica(const ModelBuilder& build, const std::vector<Field>& fields, co
   session_ = std::make_unique<Session>(graph_, options);
 }
 
-void Replica::bind_gradients(const Parameters& parameters, GradientSink& sink) {
+void Replica::bind_gradients(const ParameterLayout& layout, GradientSink& sink) {
   sink_ = &sink;
   std::vector<Value> variables;
-  for (const Parameter& parameter : parameters.trained()) variables.push_back(parameter.variable);
+  for (const Parameter& parameter : layout.trained()) variables.push_back(parameter.variable);
   backward_from_ = graph_.size();
   std::vector<Value> gradient_values = gradients(training_.model.loss * weight_, variables);
   gradients_ = gradient_values.size();
@@ -62,7 +62,7 @@ void Replica::bind_gradients(const Parameters& parameters, GradientSink& sink) {
     // Two parameters can have one and the same gradient; each needs it in its own memory.
     const auto seen = gradient_values.begin() + static_cast<std::ptrdiff_t>(p);
     if (std::find(gradient_values.begin(), seen, *seen) != seen) {
-      const Shape& shape = parameters.trained()[p].shape;
+      const Shape& shape = layout.trained()[p].shape;
       *seen = reshape(*seen, {shape.begin(), shape.end()});
     }
     const Tensor memory = sink_->gradient(p);

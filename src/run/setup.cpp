@@ -177,15 +177,15 @@ Setup::Setup(Communicator& communicator, Description description) : Description(
 }
 
 std::unique_ptr<Parameters> Setup::make_parameters() const {
-  return std::make_unique<Parameters>(
-      replica->session(), optimizer->slots(), [this](auto names, auto shapes) { return groups->assign(names, shapes); },
-      [this](const Shape& shape) { return updater.exchange.is_small(shape); });
+  ParameterLayout layout(replica->session().graph(), [this](auto names, auto shapes) { return groups->assign(names, shapes); },
+                         [this](const Shape& shape) { return updater.exchange.is_small(shape); });
+  return std::make_unique<Parameters>(replica->session(), std::move(layout), optimizer->slots());
 }
 
 void Setup::place_parameters() {
-  Parameters::Memory memory;
+  FlatArray::Memory memory;
   if (group) memory = {.allocate = [this](std::size_t bytes) { return group->allocate(bytes); }, .mine = group->leads()};
-  parameters->place(replica->session(), std::move(memory));
+  parameters->place(replica->session(), memory);
 }
 
 void check_same_model(Communicator& communicator, const Graph& graph) {
@@ -229,12 +229,13 @@ void average_statistics(Communicator& communicator, const Parameters& parameters
 
 MemorySummary memory_of(const Replica& replica, const Parameters& parameters, const Updater& updater) {
   constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t value_bytes = parameters.values().bytes();
   const Device& device = replica.session().device();
   const UpdaterMemory held = updater.memory();
   MemorySummary m;
   std::int64_t others = 0;
   for (const Parameters::Other& other : parameters.others()) others += static_cast<std::int64_t>(other.value.bytes());
-  m.parameters = parameters.value_bytes() + others;
+  m.parameters = value_bytes + others;
   m.gradients = held.gradients;
   m.slots = parameters.slot_bytes();
   m.activations = static_cast<std::int64_t>(replica.arena_bytes());
@@ -243,15 +244,15 @@ MemorySummary memory_of(const Replica& replica, const Parameters& parameters, co
   const bool staged = !device.info().host_accessible;
   if (staged) m.communication += held.exchange;
   // One copy per machine lies in the machine's window; every rank counts the whole, since its kernels read it.
-  std::int64_t shared = parameters.shared() ? parameters.value_bytes() + m.slots : 0;
-  if (parameters.shard() != nullptr && !parameters.windowed()) shared = parameters.value_bytes();   // where they are gathered
+  std::int64_t shared = parameters.values().shared() ? value_bytes + m.slots : 0;
+  if (parameters.shard() != nullptr && parameters.values().whole()) shared = value_bytes;   // where they are gathered
   const std::int64_t in_buckets = staged || held.gradients_apart ? 0 : m.gradients;
   m.device_total = device.memory().now.load() + in_buckets + shared + held.window;
   m.kernels = m.device_total - m.parameters - m.gradients - m.slots - m.activations - held.window -
               (staged ? held.exchange - m.gradients : 0);
-  const std::int64_t exact = parameters.elements() * kFloat;
-  const std::int64_t least = parameters.shard() == nullptr ? exact * (2 + static_cast<std::int64_t>(parameters.slots()))
-                                                           : parameters.value_bytes() + m.gradients + m.slots + held.window;
+  const std::int64_t exact = parameters.layout().elements() * kFloat;
+  const std::int64_t least = parameters.shard() == nullptr ? exact * (2 + static_cast<std::int64_t>(parameters.slots().size()))
+                                                           : value_bytes + m.gradients + m.slots + held.window;
   m.least = least + others + static_cast<std::int64_t>(replica.cost().least_activation_bytes);
   return m;
 }

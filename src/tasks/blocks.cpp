@@ -9,15 +9,9 @@
 namespace cohort {
 namespace {
 
-FlatRange range_of(const Parameters& parameters, std::size_t p) {
-  const auto all = parameters.trained();
-  const std::int64_t end = p + 1 < all.size() ? all[p + 1].offset : parameters.flat_size();
-  return {all[p].offset, end - all[p].offset};
-}
-
 /// By parameter. The last defined comes first in the flat space, so the order of creation is the other way round.
-std::vector<std::size_t> owners(const Parameters& parameters, bool greedy, std::size_t tasks) {
-  const auto all = parameters.trained();
+std::vector<std::size_t> owners(const ParameterLayout& layout, bool greedy, std::size_t tasks) {
+  const auto all = layout.trained();
   std::vector<std::size_t> owner(all.size());
   std::vector<std::int64_t> loads(tasks, 0);
   for (std::size_t i = 0; i < all.size(); ++i) {
@@ -30,18 +24,18 @@ std::vector<std::size_t> owners(const Parameters& parameters, bool greedy, std::
 
 }  // namespace
 
-std::vector<Shard> deal_out(const Parameters& parameters, const std::string& strategy, int tasks) {
+std::vector<Shard> deal_out(const ParameterLayout& layout, const std::string& strategy, int tasks) {
   std::vector<std::vector<FlatRange>> ranges(static_cast<std::size_t>(tasks));
   if (strategy == "flat") {
     for (int task = 0; task < tasks; ++task) {
-      const Block block = block_of(task, tasks, static_cast<std::size_t>(parameters.flat_size()));
+      const Block block = block_of(task, tasks, static_cast<std::size_t>(layout.flat_size()));
       ranges[static_cast<std::size_t>(task)].push_back({static_cast<std::int64_t>(block.begin), static_cast<std::int64_t>(block.size)});
     }
   } else {
-    const std::vector<std::size_t> owner = owners(parameters, strategy == "greedy", ranges.size());
+    const std::vector<std::size_t> owner = owners(layout, strategy == "greedy", ranges.size());
     for (std::size_t p = 0; p < owner.size(); ++p) {
       std::vector<FlatRange>& mine = ranges[owner[p]];
-      const FlatRange range = range_of(parameters, p);
+      const FlatRange range = layout.range(p, p + 1);
       if (!mine.empty() && mine.back().end() == range.begin) mine.back().n += range.n;
       else mine.push_back(range);
     }
@@ -51,14 +45,14 @@ std::vector<Shard> deal_out(const Parameters& parameters, const std::string& str
   return shards;
 }
 
-std::string blocks_text(const Parameters& parameters, const std::vector<Shard>& shards) {
+std::string blocks_text(const ParameterLayout& layout, const std::vector<Shard>& shards) {
   std::string text = "blocks of the parameter tasks:";
   for (std::size_t task = 0; task < shards.size(); ++task) {
     text += fmt::format("\n  task {}, {:.2f} MiB:", task, static_cast<double>(shards[task].size()) * sizeof(float) / (1024.0 * 1024.0));
-    for (std::size_t p = 0; p < parameters.trained().size(); ++p) {
-      const FlatRange whole = range_of(parameters, p), mine = shards[task].part_of(whole);
+    for (std::size_t p = 0; p < layout.trained().size(); ++p) {
+      const FlatRange whole = layout.range(p, p + 1), mine = shards[task].part_of(whole);
       if (mine.n == 0) continue;
-      text += " " + parameters.trained()[p].name;
+      text += " " + layout.trained()[p].name;
       if (mine.n < whole.n) text += fmt::format(" [{}, {})", mine.begin - whole.begin, mine.end() - whole.begin);
     }
   }

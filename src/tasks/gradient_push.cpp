@@ -22,7 +22,7 @@ bool exceeds(float most, const float* x, const float* residual, std::int64_t n) 
 
 }  // namespace
 
-GradientPush::GradientPush(Communicator& client, const TaskLayout& layout, const Parameters& parameters, const GradientStore& gradients, Device& device)
+GradientPush::GradientPush(Communicator& client, const TaskLayout& layout, const ParameterLayout& parameters, const GradientStore& gradients, Device& device)
     : client_(client), layout_(layout), parameters_(parameters), gradients_(gradients), device_(device), tasks_(layout.tasks.size()),
       pieces_of_(parameters.trained().size()) {
   for (std::size_t t = 0; t < tasks_.size(); ++t) {

@@ -16,7 +16,7 @@ namespace cohort {
 /// backward pass goes on. Keeps what a lossy codec loses. One thread.
 class GradientPush final : public ResidualKeeper {
  public:
-  GradientPush(Communicator& client, const TaskLayout& layout, const Parameters& parameters, const GradientStore& gradients, Device& device);
+  GradientPush(Communicator& client, const TaskLayout& layout, const ParameterLayout& parameters, const GradientStore& gradients, Device& device);
 
   /// The next gradient. Waits until the last one has left.
   void begin(std::int64_t step);
@@ -60,7 +60,7 @@ class GradientPush final : public ResidualKeeper {
 
   Communicator& client_;
   const TaskLayout& layout_;
-  const Parameters& parameters_;
+  const ParameterLayout& parameters_;
   const GradientStore& gradients_;
   Device& device_;
   std::vector<Task> tasks_;

@@ -9,7 +9,7 @@ namespace cohort {
 namespace {
 
 /// All gradients lie in one piece.
-FlatRange everything(const Parameters& parameters) { return {0, parameters.flat_size()}; }
+FlatRange everything(const ParameterLayout& layout) { return {0, layout.flat_size()}; }
 
 void add(Done& done, const SampleBatch& batch, const BatchResult& result) {
   const auto n = static_cast<double>(batch.samples);
@@ -22,10 +22,11 @@ void add(Done& done, const SampleBatch& batch, const BatchResult& result) {
 
 GradientWorker::GradientWorker(Run& run, Setup& setup, Hooks hooks)
     : run_(run), setup_(setup), hooks_(std::move(hooks)),
-      store_(*setup.parameters, setup.replica->session().device(), std::array{everything(*setup.parameters)}), accumulator_(*setup.parameters, store_),
+      store_(setup.parameters->layout(), setup.replica->session().device(), std::array{everything(setup.parameters->layout())}),
+      accumulator_(setup.parameters->layout(), store_),
       source_(setup, run.profile, *this,
               {.computed = [this](const SampleBatch& batch, double, const BatchResult& result) { add(done_, batch, result); }}) {
-  setup.replica->bind_gradients(*setup.parameters, *this);
+  setup.replica->bind_gradients(setup.parameters->layout(), *this);
 }
 
 BatchPipeline& GradientWorker::batches_of(const Token& token) {
@@ -56,7 +57,7 @@ Done GradientWorker::make(const Token& token) {
 void GradientWorker::contribute_zeros() {
   if (!accumulator_.in_last_batch()) return;
   store_.zero();
-  for (std::size_t p = 0; p < setup_.parameters->trained().size(); ++p) ready(p, nullptr);
+  for (std::size_t p = 0; p < setup_.parameters->layout().trained().size(); ++p) ready(p, nullptr);
 }
 
 void GradientWorker::ready(std::size_t p, const Tensor* /*value*/) {
@@ -85,12 +86,12 @@ void GradientWorker::add_to_summary() {
   summary.flops += setup_.replica->cost().flops;
   MemorySummary& m = summary.memory;
   const std::int64_t kept = m.parameters + m.slots;           // in host memory, for others
-  m.parameters += setup_.parameters->value_bytes();
+  m.parameters += setup_.parameters->values().bytes();
   m.gradients = store_.bytes();
   m.activations = static_cast<std::int64_t>(setup_.replica->arena_bytes());
   m.device_total = kept + device.memory().now.load() + (device.info().host_accessible ? m.gradients : 0);
   m.kernels = m.device_total - m.parameters - m.slots - m.gradients - m.activations;
-  m.least = kept + setup_.parameters->elements() * kFloat * 2 + static_cast<std::int64_t>(setup_.replica->cost().least_activation_bytes);
+  m.least = kept + setup_.parameters->layout().elements() * kFloat * 2 + static_cast<std::int64_t>(setup_.replica->cost().least_activation_bytes);
   for (const Batches& each : batches_) m.batches += each.pipeline->batch_bytes();
   if (validation_) m.batches += validation_->batch_bytes();
 }

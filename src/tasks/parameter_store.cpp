@@ -10,7 +10,7 @@
 namespace cohort {
 namespace {
 
-constexpr std::int64_t kStrip = 64 * Parameters::kUnit;   // what one thread takes at a time
+constexpr std::int64_t kStrip = 64 * ParameterLayout::kUnit;   // what one thread takes at a time
 
 std::vector<GradientRange> owned_by(const Shard& shard, float* sum) {
   std::vector<GradientRange> owned;
@@ -19,7 +19,7 @@ std::vector<GradientRange> owned_by(const Shard& shard, float* sum) {
 }
 
 void refuse_cut_parameters(const Parameters& kept) {
-  for (const Parameter& parameter : kept.trained()) {
+  for (const Parameter& parameter : kept.layout().trained()) {
     const std::int64_t mine = kept.shard()->part_of({parameter.offset, parameter.n}).n;
     check(mine == 0 || mine == parameter.n, Code::invalid_argument,
           "the optimizer needs norms of whole parameters, and equal blocks cut '" + parameter.name + "': use cluster.blocks = \"greedy\" or \"round_robin\"");
@@ -37,7 +37,7 @@ ParameterStore::ParameterStore(Parameters& kept, const Optimizer& optimizer, Thr
   }
   if (optimizer.sums() > 0) {
     refuse_cut_parameters(kept);
-    partials_.emplace(kept.flat_size(), optimizer.sums(), nullptr);
+    partials_.emplace(kept.layout().flat_size(), optimizer.sums(), nullptr);
   }
   update_.emplace(kept, optimizer, host(), pool, owned_by(*kept.shard(), sum_.data()), partials_ ? &*partials_ : nullptr);
 }
@@ -158,7 +158,7 @@ void ParameterStore::encode(const WireLayout& layout, std::byte* wire, const Exc
   pool_.parallel_for(std::ssize(pieces), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const Piece& piece = pieces[static_cast<std::size_t>(i)];
-      piece.codec->encode(kept_.values(piece.flat), static_cast<std::size_t>(piece.n), wire + piece.wire, nullptr,
+      piece.codec->encode(kept_.values().at(piece.flat), static_cast<std::size_t>(piece.n), wire + piece.wire, nullptr,
                           context.at(static_cast<std::size_t>(piece.position)));
     }
   });

@@ -48,7 +48,7 @@ class ParameterStore {
 
   /// The current values, shard by shard. They change with `apply`, which nobody else may read them during; `move_values` leaves
   /// those that there are to their readers.
-  [[nodiscard]] const float* values() const { return size_ > 0 ? kept_.values(kept_.shard()->owned().front().begin) : nullptr; }
+  [[nodiscard]] const float* values() const { return size_ > 0 ? kept_.values().at(kept_.shard()->owned().front().begin) : nullptr; }
   [[nodiscard]] Tensor move_values();
   /// The current values, as the layout says.
   void encode(const WireLayout& layout, std::byte* wire, const ExchangeContext& context) const;

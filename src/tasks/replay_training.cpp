@@ -65,14 +65,14 @@ class Replay {
   VirtualReport report_;
 };
 
-Shard everything(const Parameters& parameters) {
-  const FlatRange all{0, parameters.flat_size()};
+Shard everything(const ParameterLayout& layout) {
+  const FlatRange all{0, layout.flat_size()};
   return Shard(std::span(&all, 1), 1);
 }
 
 /// The parameters get memory in which the session computes and the store updates: nobody has to copy them.
 Parameters& placed(Setup& setup) {
-  setup.parameters->place(setup.replica->session(), {}, everything(*setup.parameters));
+  setup.parameters->place(setup.replica->session(), {}, everything(setup.parameters->layout()));
   return *setup.parameters;
 }
 
@@ -129,7 +129,7 @@ void Replay::describe() {
   const PhaseLength length = run_.course.length(phase);
   run_.out.progress.note(fmt::format("{} parameters, {} learners in virtual time, {}: {} samples per update, {} updates per epoch, "
                                      "learning rate {:.4g}; writing to {}",
-                                     setup_.parameters->elements(), learners_.size(), phase.updater, length.update_samples, length.updates_per_epoch,
+                                     setup_.parameters->layout().elements(), learners_.size(), phase.updater, length.update_samples, length.updates_per_epoch,
                                      run_.course.rate(length, run_.state.position), run_.out.directory.path.string()));
 }
 

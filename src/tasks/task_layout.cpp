@@ -13,16 +13,15 @@ std::vector<int> ranks_of(const ClusterSpec& cluster, const char* job) {
 
 }  // namespace
 
-TaskLayout::TaskLayout(const Parameters& parameters, const ClusterOptions& options, const ExchangeOptions& exchange, int ranks)
+TaskLayout::TaskLayout(const ParameterLayout& layout, const ClusterOptions& options, const ExchangeOptions& exchange, int ranks)
     : cluster(options.spec(ranks)), tasks(ranks_of(cluster, "ps")), workers(ranks_of(cluster, "worker")),
-      shards(deal_out(parameters, options.blocks, static_cast<int>(tasks.size()))), dense_steps(exchange.dense_steps),
+      shards(deal_out(layout, options.blocks, static_cast<int>(tasks.size()))), dense_steps(exchange.dense_steps),
       plain_(codec_named("fp32")),
       codec_(exchange.collective.codec ? exchange.collective.codec : codec_named(exchange.collective.codec_name)), pull_(codec_named(options.pull_codec)),
       small_(codec_named(exchange.small_codec_name)) {
   lossy = !codec_->exact();
   feeds_back = lossy && (exchange.error_feedback == "on" || (exchange.error_feedback == "auto" && codec_->wants_feedback()));
-  const auto all = parameters.trained();
-  const std::int64_t first_small = parameters.first_small() < all.size() ? all[parameters.first_small()].offset : parameters.flat_size();
+  const std::int64_t first_small = layout.range(layout.first_small(), layout.trained().size()).begin;
   const auto longest = static_cast<std::int64_t>(options.piece_mib * 1024 * 1024 / sizeof(float));
   for (const Shard& shard : shards) {
     dense.emplace_back(shard, *plain_, *plain_, first_small, longest);

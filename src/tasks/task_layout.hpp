@@ -5,14 +5,14 @@
 
 #include "cohort/cluster/cluster_spec.hpp"
 #include "cohort/exchange/options.hpp"
-#include "cohort/params/parameters.hpp"
+#include "cohort/params/parameter_layout.hpp"
 #include "tasks/wire_layout.hpp"
 
 namespace cohort {
 
 /// Who is what, what each parameter task keeps, and how it travels: the same on all ranks.
 struct TaskLayout {
-  TaskLayout(const Parameters& parameters, const ClusterOptions& options, const ExchangeOptions& exchange, int ranks);
+  TaskLayout(const ParameterLayout& layout, const ClusterOptions& options, const ExchangeOptions& exchange, int ranks);
 
   ClusterSpec cluster;
   std::vector<int> tasks, workers;                    ///< their ranks

@@ -54,7 +54,7 @@ void TaskService::serve() {
   service_.activity().clear();               // what it waited for last is no news: that rank may have left by now
   flush();
   writer_->close();
-  run_.summary.memory.parameters = kept_.value_bytes();
+  run_.summary.memory.parameters = kept_.values().bytes();
   run_.summary.memory.slots = kept_.slot_bytes();
   run_.summary.memory.communication += task_.bytes();
   if (!token_) return;

@@ -47,19 +47,21 @@ void describe(Run& run, const Setup& setup, const TaskLayout& layout) {
                                   ? fmt::format(", the first {} of {} shares count", rules->per_update(), rules->shares()) : "";
   run.out.progress.note(fmt::format("{} parameters on {} parameter task{} ({} blocks), {} worker{}, {}: {} samples per update{}, {} updates per epoch, learning rate "
                                 "{:.4g}; gradients in {}, values in {}; writing to {}",
-                                setup.parameters->elements(), layout.tasks.size(), layout.tasks.size() == 1 ? "" : "s", setup.cluster.blocks,
+                                setup.parameters->layout().elements(), layout.tasks.size(), layout.tasks.size() == 1 ? "" : "s", setup.cluster.blocks,
                                 layout.workers.size(), layout.workers.size() == 1 ? "" : "s", phase.updater, length.update_samples, backups,
                                 length.updates_per_epoch, run.course.rate(length, run.state.position), setup.updater.exchange.collective.codec_name,
                                 setup.cluster.pull_codec, run.out.directory.path.string()));
-  const std::string codec = codec_note(setup.updater.exchange, *setup.parameters, run.course.total_steps());
+  const std::string codec = codec_note(setup.updater.exchange, setup.parameters->layout(), run.course.total_steps());
   if (!codec.empty()) run.out.progress.note(codec);
-  if (setup.cluster.print_blocks) run.out.progress.note(blocks_text(*setup.parameters, layout.shards));
+  if (setup.cluster.print_blocks) run.out.progress.note(blocks_text(setup.parameters->layout(), layout.shards));
 }
 
 /// What a worker must know beside the values that it will read.
 struct OthersOnly final : Stateful {
   explicit OthersOnly(const Parameters& of) : parameters(of) {}
-  void load(StateReader& reader) override { parameters.load_others(reader); }
+  void load(StateReader& reader) override {
+    for (const Parameters::Other& other : parameters.others()) reader.tensor(other.state_name(), other.value);
+  }
   const Parameters& parameters;
 };
 
@@ -141,7 +143,7 @@ bool train_with_tasks(Run& run) {
   check_setup(run, setup);
   check_batches(run, setup);
   check_same_model(world, setup.replica->graph());
-  const TaskLayout layout(*setup.parameters, setup.cluster, setup.updater.exchange, world.size());
+  const TaskLayout layout(setup.parameters->layout(), setup.cluster, setup.updater.exchange, world.size());
   check_backups(run, setup.cluster, static_cast<int>(layout.workers.size()));
   check_threads(world, setup.cluster);
   const std::optional<int> task = layout.cluster.task_of("ps", world.rank()), worker = layout.cluster.task_of("worker", world.rank());
@@ -182,7 +184,7 @@ bool train_with_tasks(Run& run) {
 
 void train_in_place_of_worker(Run& run, Communicator& parents, const Introduction& told) {
   Setup setup(run.world, run.plan);
-  const TaskLayout layout(*setup.parameters, setup.cluster, setup.updater.exchange, run.world.context().ranks);
+  const TaskLayout layout(setup.parameters->layout(), setup.cluster, setup.updater.exchange, run.world.context().ranks);
   told.give_others(*setup.parameters);
   setup.parameters->place_values_alone(setup.replica->session());
   Worker worker(run, setup, parents, layout);

@@ -17,7 +17,7 @@ ValuePull::ValuePull(Communicator& client, const TaskLayout& layout, Parameters&
     task.out = Transfer(client.transport());
     for (std::size_t i = 0; i < 2 * pieces.size() + 1; ++i) task.in.emplace_back(client.transport());
   }
-  if (!device.info().host_accessible) staged_.resize(static_cast<std::size_t>(parameters.flat_size()));
+  if (!device.info().host_accessible) staged_.resize(static_cast<std::size_t>(parameters.layout().flat_size()));
 }
 
 std::int64_t ValuePull::oldest() const noexcept { return std::ranges::min_element(tasks_, {}, &Task::version)->version; }
@@ -29,7 +29,7 @@ std::int64_t ValuePull::bytes() const noexcept {
   return static_cast<std::int64_t>(bytes);
 }
 
-float* ValuePull::place(std::int64_t flat) { return staged_.empty() ? parameters_.values(flat) : staged_.data() + flat; }
+float* ValuePull::place(std::int64_t flat) { return staged_.empty() ? parameters_.values().at(flat) : staged_.data() + flat; }
 
 void ValuePull::fetch(std::int64_t version) {
   for (std::size_t t = 0; t < tasks_.size(); ++t) {
@@ -41,7 +41,7 @@ void ValuePull::fetch(std::int64_t version) {
     client_.wait(WaitStatus{.operation = "pull", .peer = layout_.tasks[t], .step = version}, [&] { return arrive(t); });
   }
   if (staged_.empty()) return;
-  device_.stream().copy(parameters_.values(), staged_.data(), staged_.size() * sizeof(float));
+  device_.stream().copy(parameters_.values().at(0), staged_.data(), staged_.size() * sizeof(float));
   device_.stream().synchronize();
 }
 

@@ -11,7 +11,7 @@ namespace cohort {
 Worker::Worker(Run& run, Setup& setup, Communicator& client, const TaskLayout& layout)
     : run_(run), setup_(setup), client_(client),
       gradients_(run, setup, {.ready = [this](std::size_t p) { push_.ready(p); }, .poll = [this] { (void)push_.poll(); }}),
-      push_(client, layout, *setup.parameters, gradients_.memory(), setup.replica->session().device()),
+      push_(client, layout, setup.parameters->layout(), gradients_.memory(), setup.replica->session().device()),
       pull_(client, layout, *setup.parameters, setup.replica->session().device()),
       statistics_(setup.replica->graph(), *setup.parameters), line_(client, layout) {}
 

@@ -32,9 +32,9 @@ PhaseReplica::PhaseReplica(Run& whole, Communicator& active, const TrainingPhase
   }
   check(setup.replica->metric_names().size() <= kMostMetrics, Code::invalid_argument,
         fmt::format("a model may report at most {} metrics", kMostMetrics));
-  check(!setup.train.check_replicas || !setup.parameters->windowed(), Code::invalid_argument,
+  check(!setup.train.check_replicas || setup.parameters->values().whole(), Code::invalid_argument,
         "train.check_replicas: the ranks keep one copy of the parameters between them, there is nothing to compare");
-  setup.replica->bind_gradients(*setup.parameters, *updater);
+  setup.replica->bind_gradients(setup.parameters->layout(), *updater);
   check_same_model(communicator, setup.replica->graph());
 }
 
@@ -81,7 +81,7 @@ void PhaseReplica::settle() {
 
 void PhaseReplica::check_replicas() const {
   std::string bytes;                       // running statistics are each rank's own until they are averaged
-  for (std::size_t p = 0; p < setup.parameters->trained().size(); ++p) {
+  for (std::size_t p = 0; p < setup.parameters->layout().trained().size(); ++p) {
     const std::vector<float> values = setup.parameters->value(p).to_vector<float>();
     bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
   }
@@ -99,7 +99,7 @@ void PhaseReplica::describe() const {
   const std::string ranks = communicator.size() == all ? fmt::format("{} ranks", all) : fmt::format("{} of {} ranks", communicator.size(), all);
   progress.set_team(run.plan.phases.phases().size() > 1 ? fmt::format("  {} replicas", communicator.size()) : "");
   progress.note(fmt::format("{} parameters, {}, {} samples per step, {} steps per epoch, learning rate {:.4g}, {}; writing to {}",
-                            setup.parameters->elements(), ranks, length.update_samples, length.updates_per_epoch,
+                            setup.parameters->layout().elements(), ranks, length.update_samples, length.updates_per_epoch,
                             run.course.rate(length, run.state.position), updater->text(), run.out.directory.path.string()));
   const std::string codec = updater->codec_note(setup.updater.exchange, communicator, run.course.total_steps());
   if (!codec.empty()) progress.note(codec);

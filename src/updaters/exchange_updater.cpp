@@ -7,14 +7,14 @@
 
 namespace cohort {
 
-ExchangeUpdater::ExchangeUpdater(const Parameters& parameters, const UpdaterOptions& options)
-    : parameters_(parameters), clip_norm_(options.clip_norm), order_(parameters.trained().size()) {
+ExchangeUpdater::ExchangeUpdater(const ParameterLayout& layout, const UpdaterOptions& options)
+    : layout_(layout), clip_norm_(options.clip_norm), order_(layout.trained().size()) {
   std::iota(order_.begin(), order_.end(), std::size_t{0});
 }
 
 void ExchangeUpdater::exchange_by(std::unique_ptr<GradientExchange> exchange) {
   exchange_ = std::move(exchange);
-  if (!exchange_->each_batch()) accumulator_.emplace(parameters_, *reduction().store());
+  if (!exchange_->each_batch()) accumulator_.emplace(layout_, *reduction().store());
 }
 
 Tensor ExchangeUpdater::gradient(std::size_t parameter) const {

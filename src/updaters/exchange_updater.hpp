@@ -35,7 +35,7 @@ class ExchangeUpdater : public Updater {
   }
 
  protected:
-  ExchangeUpdater(const Parameters& parameters, const UpdaterOptions& options);
+  ExchangeUpdater(const ParameterLayout& layout, const UpdaterOptions& options);
   /// By the updater, before anything else is asked for.
   void exchange_by(std::unique_ptr<GradientExchange> exchange);
   [[nodiscard]] Reduction& reduction() const noexcept { return exchange_->reduction(); }
@@ -43,7 +43,7 @@ class ExchangeUpdater : public Updater {
   virtual void update(const StepInfo& info) = 0;
 
  private:
-  const Parameters& parameters_;
+  const ParameterLayout& layout_;
   double clip_norm_;
   std::vector<std::size_t> order_;                          // of parameters, as their gradients become ready
   std::unique_ptr<GradientExchange> exchange_;

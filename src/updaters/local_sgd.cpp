@@ -68,9 +68,10 @@ class LocalSgd final : public Updater {
   LocalSgd(Communicator& communicator, Parameters& parameters, const Optimizer& optimizer, Session& session, const UpdaterOptions& options,
            std::int64_t every)
       : communicator_(communicator), parameters_(parameters), device_(session.device()), every_(every), clip_norm_(options.clip_norm),
-        store_(parameters, device_, bucket_ranges(parameters, options.exchange)), accumulator_(parameters, store_),
-        feedback_(parameters, bucket_ranges(parameters, options.exchange)), average_(communicator, options.exchange, parameters.flat_size()) {
-    if (optimizer.sums() > 0) partials_.emplace(parameters.flat_size(), optimizer.sums(), nullptr);
+        store_(parameters.layout(), device_, bucket_ranges(parameters.layout(), options.exchange)), accumulator_(parameters.layout(), store_),
+        feedback_(parameters.layout(), bucket_ranges(parameters.layout(), options.exchange)),
+        average_(communicator, options.exchange, parameters.layout().flat_size()) {
+    if (optimizer.sums() > 0) partials_.emplace(parameters.layout().flat_size(), optimizer.sums(), nullptr);
     update_.emplace(parameters, optimizer, device_, session.pool(), store_.ranges(), partials_ ? &*partials_ : nullptr);
   }
 
@@ -83,7 +84,7 @@ class LocalSgd final : public Updater {
   void contribute_zeros() override {
     if (!accumulator_.in_last_batch()) return;
     store_.zero();
-    for (std::size_t p = 0; p < parameters_.trained().size(); ++p) ready(p, nullptr);
+    for (std::size_t p = 0; p < parameters_.layout().trained().size(); ++p) ready(p, nullptr);
   }
   void end_batch() override { accumulator_.end_batch(); }
 
@@ -122,9 +123,9 @@ class LocalSgd final : public Updater {
     const bool moved = std::exchange(moved_, false);
     if (all_reduce(communicator_, std::int64_t{moved}, Reduce::max) == 0) return;
     const PhaseScope communicating(*communicator_.context().profile, Phase::exchange);
-    average_(device_, [this](std::int64_t at) { return parameters_.values(at); }, step_);
-    for (std::size_t s = 0; s < parameters_.slots(); ++s) {
-      average_(device_, [this, s](std::int64_t at) { return parameters_.slot(s, at); }, step_);
+    average_(device_, [this](std::int64_t at) { return parameters_.values().at(at); }, step_);
+    for (std::size_t s = 0; s < parameters_.slots().size(); ++s) {
+      average_(device_, [this, s](std::int64_t at) { return parameters_.slots()[s].values.at(at); }, step_);
     }
   }
 
@@ -142,7 +143,7 @@ class LocalSgd final : public Updater {
     return fmt::format("{} {} over {} (auto: all ranks are on one node)", buckets, buckets == 1 ? "bucket" : "buckets", node_memory_algorithm("auto"));
   }
   std::string codec_note(const ExchangeOptions& asked, const Communicator& ranks, std::int64_t steps) const override {
-    return cohort::codec_note(asked, parameters_, steps, why_no_codec(false, ranks));
+    return cohort::codec_note(asked, parameters_.layout(), steps, why_no_codec(false, ranks));
   }
   std::string memory_plan() const override {
     return fmt::format("every rank has parameters of its own and updates them by itself; they become their mean every {} steps", every_);

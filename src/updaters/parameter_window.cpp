@@ -25,7 +25,7 @@ ParameterWindow::ParameterWindow(Communicator& communicator, const Parameters& p
                                  std::span<const FlatRange> buckets, const CollectiveOptions& options)
     : parameters_(parameters), collective_(make_collective(communicator, options)) {
   for (const FlatRange& range : buckets) parts_.push_back({.range = range});
-  for (const Parameter& parameter : parameters_.trained()) {
+  for (const Parameter& parameter : parameters_.layout().trained()) {
     const auto after = std::ranges::upper_bound(buckets, parameter.offset, {}, &FlatRange::begin);
     part_of_.push_back(static_cast<std::size_t>(after - buckets.begin()) - 1);
   }
@@ -40,7 +40,7 @@ ParameterWindow::ParameterWindow(Communicator& communicator, const Parameters& p
 /// Neighbours get different slots, so that one is fetched while the other is used, and so do buckets that one node reads.
 void ParameterWindow::choose_slots(const Graph& graph) {
   std::map<int, std::size_t> part_of_variable;
-  for (std::size_t p = 0; p < part_of_.size(); ++p) part_of_variable.emplace(parameters_.trained()[p].variable.node, part_of_[p]);
+  for (std::size_t p = 0; p < part_of_.size(); ++p) part_of_variable.emplace(parameters_.layout().trained()[p].variable.node, part_of_[p]);
   std::vector<std::set<std::size_t>> together(parts_.size());
   for (std::size_t b = 1; b < parts_.size(); ++b) together[b].insert(b - 1);
   for (int id = 0; id < graph.size(); ++id) {
@@ -67,7 +67,7 @@ void ParameterWindow::choose_slots(const Graph& graph) {
 }
 
 Tensor ParameterWindow::window(Device& device, std::size_t p) const {
-  const Parameter& parameter = parameters_.trained()[p];
+  const Parameter& parameter = parameters_.layout().trained()[p];
   const Part& part = parts_[part_of_[p]];
   const std::shared_ptr<void>& memory = slots_[part.slot].memory.memory;
   return {device, DType::float32, parameter.shape, static_cast<float*>(memory.get()) + (parameter.offset - part.range.begin), memory, parameter.ld};
@@ -105,7 +105,7 @@ void ParameterWindow::start(std::size_t part) {
   Slot& slot = slots_[p.slot];
   const Block mine = collective_->block(collective_->communicator().rank(), static_cast<std::size_t>(p.range.n));
   if (mine.size > 0) {
-    std::copy_n(parameters_.values(p.range.begin + static_cast<std::int64_t>(mine.begin)), mine.size,
+    std::copy_n(parameters_.values().at(p.range.begin + static_cast<std::int64_t>(mine.begin)), mine.size,
                 static_cast<float*>(slot.memory.memory.get()) + mine.begin);
   }
   slot.holds = part;

@@ -28,12 +28,12 @@ class Sharded final : public ExchangeUpdater {
  public:
   Sharded(Communicator& communicator, Parameters& parameters, const Optimizer& optimizer, Session& session, const UpdaterOptions& options,
           const ShardedOptions& sharding)
-      : ExchangeUpdater(parameters, options), communicator_(communicator), parameters_(parameters), stage_(sharding.stage),
-        ranges_(bucket_ranges(parameters, options.exchange)), profile_(*communicator.context().profile),
+      : ExchangeUpdater(parameters.layout(), options), communicator_(communicator), parameters_(parameters), stage_(sharding.stage),
+        ranges_(bucket_ranges(parameters.layout(), options.exchange)), profile_(*communicator.context().profile),
         update_name_(profile_.name("optimizer")) {
     refuse(options, sharding);
     place(session, options.exchange.collective, sharding);
-    exchange_by(std::make_unique<GradientExchange>(communicator, parameters, session.device(), options.exchange, reduction_builder()));
+    exchange_by(std::make_unique<GradientExchange>(communicator, parameters.layout(), session.device(), options.exchange, reduction_builder()));
     if (optimizer.sums() > 0) partials_.emplace(communicator, ranges_, optimizer.sums(), 0, options.exchange.collective);
     update_.emplace(parameters, optimizer, session.device(), session.pool(), reduction().owned(), partials_ ? &*partials_ : nullptr);
   }
@@ -65,7 +65,7 @@ class Sharded final : public ExchangeUpdater {
     std::int64_t largest = 0;
     for (const FlatRange& range : ranges_) largest = std::max(largest, range.n * static_cast<std::int64_t>(sizeof(float)));
     std::string text = fmt::format("sharded, stage {}: this rank keeps {:.2f} MiB of parameters, {:.2f} of gradients, {:.2f} of optimizer state", stage_,
-                                   mib(parameters_.value_bytes()), mib(reduction().memory().kept), mib(parameters_.slot_bytes()));
+                                   mib(parameters_.values().bytes()), mib(reduction().memory().kept), mib(parameters_.slot_bytes()));
     if (stage_ > 1) text += fmt::format("; gradients pass through two buffers of {:.2f} MiB", mib(largest));
     if (window_) text += fmt::format(", parameters through {} of {:.2f} MiB together", window_->slots(), mib(window_->bytes()));
     if (window_ && window_->exact() && !codec_named(gather_codec_)->exact())
@@ -119,7 +119,7 @@ class Sharded final : public ExchangeUpdater {
                       Shard(owned, communicator_.size()));
     for (std::size_t b = 0; b < ranges_.size(); ++b) {
       gathers_.push_back(&collective_->all_gather(
-          {.id = static_cast<int>(b), .data = parameters_.values(ranges_[b].begin), .n = static_cast<std::size_t>(ranges_[b].n)}));
+          {.id = static_cast<int>(b), .data = parameters_.values().at(ranges_[b].begin), .n = static_cast<std::size_t>(ranges_[b].n)}));
     }
   }
 

@@ -13,12 +13,12 @@ namespace {
 class SyncReplicas final : public ExchangeUpdater {
  public:
   SyncReplicas(Communicator& communicator, Parameters& parameters, const Optimizer& optimizer, Session& session, const UpdaterOptions& options)
-      : ExchangeUpdater(parameters, options), group_(options.group), profile_(*communicator.context().profile),
+      : ExchangeUpdater(parameters.layout(), options), group_(options.group), profile_(*communicator.context().profile),
         update_name_(profile_.name("optimizer")) {
     ReductionBuilder builder = build_reduction<ReplicatedReduction>;
     if (group_ != nullptr) builder = [this](const ReductionContext& context) { return std::make_unique<NodeShardedReduction>(context, *group_); };
-    exchange_by(std::make_unique<GradientExchange>(communicator, parameters, session.device(), options.exchange, builder, options.exchange_thread));
-    if (optimizer.sums() > 0) partials_.emplace(parameters.flat_size(), optimizer.sums(), group_);
+    exchange_by(std::make_unique<GradientExchange>(communicator, parameters.layout(), session.device(), options.exchange, builder, options.exchange_thread));
+    if (optimizer.sums() > 0) partials_.emplace(parameters.layout().flat_size(), optimizer.sums(), group_);
     update_.emplace(parameters, optimizer, session.device(), session.pool(), reduction().owned(), partials_ ? &*partials_ : nullptr);
   }
 

@@ -53,18 +53,18 @@ class Measured {
     session_.emplace(graph_, SessionOptions{});
     Section sgd("optimizer");
     optimizer_ = make_optimizer(sgd);
-    const auto grouping = [](auto names, auto) { return std::vector<ParameterGroup>(names.size()); };
-    parameters_.emplace(*session_, optimizer_->slots(), grouping);
+    const ParameterLayout places(graph_, [](auto names, auto) { return std::vector<ParameterGroup>(names.size()); });
+    parameters_.emplace(*session_, places, optimizer_->slots());
     ClusterOptions cluster;
     cluster.ps = settings.tasks;
     cluster.piece_mib = static_cast<double>(settings.piece_kib) / 1024;
     ExchangeOptions exchange = in_one_bucket();
     exchange.collective.codec_name = settings.codec;
     exchange.dense_steps = 0;
-    layout_.emplace(*parameters_, cluster, exchange, world.size());
+    layout_.emplace(places, cluster, exchange, world.size());
     tasks_.emplace(world.split(is_task() ? 0 : 1));
     if (is_task()) {
-      kept_.emplace(*session_, optimizer_->slots(), grouping);
+      kept_.emplace(*session_, places, optimizer_->slots());
       kept_->keep(*session_, layout_->shards[static_cast<std::size_t>(world.rank())]);
       store_.emplace(*kept_, *optimizer_, session_->pool(), *tasks_, StoreOptions{.workers = world.size() - settings.tasks});
       task_.emplace(world, *layout_, world.rank(), *store_);
@@ -74,8 +74,8 @@ class Measured {
       return;
     }
     parameters_->place_values_alone(*session_);
-    gradients_.emplace(*parameters_, session_->device(), std::array{FlatRange{0, parameters_->flat_size()}});
-    push_.emplace(world, *layout_, *parameters_, *gradients_, session_->device());
+    gradients_.emplace(parameters_->layout(), session_->device(), std::array{FlatRange{0, places.flat_size()}});
+    push_.emplace(world, *layout_, parameters_->layout(), *gradients_, session_->device());
     pull_.emplace(world, *layout_, *parameters_, session_->device());
   }
   [[nodiscard]] bool is_task() const { return world_.rank() < settings_.tasks; }

@@ -13,17 +13,15 @@ class Blocks : public ::testing::Test {
  protected:
   void make(const std::vector<std::int64_t>& sizes) {
     for (std::size_t i = 0; i < sizes.size(); ++i) (void)graph_.variable("v" + std::to_string(i), Shape{sizes[i]}, "zeros");
-    session_ = std::make_unique<Session>(graph_, SessionOptions{});
-    parameters_ = std::make_unique<Parameters>(*session_, std::span<const std::string_view>(),
-                                               [](auto names, auto) { return std::vector<ParameterGroup>(names.size()); });
+    layout_ = std::make_unique<ParameterLayout>(graph_, [](auto names, auto) { return std::vector<ParameterGroup>(names.size()); });
   }
   /// By variable in the order of creation, the task that keeps its first element; checks that each element has one task.
   [[nodiscard]] std::vector<int> owners(const std::string& strategy, int tasks) const {
-    const std::vector<Shard> shards = deal_out(*parameters_, strategy, tasks);
-    std::vector<int> count(static_cast<std::size_t>(parameters_->flat_size()), 0), owner(count.size(), -1), result;
+    const std::vector<Shard> shards = deal_out(*layout_, strategy, tasks);
+    std::vector<int> count(static_cast<std::size_t>(layout_->flat_size()), 0), owner(count.size(), -1), result;
     for (int task = 0; task < tasks; ++task) {
       for (const FlatRange& range : shards[static_cast<std::size_t>(task)].owned()) {
-        EXPECT_EQ(range.begin % Parameters::kUnit, 0);
+        EXPECT_EQ(range.begin % ParameterLayout::kUnit, 0);
         for (std::int64_t i = range.begin; i < range.end(); ++i) {
           ++count[static_cast<std::size_t>(i)];
           owner[static_cast<std::size_t>(i)] = task;
@@ -31,15 +29,14 @@ class Blocks : public ::testing::Test {
       }
     }
     for (const int each : count) EXPECT_EQ(each, 1);
-    for (std::size_t v = parameters_->trained().size(); v-- > 0;) {     // the last defined comes first
-      result.push_back(owner[static_cast<std::size_t>(parameters_->trained()[v].offset)]);
+    for (std::size_t v = layout_->trained().size(); v-- > 0;) {     // the last defined comes first
+      result.push_back(owner[static_cast<std::size_t>(layout_->trained()[v].offset)]);
     }
     return result;
   }
 
   Graph graph_;
-  std::unique_ptr<Session> session_;
-  std::unique_ptr<Parameters> parameters_;
+  std::unique_ptr<ParameterLayout> layout_;
 };
 
 TEST_F(Blocks, RoundRobinFollowsTheOrderOfCreation) {
@@ -57,18 +54,18 @@ TEST_F(Blocks, FlatIsEqualHoweverParametersLie) {
   make({10 * 256, 1, 3 * 256, 7});
   for (const int tasks : {1, 2, 3, 4, 20}) {
     (void)owners("flat", tasks);
-    std::int64_t least = parameters_->flat_size(), most = 0;
-    for (const Shard& shard : deal_out(*parameters_, "flat", tasks)) {
+    std::int64_t least = layout_->flat_size(), most = 0;
+    for (const Shard& shard : deal_out(*layout_, "flat", tasks)) {
       least = std::min(least, shard.size());
       most = std::max(most, shard.size());
     }
-    EXPECT_LE(most - least, Parameters::kUnit);
+    EXPECT_LE(most - least, ParameterLayout::kUnit);
   }
 }
 
 TEST_F(Blocks, AreSaidInWords) {
   make({5, 300});
-  const std::string text = blocks_text(*parameters_, deal_out(*parameters_, "round_robin", 2));
+  const std::string text = blocks_text(*layout_, deal_out(*layout_, "round_robin", 2));
   EXPECT_NE(text.find("task 0, 0.00 MiB: v0"), std::string::npos) << text;
   EXPECT_NE(text.find("task 1, 0.00 MiB: v1"), std::string::npos) << text;
 }

@@ -28,7 +28,7 @@ ExchangeOptions buckets_of(std::int64_t elements) {
 
 TEST(Bucketizer, CutsBetweenParametersAndBeforeSmallOnes) {
   Layout layout({1000, 300, 2000, 100, 100}, 200);
-  const Bucketizer buckets(layout.parameters(), buckets_of(1600));
+  const Bucketizer buckets(layout.places(), buckets_of(1600));
   ASSERT_EQ(buckets.size(), 3u);                   // 1024 + 512, 2048 alone, then the small ones
   EXPECT_EQ(buckets.bucket_of(0), 0u);
   EXPECT_EQ(buckets.bucket_of(1), 0u);
@@ -42,12 +42,12 @@ TEST(Bucketizer, CutsBetweenParametersAndBeforeSmallOnes) {
     EXPECT_EQ(range.begin, end);
     end = range.end();
   }
-  EXPECT_EQ(end, layout.parameters().flat_size());
+  EXPECT_EQ(end, layout.places().flat_size());
 }
 
 TEST(Bucketizer, LaunchesInItsOrderWhateverTheOrderOfTheGradients) {
   Layout layout({256, 256, 256, 256});
-  Bucketizer buckets(layout.parameters(), buckets_of(512));
+  Bucketizer buckets(layout.places(), buckets_of(512));
   ASSERT_EQ(buckets.size(), 2u);
   std::size_t next = 9;
   for (int batch = 0; batch < 2; ++batch) {
@@ -74,7 +74,7 @@ TEST(Bucketizer, LaunchesInItsOrderWhateverTheOrderOfTheGradients) {
 
 TEST(Bucketizer, SaysWhatComesTwiceOrIsMissing) {
   Layout layout({256, 256});
-  Bucketizer buckets(layout.parameters(), buckets_of(256));
+  Bucketizer buckets(layout.places(), buckets_of(256));
   buckets.begin();
   buckets.check_missing(0);
   (void)buckets.arrive(0);
@@ -84,7 +84,7 @@ TEST(Bucketizer, SaysWhatComesTwiceOrIsMissing) {
 
 TEST(Bucketizer, HasOneBucketForNoParameters) {
   Layout layout({});
-  Bucketizer buckets(layout.parameters(), buckets_of(256));
+  Bucketizer buckets(layout.places(), buckets_of(256));
   ASSERT_EQ(buckets.size(), 1u);
   EXPECT_EQ(buckets.ranges()[0].n, 0);
   buckets.begin();
@@ -95,7 +95,7 @@ TEST(Bucketizer, HasOneBucketForNoParameters) {
 
 TEST(BucketBuffers, TakeTurnsInTwoWhereGradientsComeBucketByBucket) {
   Layout layout({256, 256, 256, 256, 256});
-  Bucketizer buckets(layout.parameters(), buckets_of(256));
+  Bucketizer buckets(layout.places(), buckets_of(256));
   BucketBuffers buffers(buckets);
   EXPECT_EQ(buffers.assign(std::vector<std::size_t>{0, 1, 2, 3, 4}), 2u);
   for (std::size_t b = 0; b < 5; ++b) EXPECT_EQ(buffers.buffer_of(b), b % 2);
@@ -113,7 +113,7 @@ TEST(BucketBuffers, TakeTurnsInTwoWhereGradientsComeBucketByBucket) {
 
 TEST(BucketBuffers, AreAsManyAsBucketsThatWaitForGradientsAtOnce) {
   Layout layout({256, 256, 256, 256, 256, 256});
-  Bucketizer buckets(layout.parameters(), buckets_of(512));
+  Bucketizer buckets(layout.places(), buckets_of(512));
   BucketBuffers buffers(buckets);
   EXPECT_EQ(buffers.assign(std::vector<std::size_t>{4, 2, 0, 1, 3, 5}), 3u);
   EXPECT_EQ(buffers.buffer_of(2), 0u);
@@ -123,7 +123,7 @@ TEST(BucketBuffers, AreAsManyAsBucketsThatWaitForGradientsAtOnce) {
 
 TEST(BucketBuffers, RefuseAnotherOrder) {
   Layout layout({256, 256, 256});
-  Bucketizer buckets(layout.parameters(), buckets_of(256));
+  Bucketizer buckets(layout.places(), buckets_of(256));
   BucketBuffers buffers(buckets);
   EXPECT_EQ(buffers.assign(std::vector<std::size_t>{0, 1, 2}), 2u);
   buckets.begin();
@@ -168,7 +168,7 @@ TEST(StepScalars, AreSummedByThemselves) {
 /// A gradient of one bucket that passes through int8 with error feedback, step by step.
 class Feedback : public ::testing::Test {
  protected:
-  Feedback() : layout_({kElements}), feedback_(layout_.parameters(), std::vector<FlatRange>{{0, layout_.parameters().flat_size()}}) { feedback_.add_residual(0); }
+  Feedback() : layout_({kElements}), feedback_(layout_.places(), std::vector<FlatRange>{{0, layout_.places().flat_size()}}) { feedback_.add_residual(0); }
 
   static constexpr std::int64_t kElements = 1021;
 
@@ -194,7 +194,7 @@ class Feedback : public ::testing::Test {
 
   struct Sized : Layout {
     using Layout::Layout;
-    [[nodiscard]] std::int64_t parameters_size() const { return const_cast<Sized*>(this)->parameters().flat_size(); }
+    [[nodiscard]] std::int64_t parameters_size() const { return places().flat_size(); }
   };
   Sized layout_;
   ErrorFeedback feedback_;
@@ -254,14 +254,14 @@ TEST_F(Feedback, SavesOnceHoweverManyBatchesAStepHas) {
 
 TEST(GradientAccumulator, AddsUpTheBatchesOfAnUpdate) {
   Layout layout({5, 257});
-  const Parameters& parameters = layout.parameters();
-  const GradientStore store(parameters, layout.session().device(), std::vector<FlatRange>{{0, parameters.flat_size()}});
-  GradientAccumulator accumulator(parameters, store);
+  const ParameterLayout& places = layout.places();
+  const GradientStore store(places, layout.session().device(), std::vector<FlatRange>{{0, places.flat_size()}});
+  GradientAccumulator accumulator(places, store);
   for (int update = 0; update < 2; ++update) {
     for (int batch = 0; batch < 3; ++batch) {
       accumulator.begin_batch(batch == 2);
       for (std::size_t p = 0; p < 2; ++p) {
-        const Shape& shape = parameters.trained()[p].shape;
+        const Shape& shape = places.trained()[p].shape;
         store.gradient(p).copy_from(Tensor::of(shape, std::vector<float>(static_cast<std::size_t>(shape.elements()), static_cast<float>(batch + 1))));
         EXPECT_EQ(accumulator.complete(p), batch == 2);
       }

@@ -12,11 +12,13 @@ namespace cohort::testing {
 /// Trained vectors of so many elements, in the order in which they lie in the flat index space.
 class Layout {
  public:
-  explicit Layout(const std::vector<std::int64_t>& sizes, std::int64_t small = 0) : session_(define(graph_, sizes)), parameters_(session_, {}, groups, is_small(small)) {}
+  explicit Layout(const std::vector<std::int64_t>& sizes, std::int64_t small = 0)
+      : session_(define(graph_, sizes)), parameters_(session_, ParameterLayout(graph_, groups, is_small(small)), {}) {}
 
   [[nodiscard]] Graph& graph() { return graph_; }
   [[nodiscard]] Session& session() { return session_; }
   [[nodiscard]] Parameters& parameters() { return parameters_; }
+  [[nodiscard]] const ParameterLayout& places() const { return parameters_.layout(); }
 
  private:
   /// The last defined comes first.

@@ -19,24 +19,23 @@ class Windowed {
   explicit Windowed(Communicator& c) : layout_({1000, 256, 700, 1}) {
     Parameters& parameters = layout_.parameters();
     std::vector<FlatRange> buckets, mine;
-    for (std::size_t p = 0; p < parameters.trained().size(); ++p) {
-      const std::int64_t begin = parameters.trained()[p].offset;
-      const std::int64_t end = p + 1 < parameters.trained().size() ? parameters.trained()[p + 1].offset : parameters.flat_size();
-      buckets.push_back({begin, end - begin});
-      const Block block = block_of(c.rank(), c.size(), static_cast<std::size_t>(end - begin));
-      mine.push_back({begin + static_cast<std::int64_t>(block.begin), static_cast<std::int64_t>(block.size)});
+    for (std::size_t p = 0; p < parameters.layout().trained().size(); ++p) {
+      const FlatRange bucket = parameters.layout().range(p, p + 1);
+      buckets.push_back(bucket);
+      const Block block = block_of(c.rank(), c.size(), static_cast<std::size_t>(bucket.n));
+      mine.push_back({bucket.begin + static_cast<std::int64_t>(block.begin), static_cast<std::int64_t>(block.size)});
     }
     window_.emplace(c, parameters, layout_.graph(), buckets, CollectiveOptions{});
     parameters.place_window(layout_.session(), Shard(mine, c.size()), [&](std::size_t p) { return window_->window(layout_.session().device(), p); });
     for (const FlatRange& range : mine) {
-      for (std::int64_t i = range.begin; i < range.end(); ++i) *parameters.values(i) = static_cast<float>(i);
+      for (std::int64_t i = range.begin; i < range.end(); ++i) *parameters.values().at(i) = static_cast<float>(i);
     }
   }
 
   [[nodiscard]] ParameterWindow& window() { return *window_; }
   void read(std::size_t p) {
     window_->need(std::span(&p, 1));
-    const Parameter& parameter = layout_.parameters().trained()[p];
+    const Parameter& parameter = layout_.places().trained()[p];
     const std::vector<float> values = layout_.parameters().value(p).to_vector<float>();
     for (std::size_t i = 0; i < values.size(); ++i) ASSERT_EQ(values[i], static_cast<float>(parameter.offset) + static_cast<float>(i)) << p;
   }

@@ -50,13 +50,13 @@ float gradient_of(int rank, std::int64_t step, std::int64_t batch, std::size_t p
 }
 
 /// The sums over all ranks and batches in the flat index space.
-std::vector<double> expected_sums(const Parameters& parameters, int ranks, std::int64_t step, std::int64_t batches) {
-  std::vector<double> flat(static_cast<std::size_t>(parameters.flat_size()), 0);
-  for (std::size_t p = 0; p < parameters.trained().size(); ++p) {
-    for (std::int64_t i = 0; i < parameters.trained()[p].shape.elements(); ++i) {
+std::vector<double> expected_sums(const ParameterLayout& places, int ranks, std::int64_t step, std::int64_t batches) {
+  std::vector<double> flat(static_cast<std::size_t>(places.flat_size()), 0);
+  for (std::size_t p = 0; p < places.trained().size(); ++p) {
+    for (std::int64_t i = 0; i < places.trained()[p].shape.elements(); ++i) {
       for (int rank = 0; rank < ranks; ++rank) {
         for (std::int64_t batch = 0; batch < batches; ++batch) {
-          flat[static_cast<std::size_t>(parameters.trained()[p].offset + i)] += gradient_of(rank, step, batch, p, i);
+          flat[static_cast<std::size_t>(places.trained()[p].offset + i)] += gradient_of(rank, step, batch, p, i);
         }
       }
     }
@@ -64,11 +64,11 @@ std::vector<double> expected_sums(const Parameters& parameters, int ranks, std::
   return flat;
 }
 
-void take_batch(GradientExchange& exchange, const Parameters& parameters, int rank, std::int64_t step, std::int64_t batch, bool backwards) {
-  const std::size_t all = parameters.trained().size();
+void take_batch(GradientExchange& exchange, const ParameterLayout& places, int rank, std::int64_t step, std::int64_t batch, bool backwards) {
+  const std::size_t all = places.trained().size();
   for (std::size_t at = 0; at < all; ++at) {
     const std::size_t p = backwards ? all - 1 - at : at;
-    const Shape& shape = parameters.trained()[p].shape;
+    const Shape& shape = places.trained()[p].shape;
     std::vector<float> values(static_cast<std::size_t>(shape.elements()));
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = gradient_of(rank, step, batch, p, static_cast<std::int64_t>(i));
     const Tensor value = Tensor::of(shape, values);
@@ -118,24 +118,24 @@ void run(const Way& way, const Trial& trial) {
   run_as_threads(trial.ranks, [&](Communicator& c) {
     SCOPED_TRACE(text_of(way, trial));
     Layout layout(trial.sizes);
-    const Parameters& parameters = layout.parameters();
+    const ParameterLayout& places = layout.places();
     std::optional<NodeGroup> group;
     if (way.needs_group) group.emplace(c);
     ExchangeOptions options;
     options.first_bucket_mib = 600 * 4.0 / (1 << 20);
     options.bucket_mib = 1500 * 4.0 / (1 << 20);
     options.each_batch = trial.batches > 1;
-    GradientExchange exchange(c, parameters, layout.session().device(), options, way.builder(group ? &*group : nullptr), trial.own_thread);
+    GradientExchange exchange(c, places, layout.session().device(), options, way.builder(group ? &*group : nullptr), trial.own_thread);
     EXPECT_EQ(exchange.each_batch(), trial.batches > 1 || way.by_batch);
     if (auto* const streamed = dynamic_cast<ZeroStreamedReduction*>(&exchange.reduction()); streamed != nullptr && trial.backwards) {
       std::vector<std::size_t> order;
-      for (std::size_t p = parameters.trained().size(); p-- > 0;) order.push_back(p);
+      for (std::size_t p = places.trained().size(); p-- > 0;) order.push_back(p);
       streamed->follow(order);
     }
     for (std::int64_t step = 0; step < 3; ++step) {
       exchange.begin(step);
       for (std::int64_t batch = 0; batch < trial.batches; ++batch) {
-        take_batch(exchange, parameters, c.rank(), step, batch, trial.backwards);
+        take_batch(exchange, places, c.rank(), step, batch, trial.backwards);
         if (batch + 1 < trial.batches) exchange.end_batch();
       }
       const StepScalars sums = exchange.finish({.loss = static_cast<float>(c.rank() + 1), .stop = c.rank() == 0 ? 1.f : 0.f, .metrics = {static_cast<float>(step)}});
@@ -144,7 +144,7 @@ void run(const Way& way, const Trial& trial) {
       EXPECT_EQ(sums.metrics[0], static_cast<float>(trial.ranks * step));
       EXPECT_EQ(sums.metrics[13], 0);
       const double owners = way.name == "replicated" ? trial.ranks : way.needs_group ? trial.machines() : 1;
-      expect_sums(c, exchange.reduction(), expected_sums(parameters, trial.ranks, step, trial.batches), owners);
+      expect_sums(c, exchange.reduction(), expected_sums(places, trial.ranks, step, trial.batches), owners);
       barrier(c);                     // where ranks share the memory, all have looked
     }
   }, {.nodes = trial.nodes, .timeout = testing::kHung});
@@ -200,10 +200,10 @@ TEST(Reductions, SkipASumThatIsNotFiniteOnAllRanks) {
       Layout layout({300, 2000});
       std::optional<NodeGroup> group;
       if (way.needs_group) group.emplace(c);
-      GradientExchange exchange(c, layout.parameters(), layout.session().device(), {}, way.builder(group ? &*group : nullptr));
+      GradientExchange exchange(c, layout.places(), layout.session().device(), {}, way.builder(group ? &*group : nullptr));
       exchange.begin(0);
       for (std::size_t p = 0; p < 2; ++p) {
-        const Shape& shape = layout.parameters().trained()[p].shape;
+        const Shape& shape = layout.places().trained()[p].shape;
         std::vector<float> values(static_cast<std::size_t>(shape.elements()), 1.f);
         if (c.rank() == 1 && p == 1) values[7] = NAN;
         const Tensor value = Tensor::of(shape, values);

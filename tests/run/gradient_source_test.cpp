@@ -19,11 +19,11 @@ using namespace cohort::testing;
 class PlainSink final : public GradientSink {
  public:
   explicit PlainSink(const Setup& setup)
-      : parameters(*setup.parameters), sums(static_cast<std::size_t>(parameters.flat_size())), device_(setup.replica->session().device()),
+      : parameters(*setup.parameters), sums(static_cast<std::size_t>(parameters.layout().flat_size())), device_(setup.replica->session().device()),
         memory_(sums.size()) {}
 
   [[nodiscard]] Tensor gradient(std::size_t p) const override {
-    const Parameter& parameter = parameters.trained()[p];
+    const Parameter& parameter = parameters.layout().trained()[p];
     return {device_, DType::float32, parameter.shape, const_cast<float*>(memory_.data()) + parameter.offset, nullptr, parameter.ld};
   }
   void ready(std::size_t, const Tensor*) override { ++ready_; }
@@ -35,7 +35,7 @@ class PlainSink final : public GradientSink {
   void contribute_zeros() override { calls += "zeros "; }
   void end_batch() override {
     calls += "end ";
-    EXPECT_EQ(ready_, parameters.trained().size());
+    EXPECT_EQ(ready_, parameters.layout().trained().size());
     for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += memory_[i];
   }
   [[nodiscard]] bool reads_on_demand() const noexcept override { return on_demand; }
@@ -81,7 +81,7 @@ Part part_of(int rank, int ranks, const Position& at, const UpdateShare& share, 
     data.seek(at);
     PlainSink sink(setup);
     sink.on_demand = on_demand;
-    setup.replica->bind_gradients(*setup.parameters, sink);
+    setup.replica->bind_gradients(setup.parameters->layout(), sink);
     GradientSource source(setup, *alone.context().profile, sink,
                           {.computed = [&](const SampleBatch&, double weight, const BatchResult& result) {
                             part.loss += weight * result.loss;
@@ -104,7 +104,7 @@ std::vector<double> plain_gradient(const Position& at, const Options& changes = 
     BatchPipeline data(setup.training_data, setup.pipeline, 0, 1);
     data.seek(at);
     PlainSink sink(setup);
-    setup.replica->bind_gradients(*setup.parameters, sink);
+    setup.replica->bind_gradients(setup.parameters->layout(), sink);
     sink.begin_batch(true);
     (void)setup.replica->train(*data.next(), 1, {});
     sink.end_batch();

@@ -167,12 +167,12 @@ TEST(LateGradients, TakeNoMemory) {
     Session session(graph, {});
     Section sgd("optimizer");
     const auto optimizer = make_optimizer(sgd);
-    const auto grouping = [](auto names, auto) { return std::vector<ParameterGroup>(names.size()); };
-    Parameters parameters(session, optimizer->slots(), grouping), kept(session, optimizer->slots(), grouping);
+    const ParameterLayout places(graph, [](auto names, auto) { return std::vector<ParameterGroup>(names.size()); });
+    Parameters parameters(session, places, optimizer->slots()), kept(session, places, optimizer->slots());
     ClusterOptions cluster;
     cluster.ps = 1;
     cluster.piece_mib = 0.005;                       // more than one piece
-    const TaskLayout layout(parameters, cluster, ExchangeOptions(), communicator.size());
+    const TaskLayout layout(places, cluster, ExchangeOptions(), communicator.size());
     Communicator alone = communicator.split(communicator.rank());
     if (communicator.rank() == 0) {
       kept.keep(session, layout.shards[0]);
@@ -189,9 +189,9 @@ TEST(LateGradients, TakeNoMemory) {
       EXPECT_EQ(store.version(), 0);
     } else {
       parameters.place_values_alone(session);
-      const std::array whole{FlatRange{0, parameters.flat_size()}};
-      const GradientStore memory(parameters, session.device(), whole);
-      GradientPush push(communicator, layout, parameters, memory, session.device());
+      const std::array whole{FlatRange{0, places.flat_size()}};
+      const GradientStore memory(places, session.device(), whole);
+      GradientPush push(communicator, layout, places, memory, session.device());
       for (int i = 0; i < kWarmUp + kHour; ++i) {
         push.begin(i);
         push.ready(0);

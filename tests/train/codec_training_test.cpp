@@ -200,14 +200,14 @@ class Rig {
     setup_.place_parameters();
     if (!builder && setup_.group) builder = [this](const ReductionContext& context) { return std::make_unique<NodeShardedReduction>(context, *setup_.group); };
     if (!builder) builder = build_reduction<ReplicatedReduction>;
-    exchange_ = std::make_unique<GradientExchange>(c, *setup_.parameters, setup_.replica->session().device(), setup_.updater.exchange, builder);
+    exchange_ = std::make_unique<GradientExchange>(c, setup_.parameters->layout(), setup_.replica->session().device(), setup_.updater.exchange, builder);
   }
 
   [[nodiscard]] Reduction& reduction() { return exchange_->reduction(); }
   [[nodiscard]] ErrorFeedback& feedback() { return reduction().compression().feedback(); }
   [[nodiscard]] CodecReport& report() { return reduction().compression().report(); }
   [[nodiscard]] Tensor gradient(std::size_t p) { return reduction().store()->gradient(p); }
-  [[nodiscard]] std::span<const Parameter> parameters() const { return setup_.parameters->trained(); }
+  [[nodiscard]] std::span<const Parameter> parameters() const { return setup_.parameters->layout().trained(); }
 
   /// One step; gradient of element i of parameter p: value(p, i). The sums by parameter, dense.
   template <class F>
@@ -237,7 +237,7 @@ class Rig {
       exchange_->ready(p, &given);
     }
     (void)exchange_->finish({});
-    std::vector<double> flat(static_cast<std::size_t>(setup_.parameters->flat_size()), 0), dense;
+    std::vector<double> flat(static_cast<std::size_t>(setup_.parameters->layout().flat_size()), 0), dense;
     for (const GradientRange& mine : reduction().owned()) {
       for (std::int64_t i = 0; i < mine.n; ++i) flat[static_cast<std::size_t>(mine.begin + i)] = mine.gradient[i];
     }

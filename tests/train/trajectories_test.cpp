@@ -145,11 +145,11 @@ std::vector<double> losses_of(Communicator& communicator, const ModelCase& model
   const std::unique_ptr<Updater> updater =
       setup.make_updater(communicator, *setup.parameters, *setup.optimizer, setup.replica->session(), setup.updater);
   BatchPipeline data(setup.training_data, setup.pipeline, communicator.rank(), communicator.size());
-  setup.replica->bind_gradients(*setup.parameters, *updater);
+  setup.replica->bind_gradients(setup.parameters->layout(), *updater);
   ReplicaSums sums(communicator);
   setup.replica->bind_sum_over_replicas([&](std::span<float> values) { sums.sum(values); });
-  for (std::size_t p = 0; p < setup.parameters->trained().size(); ++p) {
-    if (!setup.group || setup.group->leads()) setup.parameters->value(p).copy_from(start_of(setup.parameters->trained()[p]));
+  for (std::size_t p = 0; p < setup.parameters->layout().trained().size(); ++p) {
+    if (!setup.group || setup.group->leads()) setup.parameters->value(p).copy_from(start_of(setup.parameters->layout().trained()[p]));
   }
   barrier(communicator);
   std::vector<double> losses;

@@ -245,7 +245,7 @@ Held held_by(int ranks, const Options& options) {
     Section config = testing::section_of(options);
     Setup setup(communicator, config);
     const auto updater = setup.make_updater(communicator, *setup.parameters, *setup.optimizer, setup.replica->session(), setup.updater);
-    setup.replica->bind_gradients(*setup.parameters, *updater);
+    setup.replica->bind_gradients(setup.parameters->layout(), *updater);
     BatchPipeline data(setup.training_data, setup.pipeline, communicator.rank(), communicator.size());
     for (std::int64_t step = 0; step < 3; ++step) {
       const StepInfo info{.step = step, .applied = step, .learning_rate = 0.01, .previous_learning_rate = 0.01};
@@ -255,10 +255,10 @@ Held held_by(int ranks, const Options& options) {
     }
     Held& mine = all[static_cast<std::size_t>(communicator.rank())];
     const UpdaterMemory held = updater->memory();
-    mine = {.parameters = setup.parameters->value_bytes(), .gradients = held.gradients, .slots = setup.parameters->slot_bytes(),
+    mine = {.parameters = setup.parameters->values().bytes(), .gradients = held.gradients, .slots = setup.parameters->slot_bytes(),
             .windows = held.window, .buffers = held.gradients_apart ? held.exchange - held.gradients : 0,
-            .flat = setup.parameters->flat_size() * 4};
-    for (const FlatRange& range : bucket_ranges(*setup.parameters, setup.updater.exchange)) mine.largest = std::max(mine.largest, range.n * 4);
+            .flat = setup.parameters->layout().flat_size() * 4};
+    for (const FlatRange& range : bucket_ranges(setup.parameters->layout(), setup.updater.exchange)) mine.largest = std::max(mine.largest, range.n * 4);
   });
   Held most;
   for (const Held& one : all) {

@@ -8,7 +8,7 @@
 namespace cohort {
 
 /// Whoever takes the gradients that a replica computes, one parameter after the other while the backward pass runs. Called on
-/// the thread that runs the step. Parameters are counted as in Parameters::trained().
+/// the thread that runs the step. Parameters are counted as in ParameterLayout::trained().
 class GradientSink {
  public:
   virtual ~GradientSink() = default;

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "cohort/comm/collective.hpp"
-#include "cohort/params/parameters.hpp"
+#include "cohort/params/parameter_layout.hpp"
 
 namespace cohort {
 
@@ -28,10 +28,10 @@ struct ExchangeOptions {
 };
 
 /// The buckets: ranges of the flat index space, cut between parameters, and before small ones.
-[[nodiscard]] std::vector<FlatRange> bucket_ranges(const Parameters& parameters, const ExchangeOptions& options);
+[[nodiscard]] std::vector<FlatRange> bucket_ranges(const ParameterLayout& layout, const ExchangeOptions& options);
 
 /// Where no gradient travels through the codec that is asked for, up to that step: one line for people that says so and why;
 /// else empty. `why`: what keeps gradients from it beside the options, if anything does.
-[[nodiscard]] std::string codec_note(const ExchangeOptions& asked, const Parameters& parameters, std::int64_t steps, std::string why = {});
+[[nodiscard]] std::string codec_note(const ExchangeOptions& asked, const ParameterLayout& layout, std::int64_t steps, std::string why = {});
 
 }  // namespace cohort

@@ -11,7 +11,7 @@
 #include "cohort/exchange/gradient_sink.hpp"
 #include "cohort/exec/session.hpp"
 #include "cohort/graph/model.hpp"
-#include "cohort/params/parameters.hpp"
+#include "cohort/params/parameter_layout.hpp"
 
 namespace cohort {
 
@@ -35,8 +35,8 @@ class Replica {
   [[nodiscard]] const Model& evaluation_model() const noexcept { return evaluation_.model; }
   [[nodiscard]] const std::vector<std::string>& metric_names() const noexcept { return metric_names_; }
 
-  /// Before the first step. `sink` takes the gradients of `parameters` in every training step, and must outlive them.
-  void bind_gradients(const Parameters& parameters, GradientSink& sink);
+  /// Before the first step. `sink` takes the gradients of all parameters in every training step, and must outlive them.
+  void bind_gradients(const ParameterLayout& layout, GradientSink& sink);
 
   /// Does the model take statistics over the batches of all replicas? Then each of them must train in every step, with a
   /// batch of no samples and weight 0 if need be, and `sum` is called for them.
