@@ -45,6 +45,7 @@ class LoadGroup {
 
  private:
   void together(const std::function<void()>& work);
+  [[nodiscard]] std::string advice() const;
   [[noreturn]] void fail_together(const std::optional<Error>& mine);
 
   Communicator* ranks_;

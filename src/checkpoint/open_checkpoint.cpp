@@ -83,17 +83,20 @@ void require_same_wishes(const LoadGroup& group, const WishList& wishes) {
   }
 }
 
-/// What rank 0 has read, on all ranks. A tensor is whole, and of a rank that wants a piece the piece is kept.
-StateItem shared_item(const LoadGroup& group, StateItem item, const Wish& wish) {
-  if (std::holds_alternative<Tensor>(wish.like)) {
-    Tensor tensor = group.leads() ? std::get<Tensor>(item) : Tensor(host(), wish.dtype, wish.shape);
-    group.share({static_cast<std::byte*>(tensor.raw()), tensor.bytes()});
-    if (!wish.piece) return tensor;
-    Tensor kept(host(), DType::float32, {wish.piece->n});
-    copy_overlap(tensor, 0, *wish.piece, kept.data<float>());
+/// What this rank gets rank 0's item in: memory of its size.
+StateItem room_for(const Wish& wish) {
+  if (!std::holds_alternative<Tensor>(wish.like)) return wish.like;
+  return Tensor(host(), wish.dtype, wish.shape);
+}
+
+/// `item`: what has been read on rank 0, elsewhere room for it. Of a rank that wants a piece the piece is kept, in `kept`.
+StateItem shared_item(const LoadGroup& group, StateItem item, const Wish& wish, const Tensor& kept) {
+  if (auto* const tensor = std::get_if<Tensor>(&item)) {
+    group.share({static_cast<std::byte*>(tensor->raw()), tensor->bytes()});
+    if (!wish.piece) return item;
+    copy_overlap(*tensor, 0, *wish.piece, kept.data<float>());
     return kept;
   }
-  if (!group.leads()) item = wish.like;
   if (auto* const text = std::get_if<std::string>(&item)) group.share(*text);
   else if (auto* const number = std::get_if<std::int64_t>(&item)) group.share_values(std::span(number, 1));
   else group.share_values(std::span(&std::get<double>(item), 1));
@@ -170,11 +173,15 @@ CheckpointHeader OpenCheckpoint::load(Communicator* ranks, std::span<Stateful* c
   std::size_t next = 0;
   for (const auto& [name, wish] : wishes) {
     const Place& place = places[next++];
-    if (place.kind == Place::Kind::in_pieces) tensors.push_back(in_pieces(name, wish, place.crc));
-    if (place.kind != Place::Kind::whole) continue;
     StateItem item;
-    group.on_root([&] { item = reader().intact(name); });
-    items.emplace(name, shared_item(group, std::move(item), wish));
+    Tensor kept;
+    group.on_all([&] {                  // with all memory that it takes: a rank that has none is heard of
+      if (place.kind == Place::Kind::in_pieces) tensors.push_back(in_pieces(name, wish, place.crc));
+      if (place.kind != Place::Kind::whole) return;
+      item = group.leads() ? reader().intact(name) : room_for(wish);
+      if (wish.piece) kept = Tensor(host(), DType::float32, {wish.piece->n});
+    });
+    if (place.kind == Place::Kind::whole) items.emplace(name, shared_item(group, std::move(item), wish, kept));
   }
   read_in_pieces(group, files, tensors);
   for (TensorInPieces& tensor : tensors) items.emplace(tensor.name, tensor.kept);

@@ -33,8 +33,8 @@ ProgressGate::Spawning::~Spawning() {
 }
 
 void ProgressGate::Spawning::begin_wait() noexcept {
+  if (!counted_ && connected_) gate_.waits_.fetch_add(1, std::memory_order_acq_rel);
   counted_ = connected_;
-  if (counted_) gate_.waits_.fetch_add(1, std::memory_order_acq_rel);
   if (closed_) gate_.mutex_.unlock();
   closed_ = false;
 }
@@ -49,6 +49,7 @@ void ProgressGate::Spawning::end_wait() noexcept {
 }
 
 void ProgressGate::Spawning::connected() noexcept {
+  if (connected_) return;
   gate_.turn_.lock();
   connected_ = true;
 }

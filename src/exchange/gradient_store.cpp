@@ -34,12 +34,15 @@ GradientStore::GradientStore(const ParameterLayout& layout, Device& device, std:
     }
     ranges_.push_back({.begin = ranges[r].begin, .n = ranges[r].n, .gradient = gradients});
   }
+  for (const Parameter& parameter : layout_.trained()) {
+    const auto after = std::ranges::upper_bound(ranges_, parameter.offset, {}, &GradientRange::begin);
+    range_of_.push_back(static_cast<std::size_t>(after - ranges_.begin()) - 1);
+  }
 }
 
 Tensor GradientStore::gradient(std::size_t parameter) const {
   const Parameter& p = layout_.trained()[parameter];
-  const auto after = std::ranges::upper_bound(ranges_, p.offset, {}, &GradientRange::begin);
-  const auto r = static_cast<std::size_t>(after - ranges_.begin()) - 1;
+  const std::size_t r = range_of_[parameter];
   return {device_, DType::float32, p.shape, ranges_[r].gradient + (p.offset - ranges_[r].begin), staged() ? on_device_[r].owner() : memory_[r].memory, p.ld};
 }
 

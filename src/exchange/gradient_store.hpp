@@ -49,6 +49,7 @@ class GradientStore {
   std::vector<Buffer> memory_;          // by range
   std::vector<Tensor> on_device_;       // by range; empty where the host sees the device's memory
   std::vector<GradientRange> ranges_;
+  std::vector<std::size_t> range_of_;   // by parameter
 };
 
 }  // namespace cohort

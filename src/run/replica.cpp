@@ -51,7 +51,7 @@ Replica::Replica(const ModelBuilder& build, const std::vector<Field>& fields, co
   session_ = std::make_unique<Session>(graph_, options);
 }
 
-void Replica::bind_gradients(const ParameterLayout& layout, GradientSink& sink) {
+void Replica::bind_gradients(const ParameterLayout& layout, GradientSink& sink, std::int64_t samples) {
   sink_ = &sink;
   std::vector<Value> variables;
   for (const Parameter& parameter : layout.trained()) variables.push_back(parameter.variable);
@@ -71,7 +71,7 @@ void Replica::bind_gradients(const ParameterLayout& layout, GradientSink& sink) 
     training_.values.push_back(*seen);
   }
   for (const Value& update : graph_.updates()) training_.values.push_back(update);
-  if (std::ranges::find(consumed_, true) != consumed_.end()) sink_->follow_gradients(gradient_order());
+  if (std::ranges::find(consumed_, true) != consumed_.end()) sink_->follow_gradients(gradient_order(samples));
   if (!reads_on_demand()) return;
   parameter_of_.assign(static_cast<std::size_t>(graph_.size()), -1);
   for (std::size_t p = 0; p < variables.size(); ++p) parameter_of_[static_cast<std::size_t>(variables[p].node)] = static_cast<std::ptrdiff_t>(p);
@@ -84,11 +84,11 @@ FeedShapes Replica::feed_shapes(std::int64_t samples) const {
   return shapes;
 }
 
-/// Of a step with two samples: how many there are changes nothing but what a batch of one makes superfluous.
-std::vector<std::size_t> Replica::gradient_order() {
+/// However many samples a step has, its nodes come in the order of the graph; a model may be made for one number of them.
+std::vector<std::size_t> Replica::gradient_order(std::int64_t samples) {
   const std::size_t first = 1 + metric_names_.size();
   std::vector<std::size_t> order;
-  for (const std::size_t fetch : session_->order(training_.values, feed_shapes(2)).fetches) {
+  for (const std::size_t fetch : session_->order(training_.values, feed_shapes(samples)).fetches) {
     if (fetch >= first && fetch < first + gradients_) order.push_back(fetch - first);
   }
   return order;

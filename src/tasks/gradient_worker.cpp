@@ -26,7 +26,7 @@ GradientWorker::GradientWorker(Run& run, Setup& setup, Hooks hooks)
       accumulator_(setup.parameters->layout(), store_),
       source_(setup, run.profile, *this,
               {.computed = [this](const SampleBatch& batch, double, const BatchResult& result) { add(done_, batch, result); }}) {
-  setup.replica->bind_gradients(setup.parameters->layout(), *this);
+  setup.replica->bind_gradients(setup.parameters->layout(), *this, setup.pipeline.batch);
 }
 
 BatchPipeline& GradientWorker::batches_of(const Token& token) {

@@ -83,6 +83,8 @@ void TokenTask::take_losses() {
 /// What it sent before and is in the sum at hand is read first.
 void TokenTask::replace_lost() {
   const bool ends = parts_.work.stage() >= TokenWork::Stage::ending;
+  // A process that came late may hold up whoever makes a group, which starting the next one takes.
+  if (parts_.service.transport().groups_wait()) replacements_left_ = 0;
   for (int worker = 0; worker < parts_.workers.size(); ++worker) {
     if (replacements_left_ == 0 || hiring_ >= 0 || parts_.log.holds() || ends) break;
     if (!parts_.work.of(worker).lost) continue;

@@ -21,6 +21,12 @@ Description of_phase(Description plan, const TrainingPhase& phase, int ranks) {
   return plan;
 }
 
+/// Samples of this rank's part of a batch that is not an epoch's last.
+std::int64_t usual_share(const PipelineOptions& options, std::int64_t global_batch, const Communicator& ranks) {
+  if (!options.rank_batches.empty()) return options.rank_batches[static_cast<std::size_t>(ranks.rank())];
+  return std::max<std::int64_t>(global_batch / ranks.size(), 1);
+}
+
 }  // namespace
 
 PhaseReplica::PhaseReplica(Run& whole, Communicator& active, const TrainingPhase& phase)
@@ -34,7 +40,7 @@ PhaseReplica::PhaseReplica(Run& whole, Communicator& active, const TrainingPhase
         fmt::format("a model may report at most {} metrics", kMostMetrics));
   check(!setup.train.check_replicas || setup.parameters->values().whole(), Code::invalid_argument,
         "train.check_replicas: the ranks keep one copy of the parameters between them, there is nothing to compare");
-  setup.replica->bind_gradients(setup.parameters->layout(), *updater);
+  setup.replica->bind_gradients(setup.parameters->layout(), *updater, usual_share(setup.pipeline, data.global_batch(), active));
   check_same_model(communicator, setup.replica->graph());
 }
 

@@ -64,13 +64,17 @@ PiecesState state_of(const Communicator& ranks, bool pieces) {
   return PiecesState({.rank = pieces ? ranks.rank() : 0, .ranks = pieces ? ranks.size() : 1, .pieces = pieces, .cut = 77, .scale = kScale});
 }
 
+/// The text of its error, with the place: ranks whose failures differ in anything are all printed.
 std::string load(OpenCheckpoint& checkpoint, Communicator& ranks, PiecesState& state) {
   Stateful* parts[] = {&state};
-  return error_of([&] {
+  try {
     const CheckpointHeader header = checkpoint.load(&ranks, parts);
     EXPECT_EQ(header.configuration, "epochs = 6\n");
     EXPECT_EQ(header.step, 2);
-  });
+  } catch (const Error& error) {
+    return std::string(error.what()) + " at " + location_text(error.where());
+  }
+  return {};
 }
 
 /// What all ranks of a load have read together.

@@ -86,8 +86,9 @@ class Run:
 
     @property
     def complaints(self):
-        """The program's own lines on standard error, without the launcher's."""
-        return [line for line in self.err.splitlines() if re.match(r"error: |\[rank ", line) and "warning: [[fault]]" not in line]
+        """The program's own lines on standard error, without the launcher's, and without what a busy machine brings at the end."""
+        aside = ("warning: [[fault]]", "warning: MPI_Finalize has not returned")
+        return [line for line in self.err.splitlines() if re.match(r"error: |\[rank ", line) and not any(word in line for word in aside)]
 
     @property
     def warnings(self):

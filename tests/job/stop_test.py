@@ -13,7 +13,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
-from patience import HUNG   # pylint: disable=wrong-import-position
+from patience import HUNG, patient   # pylint: disable=wrong-import-position
 
 PROGRAM, MPIRUN = sys.argv[1:3]
 SOURCE = pathlib.Path(sys.argv[3])
@@ -21,6 +21,12 @@ SOURCE = pathlib.Path(sys.argv[3])
 
 def ranks(n, *arguments):
     return [MPIRUN, "--oversubscribe", "--bind-to", "none", "-n", str(n), PROGRAM, *arguments]
+
+
+def started():
+    """True when what begins now, and never ends by itself, has most likely begun."""
+    begin = time.monotonic()
+    return lambda _: time.monotonic() > begin + patient(1)
 
 
 class Stops(unittest.TestCase):
@@ -112,7 +118,7 @@ class Stops(unittest.TestCase):
             self.assertNotIn("validation loss", out)
             for command in ([PROGRAM], ranks(2)):
                 number = signal.SIGTERM if len(command) == 1 else signal.SIGUSR1
-                code, out, err = self.asked([*command, "evaluate", self.SYNTHETIC, "--resume", run, *settings], lambda _: True, number)
+                code, out, err = self.asked([*command, "evaluate", self.SYNTHETIC, "--resume", run, *settings], started(), number)
                 self.assertEqual(code, 4, err)
                 self.assertIn("stopped as asked in the evaluation, which has no result yet", err)
                 self.assertNotIn("loss", out)

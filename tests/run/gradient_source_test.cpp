@@ -81,7 +81,7 @@ Part part_of(int rank, int ranks, const Position& at, const UpdateShare& share, 
     data.seek(at);
     PlainSink sink(setup);
     sink.on_demand = on_demand;
-    setup.replica->bind_gradients(setup.parameters->layout(), sink);
+    setup.replica->bind_gradients(setup.parameters->layout(), sink, setup.pipeline.batch);
     GradientSource source(setup, *alone.context().profile, sink,
                           {.computed = [&](const SampleBatch&, double weight, const BatchResult& result) {
                             part.loss += weight * result.loss;
@@ -104,7 +104,7 @@ std::vector<double> plain_gradient(const Position& at, const Options& changes = 
     BatchPipeline data(setup.training_data, setup.pipeline, 0, 1);
     data.seek(at);
     PlainSink sink(setup);
-    setup.replica->bind_gradients(setup.parameters->layout(), sink);
+    setup.replica->bind_gradients(setup.parameters->layout(), sink, setup.pipeline.batch);
     sink.begin_batch(true);
     (void)setup.replica->train(*data.next(), 1, {});
     sink.end_batch();

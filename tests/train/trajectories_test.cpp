@@ -145,7 +145,7 @@ std::vector<double> losses_of(Communicator& communicator, const ModelCase& model
   const std::unique_ptr<Updater> updater =
       setup.make_updater(communicator, *setup.parameters, *setup.optimizer, setup.replica->session(), setup.updater);
   BatchPipeline data(setup.training_data, setup.pipeline, communicator.rank(), communicator.size());
-  setup.replica->bind_gradients(setup.parameters->layout(), *updater);
+  setup.replica->bind_gradients(setup.parameters->layout(), *updater, setup.pipeline.batch);
   ReplicaSums sums(communicator);
   setup.replica->bind_sum_over_replicas([&](std::span<float> values) { sums.sum(values); });
   for (std::size_t p = 0; p < setup.parameters->layout().trained().size(); ++p) {

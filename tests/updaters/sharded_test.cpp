@@ -245,7 +245,7 @@ Held held_by(int ranks, const Options& options) {
     Section config = testing::section_of(options);
     Setup setup(communicator, config);
     const auto updater = setup.make_updater(communicator, *setup.parameters, *setup.optimizer, setup.replica->session(), setup.updater);
-    setup.replica->bind_gradients(setup.parameters->layout(), *updater);
+    setup.replica->bind_gradients(setup.parameters->layout(), *updater, setup.pipeline.batch);
     BatchPipeline data(setup.training_data, setup.pipeline, communicator.rank(), communicator.size());
     for (std::int64_t step = 0; step < 3; ++step) {
       const StepInfo info{.step = step, .applied = step, .learning_rate = 0.01, .previous_learning_rate = 0.01};

@@ -36,7 +36,8 @@ class Replica {
   [[nodiscard]] const std::vector<std::string>& metric_names() const noexcept { return metric_names_; }
 
   /// Before the first step. `sink` takes the gradients of all parameters in every training step, and must outlive them.
-  void bind_gradients(const ParameterLayout& layout, GradientSink& sink);
+  /// `samples`: of a usual step here, for what must be known of a step beforehand.
+  void bind_gradients(const ParameterLayout& layout, GradientSink& sink, std::int64_t samples);
 
   /// Does the model take statistics over the batches of all replicas? Then each of them must train in every step, with a
   /// batch of no samples and weight 0 if need be, and `sum` is called for them.
@@ -72,7 +73,7 @@ class Replica {
   };
 
   [[nodiscard]] FeedShapes feed_shapes(std::int64_t samples) const;
-  [[nodiscard]] std::vector<std::size_t> gradient_order();
+  [[nodiscard]] std::vector<std::size_t> gradient_order(std::int64_t samples);
   [[nodiscard]] StepHooks training_hooks();
   Step& step_for(Fetches& fetches, std::int64_t samples, bool training);
   [[nodiscard]] const std::vector<std::size_t>& parameters_among(std::span<const int> variables);
