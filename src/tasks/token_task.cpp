@@ -83,11 +83,11 @@ void TokenTask::take_losses() {
 /// What it sent before and is in the sum at hand is read first.
 void TokenTask::replace_lost() {
   const bool ends = parts_.work.stage() >= TokenWork::Stage::ending;
-  // A process that came late may hold up whoever makes a group, which starting the next one takes.
-  if (parts_.service.transport().groups_wait()) replacements_left_ = 0;
   for (int worker = 0; worker < parts_.workers.size(); ++worker) {
     if (replacements_left_ == 0 || hiring_ >= 0 || parts_.log.holds() || ends) break;
     if (!parts_.work.of(worker).lost) continue;
+    // A process that came late and died may hold up whoever makes a group, for ever; starting the next one takes a group.
+    if (parts_.service.transport().groups_wait()) break;
     --replacements_left_;
     hiring_ = worker;
     parts_.log.emit({.kind = LogKind::replace, .worker = worker});
