@@ -66,6 +66,14 @@ class TokenWorks : public ::testing::Test {
     }
     advance();
   }
+  /// Statistics are there, and shares of the evaluation are about to be dealt out.
+  void begin_evaluation() {
+    host.due = {.evaluation = true};
+    work.look_for_boundary();
+    advance();
+    all_give(TokenKind::give_statistics);
+    advance();
+  }
   void evaluate(int worker, double loss) {
     ASSERT_EQ(next(worker), static_cast<int>(TokenKind::evaluate));
     Done done{.kind = DoneKind::evaluated, .samples = 2};
@@ -153,11 +161,7 @@ TEST_F(TokenWorks, ALateWorkerIsNotAwaited) {
 }
 
 TEST_F(TokenWorks, ALostWorkersShareIsDealtOutAgain) {
-  host.due = {.evaluation = true};
-  work.look_for_boundary();
-  advance();
-  all_give(TokenKind::give_statistics);
-  advance();
+  begin_evaluation();
   ASSERT_EQ(next(0), static_cast<int>(TokenKind::evaluate));
   evaluate(1, 1);
   evaluate(2, 1);
@@ -172,11 +176,7 @@ TEST_F(TokenWorks, ALostWorkersShareIsDealtOutAgain) {
 }
 
 TEST_F(TokenWorks, AStopAbandonsAnEvaluationOnceNobodyIsAtIt) {
-  host.due = {.evaluation = true};
-  work.look_for_boundary();
-  advance();
-  all_give(TokenKind::give_statistics);
-  advance();
+  begin_evaluation();
   ASSERT_EQ(next(0), static_cast<int>(TokenKind::evaluate));
   advance(true);
   EXPECT_EQ(work.stage(), Stage::evaluating);
